@@ -1,0 +1,54 @@
+"""Exceptions raised on purpose; every message is one sentence that says what to change."""
+
+from __future__ import annotations
+
+
+class PruneCoreError(Exception):
+    """Base class: catch this to catch everything prune_core raises on purpose."""
+
+
+class UnknownNameError(PruneCoreError, KeyError):
+    """A registry was asked for a name it does not hold."""
+
+    def __str__(self) -> str:  # KeyError would show repr()
+        return str(self.args[0])
+
+
+class ShapeError(PruneCoreError, ValueError):
+    """A tensor does not have the shape its role demands."""
+
+
+class RecipeError(PruneCoreError, ValueError):
+    """A recipe asks for something that cannot be done: a bad sparsity, an N:M that does not fit."""
+
+
+class SourceError(PruneCoreError):
+    """What the user typed names no model that may be loaded."""
+
+
+class ModelFileError(PruneCoreError):
+    """A model's files are missing, damaged, too large or of a refused kind."""
+
+
+class UnknownArchitectureError(PruneCoreError):
+    """The model's layout is not one that prune_core understands in full."""
+
+
+class AssetError(PruneCoreError):
+    """A preset or text could not be fetched or verified."""
+
+
+class TextError(PruneCoreError, ValueError):
+    """A text is missing, empty, too short or not readable."""
+
+
+class MemoryGuardError(PruneCoreError):
+    """The job would need more memory than this machine has."""
+
+
+class Cancelled(PruneCoreError):  # noqa: N818 - an outcome, not a fault
+    """The job was cancelled: by the user, or because a newer one replaced it."""
+
+
+class WorkerError(PruneCoreError):
+    """The compute worker died, hung past its deadline or could not start."""
