@@ -1,0 +1,90 @@
+"""ModelInfo: what the web process knows of a loaded model. Plain data, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One layer: see ``prune_core.models.structure.Layer``."""
+
+    name: str
+    block: int
+    role: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """One block: ``heads`` and ``kv_heads`` are 0 without self-attention, ``cross_heads`` likewise."""
+
+    index: int
+    stack: str
+    number: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    cross_heads: int
+    intermediate_size: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A loaded model as the pages see it.
+
+    Attributes:
+        source: canonical source text: what a job's ``source`` should be.
+        title: short name for display (escape it: it may come from a file).
+        fingerprint: decides every cache key.
+        family: ``model_type``.
+        kind: ``decoder``, ``encoder``, ``encoder-decoder``.
+        has_language_head: perplexity and generation are possible.
+        has_chat_template: the tokenizer brings one.
+        parameters: all parameters, tied ones once; prunable: weights in layers.
+        bytes_in_memory: of the parameters in ``dtype``; context: most tokens it was built for.
+        quantised: name of the source's quantisation (``Q4_1``), or None.
+        license, provenance: shown beside the model; empty when unknown.
+        warnings: sentences to show (extra tensors, unknown licence).
+    """
+
+    source: str
+    title: str
+    fingerprint: str
+    family: str
+    kind: str
+    has_language_head: bool
+    has_chat_template: bool
+    parameters: int
+    prunable: int
+    bytes_in_memory: int
+    dtype: str
+    device: str
+    context: int
+    vocabulary: int
+    hidden_size: int
+    tied_embeddings: bool
+    quantised: str | None
+    license: str
+    provenance: str
+    warnings: tuple[str, ...]
+    blocks: tuple[BlockInfo, ...]
+    layers: tuple[LayerInfo, ...]
+    load_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelInfo:
+        """Read what :meth:`to_dict` wrote."""
+        content = dict(data)
+        content["blocks"] = tuple(BlockInfo(**b) for b in content["blocks"])
+        content["layers"] = tuple(LayerInfo(**x) for x in content["layers"])
+        content["warnings"] = tuple(content["warnings"])
+        return cls(**content)

@@ -1,0 +1,174 @@
+"""Recipe: everything that decides what goes, as plain data. No torch here: the web process uses it.
+
+A recipe is what a session owns, what a link carries and what a cached number is filed under.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from prune_core.errors import RecipeError
+
+SCHEMA_VERSION = 1
+
+_PATTERN = re.compile(r"^(per-layer|per-row|nm:(\d+):(\d+))$")
+ALLOCATIONS = ("uniform", "global")
+RECONSTRUCTIONS = ("none",)
+
+
+def checked_sparsity(value: object, what: str = "sparsity") -> float:
+    """A sparsity as a float in [0, 1]; anything else is refused with what it was.
+
+    Raises:
+        RecipeError: not a number (a bool or text is none), not finite, or outside [0, 1].
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RecipeError(f"{what} must be a number from 0 to 1, got {value!r}.")
+    if not math.isfinite(value) or not 0.0 <= value <= 1.0:
+        raise RecipeError(f"{what} must lie between 0 and 1, got {value}.")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Names and numbers only; the registries give them meaning.
+
+    Attributes:
+        criterion: registered criterion.
+        pattern: ``per-layer``, ``per-row`` or ``nm:N:M`` (N of every M consecutive inputs kept).
+        allocation: ``uniform`` or ``global``.
+        sparsity: fraction removed of all prunable weights, 0 to 1. With ``nm:N:M`` it must be
+            1 - N/M (``Recipe.for_pattern`` fills it in).
+        criterion_args: keyword arguments of the criterion.
+        overrides: sparsity of single parts in place of the allocated one; keys are
+            ``role:ROLE``, ``block:INDEX`` or ``layer:NAME``, the narrowest wins.
+        drop_heads: (block, head) pairs of query heads whose output is removed.
+        reconstruction: repair of the surviving weights; ``none``.
+    """
+
+    criterion: str = "magnitude"
+    pattern: str = "per-layer"
+    allocation: str = "uniform"
+    sparsity: float = 0.0
+    criterion_args: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, float] = field(default_factory=dict)
+    drop_heads: tuple[tuple[int, int], ...] = ()
+    reconstruction: str = "none"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
+        if not _PATTERN.match(self.pattern):
+            raise RecipeError(
+                f"unknown pattern {self.pattern!r}; use per-layer, per-row or nm:N:M such as nm:2:4."
+            )
+        kept = self.kept_of
+        if kept is not None:
+            n, m = kept
+            if not 0 < n < m:
+                raise RecipeError(f"nm:{n}:{m} must keep at least 1 and fewer than all {m} weights.")
+            if not math.isclose(self.sparsity, 1 - n / m, abs_tol=1e-6) and self.sparsity != 0.0:
+                raise RecipeError(
+                    f"nm:{n}:{m} means sparsity {1 - n / m:.3g}, got {self.sparsity:.3g}."
+                )
+            if self.allocation != "uniform" and self.sparsity:
+                raise RecipeError("N:M removes the same share everywhere; use allocation uniform.")
+            if self.overrides:
+                raise RecipeError("N:M removes the same share everywhere; it takes no overrides.")
+        if self.allocation not in ALLOCATIONS:
+            raise RecipeError(
+                f"unknown allocation {self.allocation!r}; use {' or '.join(ALLOCATIONS)}."
+            )
+        if self.allocation == "global" and self.pattern == "per-row":
+            raise RecipeError("global ranking compares weights of all layers; use per-layer with it.")
+        if self.reconstruction not in RECONSTRUCTIONS:
+            raise RecipeError(f"unknown reconstruction {self.reconstruction!r}; use none.")
+        for key, value in self.overrides.items():
+            if key.split(":", 1)[0] not in ("role", "block", "layer") or ":" not in key:
+                raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
+            checked_sparsity(value, f"the override {key}")
+        heads = []
+        for pair in self.drop_heads:
+            if len(pair) != 2 or not all(type(x) is int and x >= 0 for x in pair):
+                raise RecipeError(f"a head is a (block, head) pair of whole numbers, got {pair!r}.")
+            heads.append((pair[0], pair[1]))
+        object.__setattr__(self, "drop_heads", tuple(sorted(set(heads))))
+
+    @property
+    def kept_of(self) -> tuple[int, int] | None:
+        """(N, M) of an ``nm:N:M`` pattern, else None."""
+        found = _PATTERN.match(self.pattern)
+        if not found or found.group(2) is None:
+            return None
+        return int(found.group(2)), int(found.group(3))
+
+    @property
+    def is_dense(self) -> bool:
+        """True if nothing is removed."""
+        return self.sparsity == 0.0 and not self.drop_heads and not any(self.overrides.values())
+
+    def with_pattern(self, pattern: str) -> Recipe:
+        """The same recipe under another pattern; N:M brings its own sparsity."""
+        found = _PATTERN.match(pattern)
+        if found and found.group(2) is not None:
+            n, m = int(found.group(2)), int(found.group(3))
+            share = 1 - n / m if m else 0.0
+            return replace(
+                self, pattern=pattern, sparsity=share, allocation="uniform", overrides={}
+            )
+        return replace(self, pattern=pattern)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with the schema version; lists in place of tuples."""
+        data = asdict(self)
+        data["drop_heads"] = [list(pair) for pair in self.drop_heads]
+        return {"schema": SCHEMA_VERSION, **data}
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal recipes give equal text."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            RecipeError: another schema version, an unknown field or a value out of range.
+        """
+        content = dict(data)
+        schema = content.pop("schema", None)
+        if schema != SCHEMA_VERSION:
+            raise RecipeError(
+                f"this recipe has schema {schema!r}; this version of Prunescope reads "
+                f"schema {SCHEMA_VERSION}."
+            )
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(content) - known)
+        if unknown:
+            raise RecipeError(f"unknown field in the recipe: {', '.join(unknown)}.")
+        try:
+            content["drop_heads"] = tuple(tuple(p) for p in content.get("drop_heads", ()))
+            return cls(**content)
+        except (TypeError, AttributeError) as error:
+            raise RecipeError(f"the recipe is not readable: {error}.") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read what :meth:`to_json` wrote; see :meth:`from_dict`."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise RecipeError(f"the recipe is not valid JSON: {error}.") from None
+        if not isinstance(data, dict):
+            raise RecipeError("the recipe is not a JSON object.")
+        return cls.from_dict(data)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash: a cache key and a file name."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
