@@ -71,7 +71,9 @@ class Recipe:
         if kept is not None:
             n, m = kept
             if not 0 < n < m:
-                raise RecipeError(f"nm:{n}:{m} must keep at least 1 and fewer than all {m} weights.")
+                raise RecipeError(
+                    f"nm:{n}:{m} must keep at least 1 and fewer than all {m} weights."
+                )
             if not math.isclose(self.sparsity, 1 - n / m, abs_tol=1e-6) and self.sparsity != 0.0:
                 raise RecipeError(
                     f"nm:{n}:{m} means sparsity {1 - n / m:.3g}, got {self.sparsity:.3g}."
@@ -85,7 +87,9 @@ class Recipe:
                 f"unknown allocation {self.allocation!r}; use {' or '.join(ALLOCATIONS)}."
             )
         if self.allocation == "global" and self.pattern == "per-row":
-            raise RecipeError("global ranking compares weights of all layers; use per-layer with it.")
+            raise RecipeError(
+                "global ranking compares weights of all layers; use per-layer with it."
+            )
         if self.reconstruction not in RECONSTRUCTIONS:
             raise RecipeError(f"unknown reconstruction {self.reconstruction!r}; use none.")
         for key, value in self.overrides.items():

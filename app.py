@@ -1,0 +1,30 @@
+"""Entry point: names and orders the pages; each page can also be opened alone."""
+
+import streamlit as st
+
+from prune_core.paths import PROJECT_ROOT
+from prune_core.ui.i18n import t
+from prune_core.ui.state import PAGES
+
+
+def home() -> None:
+    # "/" moves on to /overview: a default page has no address of its own, and a link to it copied
+    # from a cold start would find nothing
+    st.switch_page("pages/overview.py", query_params=st.query_params.to_dict())
+
+
+def main() -> None:
+    pages = [
+        # no icon: Streamlit would fetch it as the tab's from fonts.gstatic.com
+        st.Page(f"pages/{name}.py", title=t(f"common.page_{name}"))
+        for name in PAGES
+        if (PROJECT_ROOT / "pages" / f"{name}.py").exists()
+    ]
+    start = st.Page(home, title=t("common.page_overview"), default=True, visibility="hidden")
+    # the side bar of ui/state.py links the pages itself: it looks the same on a cold link
+    st.navigation([start, *pages], position="hidden").run()
+
+
+# a spawned process imports this file as __mp_main__ and must not run the app
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Attention: which heads matter, what one of them looks at, and what happens without it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from prune_core.commands import command_line
+from prune_core.engine.jobs import AttentionPattern, HeadImportance
+from prune_core.figures.attention import importance_map, pattern_grid
+from prune_core.figures.theme import visible
+from prune_core.models.info import ModelInfo
+from prune_core.recipe import Recipe
+from prune_core.ui.attention_lines import attention_lines
+from prune_core.ui.components import chart, choice, clicked, csv_button, number, plain
+from prune_core.ui.heads import Choice, all_heads, chosen_head, drop_least, head_text, toggle_head
+from prune_core.ui.i18n import t, words
+from prune_core.ui.keys import KEYS, set_value, widget
+from prune_core.ui.state import (
+    Page,
+    current_model,
+    follow,
+    open_page,
+    recipe_from_state,
+    reproduce,
+    text_spec,
+)
+
+
+def controls(model: ModelInfo) -> HeadImportance:
+    method = choice(
+        "head_method",
+        t("attention.method"),
+        ["weight-norm", "gradient"],
+        lambda name: t(f"attention.method_{name.replace('-', '_')}"),
+        help_text=t("attention.method_help"),
+    )
+    st.caption(t(f"attention.explain_{method.replace('-', '_')}"))
+    return HeadImportance(model.source, method=method, text=text_spec())
+
+
+def map_clicked(key: str, kind: str) -> None:
+    point = clicked(key)
+    if point is not None:
+        set_value("head", f"{kind}:{point[0]}:{point[1]}")
+
+
+def maps(page: Page, sites: list[Mapping[str, Any]], unit: str, head: Choice) -> None:
+    dropped = recipe_from_state().drop_heads
+    columns = st.columns(len(sites)) if len(sites) > 1 else [st.container()]
+    for column, site in zip(columns, sites, strict=True):
+        alone = "only" if len(sites) == 1 else site["stack"]
+        name = t(f"attention.site_{alone}_{site['kind']}")
+        key = f"_map_{site['stack']}_{site['kind']}"
+        mine = (head.block, head.head) if head.kind == site["kind"] else None
+        texts = words("attention", "block", "head", "group", "dropped")
+        texts |= {"title": name, "x": t("attention.head"), "y": t("attention.block")}
+        texts["score"] = t("attention.score", unit=unit) if len(sites) == 1 else ""
+        with column:
+            chart(
+                importance_map(site, page.look, selected=mine, dropped=dropped, words=texts),
+                key=key,
+                alt=t("attention.map_alt", name=name, best=head_text(head)),
+                on_select=lambda key=key, kind=site["kind"]: map_clicked(key, kind),
+            )
+
+
+def head_panel(model: ModelInfo, heads: list[Choice], head: Choice) -> None:
+    same = sorted((h.score for h in heads if h.kind == head.kind), reverse=True)
+    with st.container(border=True):
+        names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
+        st.session_state["_head"] = head_text(head)
+        st.selectbox(
+            t("attention.chosen"),
+            list(names),
+            key="_head",
+            help=t("attention.chosen_help"),
+            on_change=lambda: set_value("head", names[st.session_state["_head"]]),
+        )
+        st.metric(t("attention.importance"), number(head.score))
+        st.caption(t("attention.place_of", place=same.index(head.score) + 1, total=len(same)))
+        if head.kind == "self":
+            pair = (head.block, head.head)
+            st.session_state["_drop"] = pair in recipe_from_state().drop_heads
+            st.toggle(
+                t("attention.drop"),
+                key="_drop",
+                help=t("attention.drop_help"),
+                on_change=toggle_head,
+                args=(pair,),
+            )
+        else:
+            st.caption(t("attention.cross_kept"))
+    own = [h for h in heads if h.kind == "self"]
+    if len(own) > 1:
+        st.session_state["_drop_count"] = len(recipe_from_state().drop_heads)
+        st.slider(
+            t("attention.drop_least"),
+            0,
+            len(own),
+            key="_drop_count",
+            help=t("attention.drop_least_help"),
+            on_change=lambda: drop_least(own, st.session_state["_drop_count"]),
+        )
+        left = len(own) - len(recipe_from_state().drop_heads)
+        st.caption(t("attention.heads_left", left=left, total=len(own)))
+
+
+def pattern(page: Page, model: ModelInfo, head: Choice) -> AttentionPattern:
+    st.subheader(t("attention.looks", head=head_text(head)), anchor=False)
+    sentence = st.text_input(
+        t("attention.sentence"),
+        KEYS["sentence"].default,
+        placeholder=t("attention.default_sentence"),
+        help=t("attention.sentence_help"),
+        max_chars=2000,
+        **widget("sentence"),
+    )
+    recipe = recipe_from_state()
+    pruned = not recipe.is_dense and st.toggle(
+        t("attention.with_recipe"), key="_with_recipe", persist_state="session"
+    )
+    job = AttentionPattern(
+        model.source,
+        sentence=sentence.strip() or t("attention.default_sentence"),
+        block=head.block,
+        kind=head.kind,
+        recipe=recipe if pruned else Recipe(),
+    )
+    outcome = follow(job, "pattern", what=t("attention.reading"), height=320)
+    found = outcome.result
+    if found is None or head.head >= len(found["heads"]):
+        return job
+    if outcome.stale:
+        st.caption(t("common.updating"))
+    shares = found["heads"][head.head]
+    grid, lines = st.columns([1, 1], gap="medium")
+    with grid:
+        texts = words("attention", "share") | {
+            "title": t("attention.grid_title"),
+            "x": t("attention.keys"),
+            "y": t("attention.queries"),
+        }
+        chart(
+            pattern_grid(shares, found["tokens"], found["key_tokens"], page.look, words=texts),
+            key="_grid",
+            alt=t("attention.grid_alt", head=head_text(head), count=len(found["tokens"])),
+        )
+    with lines:
+        st.markdown(f"**{t('attention.lines_title')}**", help=t("attention.lines_help"))
+        attention_lines(
+            shares,
+            [visible(token, 20) for token in found["tokens"]],
+            [visible(token, 20) for token in found["key_tokens"]],
+            queries=t("attention.queries"),
+            keys=t("attention.keys"),
+            alt=t("attention.lines_alt", head=head_text(head)),
+        )
+    rows = pd.DataFrame(shares, columns=[plain_cell(k) for k in found["key_tokens"]])
+    rows.insert(0, t("attention.queries"), [visible(token) for token in found["tokens"]])
+    csv_button(rows, f"attention_{head.block}_{head.head}", key="_pattern_csv")
+    return job
+
+
+def plain_cell(token: str) -> str:
+    """A column name that no spreadsheet runs as a formula."""
+    shown = visible(token)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+
+
+def page_body(page: Page, model: ModelInfo) -> None:
+    job = controls(model)
+    outcome = follow(job, "heads", what=t("attention.scoring"), height=420)
+    if outcome.result is None:
+        return
+    if outcome.stale:
+        st.caption(t("common.updating"))
+    sites = list(outcome.result["sites"])
+    heads = all_heads(sites)
+    if not heads:
+        st.info(t("attention.empty"), icon=":material/info:")
+        return
+    head = chosen_head(heads)
+    left, right = st.columns([5, 2] if len(sites) == 1 else [4, 1], gap="medium")
+    with left:
+        maps(page, sites, plain(str(outcome.result["unit"])), head)
+    with right:
+        head_panel(model, heads, head)
+        csv_button(
+            [asdict(one) for one in heads],
+            "heads",
+            key="_heads_csv",
+        )
+    pattern(page, model, head)
+    reproduce(command_line(job))
+
+
+with open_page("attention") as page:
+    model = current_model()
+    if model is not None:
+        page_body(page, model)

@@ -1,0 +1,139 @@
+"""Overview: the model as a picture, what it is and where it comes from, and where to start."""
+
+import streamlit as st
+
+from prune_core.commands import command_line
+from prune_core.engine.jobs import LayerTable
+from prune_core.figures.overview import model_picture, tiles
+from prune_core.models.info import ModelInfo
+from prune_core.ui.chooser import full_chooser
+from prune_core.ui.components import chart, choice, count, percent, plain, size
+from prune_core.ui.i18n import t, words
+from prune_core.ui.state import (
+    Page,
+    current_model,
+    follow,
+    open_page,
+    page_link,
+    recipe_from_state,
+    reproduce,
+)
+
+
+def picture(page: Page, model: ModelInfo) -> None:
+    tint = choice(
+        "tint",
+        t("overview.tint"),
+        ["parameters", "sparsity"],
+        lambda name: t(f"overview.tint_{name}"),
+        help_text=t("overview.tint_help"),
+    )
+    recipe = recipe_from_state()
+    removed: dict[str, int] = {}
+    if tint == "sparsity" and not recipe.is_dense:
+        job = LayerTable(model.source, recipe=recipe)
+        outcome = follow(job, "overview_table", what=t("overview.counting"))
+        if outcome.result is not None:
+            removed = {row["name"]: row["removed"] for row in outcome.result["rows"]}
+        if outcome.stale:
+            st.caption(t("common.updating"))
+    found = tiles(model, removed, recipe.drop_heads)
+    texts = words(
+        "overview",
+        *(
+            "block",
+            "head",
+            "mlp",
+            "self",
+            "cross",
+            "encoder",
+            "decoder",
+            "parameters",
+            "removed",
+            "color",
+        ),
+    )
+    texts["title"] = t(f"overview.picture_{tint}")
+    chart(
+        model_picture(model, found, page.look, tint=tint, words=texts),
+        key="_picture",
+        alt=t(
+            "overview.picture_alt",
+            blocks=len(model.blocks),
+            heads=max((block.heads for block in model.blocks), default=0),
+            tint=t(f"overview.picture_{tint}"),
+        ),
+    )
+    if tint == "sparsity" and recipe.is_dense:
+        st.caption(t("overview.nothing_removed"))
+
+
+def facts(model: ModelInfo) -> None:
+    first = model.blocks[0] if model.blocks else None
+    with st.container(border=True):
+        st.markdown(f"### {plain(model.title)}")
+        left, right = st.columns(2)
+        left.metric(
+            t("overview.parameters"),
+            count(model.parameters),
+            help=t("overview.parameters_help", share=percent(model.prunable / model.parameters)),
+        )
+        right.metric(
+            t("overview.memory"),
+            size(model.bytes_in_memory),
+            help=t("overview.memory_help", dtype=model.dtype, device=model.device),
+        )
+        left.metric(
+            t("overview.context"),
+            f"{model.context:,}",
+            help=t("overview.context_help"),
+        )
+        heads = ""
+        if first is not None:
+            key = "heads_grouped" if first.kv_heads < first.heads else "heads_plain"
+            heads = t(f"overview.{key}", heads=first.heads, groups=first.kv_heads)
+        right.metric(
+            t("overview.blocks"), str(len(model.blocks)), help=t("overview.blocks_help") + heads
+        )
+        st.caption(
+            t(
+                "overview.architecture",
+                family=plain(model.family),
+                kind=t(f"overview.kind_{model.kind.replace('-', '_')}"),
+                vocabulary=f"{model.vocabulary:,}",
+            )
+            + heads
+        )
+        st.caption(
+            t(
+                "overview.license",
+                license=plain(model.license or t("common.unknown")),
+                provenance=plain(model.provenance or t("common.unknown")),
+            )
+        )
+        if model.quantised:
+            st.caption(t("overview.quantised", name=plain(model.quantised)))
+        for warning in model.warnings:
+            st.warning(plain(warning), icon=":material/warning:")
+
+
+def start_here() -> None:
+    with st.container(border=True):
+        st.markdown(f"### {t('overview.start')}")
+        for step, target in enumerate(("weights", "attention", "studio"), start=1):
+            st.markdown(t(f"overview.step_{step}"))
+            page_link(target)
+
+
+with open_page("overview") as page:
+    model = current_model()
+    if model is not None:
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            picture(page, model)
+        with right:
+            start_here()
+            facts(model)
+    full_chooser()
+    if model is not None:
+        reproduce(command_line(LayerTable(model.source)))

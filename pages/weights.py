@@ -1,0 +1,194 @@
+"""Weights: how large the weights of each layer are, and which of them the recipe removes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from prune_core.commands import command_line
+from prune_core.engine.jobs import Histograms, LayerTable
+from prune_core.figures.weights import histogram, ridges
+from prune_core.models.info import LayerInfo, ModelInfo
+from prune_core.ui.components import chart, choice, clicked, csv_button, percent, plain
+from prune_core.ui.i18n import t, t_or, words
+from prune_core.ui.keys import set_value, value
+from prune_core.ui.state import (
+    Page,
+    current_model,
+    follow,
+    open_page,
+    page_link,
+    recipe_from_state,
+    reproduce,
+)
+
+COLUMNS = (
+    *("block", "role", "rows", "columns", "mean_abs", "std", "kurtosis", "zeros", "removed"),
+    *("q01", "q25", "q50", "q75", "q99", "max_abs", "norm", "distinct_share", "name"),
+)
+
+
+def ridge_clicked() -> None:
+    point = clicked("_ridges")
+    if point is not None:
+        set_value("layer", point[0])
+
+
+def row_clicked() -> None:
+    rows = st.session_state["_layer_table"]["selection"]["rows"]
+    names = st.session_state.get("_layer_names", [])
+    if rows and rows[0] < len(names):
+        layer, role = names[rows[0]]
+        set_value("role", role)
+        set_value("layer", layer)
+
+
+def block_chosen() -> None:
+    set_value("layer", st.session_state["_block"])
+
+
+def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
+    """The controls; returns the role's layers and the chosen one of them."""
+    roles = list(dict.fromkeys(layer.role for layer in model.layers))
+    if value("role") not in roles:
+        set_value("role", next((role for role in roles if role == "mlp.down"), roles[0]))
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    with left:
+        role = choice(
+            "role",
+            t("weights.role"),
+            roles,
+            lambda name: t_or(f"common.role_{name.replace('.', '_')}", name),
+            help_text=t("weights.role_help"),
+        )
+    with right:
+        choice(
+            "counts",
+            t("weights.counts"),
+            ["linear", "log"],
+            lambda name: t(f"weights.counts_{name}"),
+            help_text=t("weights.counts_help"),
+        )
+    layers = [layer for layer in model.layers if layer.role == role]
+    by_name = {layer.name: layer for layer in layers}
+    if value("layer") not in by_name:
+        set_value("layer", layers[len(layers) // 2].name)
+    return layers, by_name[value("layer")]
+
+
+def pictures(page: Page, model: ModelInfo) -> None:
+    layers, chosen = choose_layer(model)
+    recipe = recipe_from_state()
+    job = Histograms(model.source, layers=tuple(layer.name for layer in layers), recipe=recipe)
+    outcome = follow(job, "histograms", what=t("weights.counting"), height=420)
+    if outcome.result is None:
+        return
+    if outcome.stale:
+        st.caption(t("common.updating"))
+    found: list[Mapping[str, Any]] = list(outcome.result["layers"])
+    log = value("counts") == "log"
+    texts = words("weights", "block", "kept", "removed", "cut")
+    left, right = st.columns([1, 1], gap="medium")
+    role = t_or(f"common.role_{chosen.role.replace('.', '_')}", chosen.role)
+    with left:
+        ridge_words = {
+            **texts,
+            "title": t("weights.ridge_title", role=role),
+            "x": t("weights.magnitude"),
+            "y": t("weights.block"),
+        }
+        chart(
+            ridges(
+                outcome.result["edges"],
+                found,
+                page.look,
+                selected=chosen.name,
+                log=log,
+                words=ridge_words,
+            ),
+            key="_ridges",
+            alt=t("weights.ridge_alt", role=role, blocks=len(found)),
+            on_select=ridge_clicked,
+        )
+    with right:
+        one_layer(page, outcome.result["edges"], found, chosen, texts, log=log)
+        if model.quantised:
+            st.info(t("weights.combs", name=plain(model.quantised)), icon=":material/info:")
+        if recipe.is_dense:
+            st.caption(t("weights.no_cut"))
+            page_link("studio", label=t("weights.to_studio"))
+
+
+def one_layer(
+    page: Page,
+    edges: list[float],
+    found: list[Mapping[str, Any]],
+    chosen: LayerInfo,
+    texts: dict[str, str],
+    *,
+    log: bool,
+) -> None:
+    names = [str(layer["name"]) for layer in found]
+    if not names:
+        return
+    st.session_state["_block"] = chosen.name if chosen.name in names else names[0]
+    blocks = {str(layer["name"]): layer["block"] for layer in found}
+    st.selectbox(
+        t("weights.layer"),
+        names,
+        format_func=lambda name: t("weights.layer_option", block=blocks[name], name=name),
+        key="_block",
+        on_change=block_chosen,
+        help=t("weights.layer_help"),
+    )
+    layer = next(x for x in found if x["name"] == st.session_state["_block"])
+    share = layer["removed"] / layer["numel"] if layer["numel"] else 0.0
+    labels = {
+        **texts,
+        "title": t("weights.histogram_title", block=layer["block"], removed=percent(share)),
+        "x": t("weights.magnitude"),
+        "y": t("weights.number"),
+    }
+    chart(
+        histogram(edges, layer, page.look, log=log, words=labels),
+        key="_histogram",
+        alt=t("weights.histogram_alt", block=layer["block"], removed=percent(share)),
+    )
+
+
+def table(model: ModelInfo) -> None:
+    st.subheader(t("weights.table"), anchor=False)
+    job = LayerTable(model.source, recipe=recipe_from_state())
+    outcome = follow(job, "layer_table", what=t("weights.measuring"), height=200)
+    if outcome.result is None:
+        return
+    frame = pd.DataFrame(outcome.result["rows"])
+    frame = frame[[column for column in COLUMNS if column in frame]]
+    st.session_state["_layer_names"] = list(zip(frame["name"], frame["role"], strict=True))
+    st.dataframe(
+        frame,
+        key="_layer_table",
+        on_select=row_clicked,
+        selection_mode="single-row",
+        hide_index=True,
+        height=320,
+        alt=t("weights.table_alt", rows=len(frame)),
+        column_config={
+            column: st.column_config.Column(
+                t(f"weights.column_{column}"), help=t(f"weights.help_{column}")
+            )
+            for column in frame.columns
+        },
+    )
+    csv_button(frame, "layers", key="_layers_csv")
+
+
+with open_page("weights") as page:
+    model = current_model()
+    if model is not None and not model.layers:
+        st.info(t("weights.empty"), icon=":material/info:")
+    elif model is not None:
+        pictures(page, model)
+        table(model)
+        reproduce(command_line(LayerTable(model.source)))

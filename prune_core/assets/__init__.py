@@ -1,0 +1,1 @@
+"""Assets: presets and texts that are fetched, verified and cached instead of being committed."""

@@ -1,0 +1,7 @@
+"""Pruning criteria. To add one: a file here, its import below, a row in tests/criteria."""
+
+from prune_core.criteria import magnitude as magnitude
+from prune_core.criteria import random as random
+from prune_core.criteria.base import CRITERIA as CRITERIA
+from prune_core.criteria.base import Criterion as Criterion
+from prune_core.criteria.base import LayerStats as LayerStats

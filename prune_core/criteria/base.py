@@ -1,0 +1,33 @@
+"""What a criterion is: a pure function from a weight and its statistics to scores.
+
+No torch is imported when this runs: the web process reads titles and summaries from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from prune_core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStats:
+    """What calibration learned of one layer; a field is None unless a criterion needs it."""
+
+    input_norm: Tensor | None = None
+    """(in,): L2 norm of each input feature over all calibration tokens."""
+
+
+class Criterion(Protocol):
+    """(out, in) weight and statistics in, (out, in) float32 scores >= 0 out; higher means keep."""
+
+    def __call__(self, weight: Tensor, stats: LayerStats) -> Tensor:
+        """Score every weight."""
+        ...
+
+
+CRITERIA: Registry[Criterion] = Registry("criterion")

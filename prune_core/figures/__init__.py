@@ -1,0 +1,1 @@
+"""Figures: plain data in, ``plotly.graph_objects.Figure`` out; neither torch nor streamlit."""

@@ -1,0 +1,253 @@
+"""Attention heads: how important each is, and what one looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from prune_core.figures.theme import Look, escape, style
+
+Head = tuple[int, int]
+"""(flat block index, head)."""
+
+LABELLED_TOKENS = 48  # more than this many tokens: axis labels would overlap
+
+
+def importance_map(
+    site: Mapping[str, Any],
+    look: Look,
+    *,
+    selected: Head | None,
+    dropped: Collection[Head],
+    words: Mapping[str, str],
+) -> go.Figure:
+    """Heat map of one kind of attention: block down, head across.
+
+    Args:
+        site: ``scores`` (blocks x heads; rows may differ in length), ``blocks`` (flat index of
+            each row), ``group_size`` (query heads per key/value head), ``kind``.
+        look: colors and scale.
+        selected: outlined.
+        dropped: crossed out.
+        words: ``title``, ``x``, ``y``, ``block``, ``head``, ``group``, ``score``, ``dropped``.
+    """
+    scores: list[list[float]] = [list(row) for row in site["scores"]]
+    heads = max((len(row) for row in scores), default=0)
+    padded = [row + [None] * (heads - len(row)) for row in scores]
+    blocks = list(site["blocks"])
+    group = int(site["group_size"])
+    figure = go.Figure(
+        go.Heatmap(
+            z=padded,
+            x=list(range(heads)),
+            y=list(range(len(blocks))),
+            colorscale=look.sequence,
+            xgap=1.5,
+            ygap=1.5,
+            hoverinfo="skip",
+            colorbar={
+                "title": {"text": words["score"], "side": "right", "font": {"size": look.size(12)}},
+                "thickness": 10,
+                "outlinewidth": 0,
+                "tickfont": {"size": look.size(11), "color": look.muted},
+                "exponentformat": "e",
+                "nticks": 5,
+                "len": 1,
+            },
+        )
+    )
+    row_height = 17 if len(blocks) > 12 else 30
+    style(
+        figure,
+        look,
+        title=words["title"],
+        height=max(230, 110 + row_height * len(blocks)),
+        x=words["x"],
+        y=words["y"],
+    )
+    _cells(figure, scores, blocks, group, dropped, look, words, row_height)
+    _marks(figure, blocks, site["kind"], selected, dropped, look, row_height)
+    if group > 1:
+        _groups(figure, heads, group, look, words)
+    figure.update_xaxes(
+        tickvals=list(range(heads)) if heads <= 24 else None,
+        showgrid=False,
+        range=[-0.5, heads - 0.5],
+        constrain="domain",
+    )
+    first = blocks[0] if blocks else 0
+    ticks = [row for row in range(len(blocks)) if len(blocks) <= 16 or row % 5 == 0]
+    figure.update_yaxes(
+        tickvals=ticks,
+        ticktext=[str(blocks[row] - first) for row in ticks],
+        showgrid=False,
+        range=[len(blocks) - 0.5, -0.5],
+    )
+    figure.update_layout(hovermode="closest")
+    return figure
+
+
+def _cells(
+    figure: go.Figure,
+    scores: Sequence[Sequence[float]],
+    blocks: Sequence[int],
+    group: int,
+    dropped: Collection[Head],
+    look: Look,
+    words: Mapping[str, str],
+    row_height: int,
+) -> None:
+    """Near-transparent squares over the cells: a click on a heat map fires nothing."""
+    xs, ys, data, texts = [], [], [], []
+    for row, line in enumerate(scores):
+        for head, score in enumerate(line):
+            xs.append(head)
+            ys.append(row)
+            data.append([blocks[row], head])
+            text = f"<b>{words['block']} {row} · {words['head']} {head}</b>"
+            text += f"<br>{words['score']} {score:.4g}"
+            if group > 1:
+                text += f"<br>{words['group']} {head // group}"
+            if (blocks[row], head) in dropped:
+                text += f"<br>{words['dropped']}"
+            texts.append(text)
+    figure.add_scatter(
+        x=xs,
+        y=ys,
+        mode="markers",
+        marker={
+            "symbol": "square",
+            "size": look.size(row_height),
+            "color": look.text,
+            "opacity": 0.01,
+        },
+        customdata=data,
+        hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
+        selected={"marker": {"opacity": 0.01}},
+        unselected={"marker": {"opacity": 0.01}},
+        showlegend=False,
+    )
+
+
+def _marks(
+    figure: go.Figure,
+    blocks: Sequence[int],
+    kind: str,
+    selected: Head | None,
+    dropped: Collection[Head],
+    look: Look,
+    row_height: int,
+) -> None:
+    rows = {block: row for row, block in enumerate(blocks)}
+    gone = [head for head in dropped if head[0] in rows and kind == "self"]
+    if gone:
+        for width, color in ((4.0, "#FFFFFF"), (2.0, "#B00020")):
+            figure.add_scatter(
+                x=[head for _, head in gone],
+                y=[rows[block] for block, _ in gone],
+                mode="markers",
+                marker={
+                    "symbol": "x-thin",
+                    "size": look.size(row_height * 0.55),
+                    "line": {"width": width, "color": color},
+                },
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    if selected is not None and selected[0] in rows:
+        row, head = rows[selected[0]], selected[1]
+        for width, color in ((5.0, look.paper), (2.5, look.accent)):
+            figure.add_shape(
+                type="rect",
+                x0=head - 0.5,
+                x1=head + 0.5,
+                y0=row - 0.5,
+                y1=row + 0.5,
+                line={"color": color, "width": width},
+                fillcolor="rgba(0,0,0,0)",
+            )
+
+
+def _groups(
+    figure: go.Figure, heads: int, group: int, look: Look, words: Mapping[str, str]
+) -> None:
+    """Grouped-query attention: lines between the heads that share keys and values, and names."""
+    for start in range(0, heads, group):
+        if start:
+            figure.add_vline(x=start - 0.5, line={"color": look.paper, "width": 4})
+        figure.add_annotation(
+            x=start + (group - 1) / 2,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            text=f"{words['group']} {start // group}",
+            showarrow=False,
+            font={"size": look.size(11), "color": look.muted},
+        )
+
+
+def pattern_grid(
+    pattern: Sequence[Sequence[float]],
+    tokens: Sequence[str],
+    key_tokens: Sequence[str],
+    look: Look,
+    *,
+    words: Mapping[str, str],
+) -> go.Figure:
+    """One head's attention: query tokens down, key tokens across; rows sum to 1.
+
+    Args:
+        pattern: queries x keys.
+        tokens: texts of the queries; hostile, escaped here.
+        key_tokens: texts of the keys.
+        look: colors and scale.
+        words: ``title``, ``x``, ``y``, ``share``.
+    """
+    queries = [escape(token, 16) for token in tokens]
+    keys = [escape(token, 16) for token in key_tokens]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[round(share, 4) for share in row] for row in pattern],
+            x=list(range(len(keys))),
+            y=list(range(len(queries))),
+            zmin=0,
+            zmax=max((share for row in pattern for share in row), default=1.0),
+            colorscale=look.intensity,
+            xgap=1,
+            ygap=1,
+            hovertext=[[f"<b>{q}</b> → <b>{k}</b>" for k in keys] for q in queries],
+            hovertemplate=f"%{{hovertext}}<br>{words['share']} %{{z:.1%}}<extra></extra>",
+            colorbar={
+                "thickness": 10,
+                "outlinewidth": 0,
+                "tickformat": ".0%",
+                "nticks": 5,
+                "tickfont": {"size": look.size(11), "color": look.muted},
+            },
+        )
+    )
+    style(
+        figure,
+        look,
+        title=words["title"],
+        height=min(760, max(300, 130 + 22 * len(queries))),
+        x=words["x"],
+        y=words["y"],
+    )
+    step = max(1, -(-len(queries) // LABELLED_TOKENS))
+    figure.update_xaxes(
+        tickvals=list(range(0, len(keys), step)),
+        ticktext=keys[::step],
+        tickangle=-50,
+        showgrid=False,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(0, len(queries), step)),
+        ticktext=queries[::step],
+        showgrid=False,
+        range=[len(queries) - 0.5, -0.5],
+    )
+    return figure

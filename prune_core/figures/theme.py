@@ -1,0 +1,220 @@
+"""How every figure looks: colors that color-blind readers can tell apart, type, margins.
+
+Okabe-Ito for categories, cividis for sequences, blue to orange for divergence. A figure takes a
+:class:`Look` and asks it for colors; nothing here knows streamlit.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.colors import sequential
+
+FONT = (
+    '"Source Sans", "Source Sans 3", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
+    '"Microsoft YaHei", sans-serif'
+)
+MONO = '"Source Code Pro", "Noto Sans Mono CJK SC", "Cascadia Mono", Menlo, monospace'
+
+CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F")
+CATEGORIES_DARK = ("#56B4E9", "#E69F00", "#2FBF93", "#E39BC4", "#F0E442", "#4C8FD6", "#F07B3F")
+
+CIVIDIS = tuple((i / 9, color) for i, color in enumerate(sequential.Cividis))
+"""Sequence from low (dark blue) to high (yellow); readable without color."""
+
+DIVERGING = (
+    (0.0, "#0B5FA5"),
+    (0.25, "#7FB2DC"),
+    (0.5, "#F3F1EC"),
+    (0.75, "#F2B36B"),
+    (1.0, "#C25500"),
+)
+DIVERGING_DARK = (
+    (0.0, "#7CC4F5"),
+    (0.25, "#2F6E9E"),
+    (0.5, "#20262E"),
+    (0.75, "#A65A1C"),
+    (1.0, "#FFB25C"),
+)
+"""Below zero blue, zero the paper's gray, above zero orange."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a figure needs to know of the page it stands on.
+
+    Attributes:
+        dark: the page has a dark background.
+        scale: factor on type and markers; above 1 in presentation mode.
+    """
+
+    dark: bool = False
+    scale: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """Color of type."""
+        return "#E8E6E1" if self.dark else "#24292E"
+
+    @property
+    def muted(self) -> str:
+        """Color of secondary type; at least 4.5:1 on :attr:`paper`."""
+        return "#A9AFB7" if self.dark else "#5C6168"
+
+    @property
+    def grid(self) -> str:
+        """Color of grid lines."""
+        return "#2B323B" if self.dark else "#E7E4DC"
+
+    @property
+    def paper(self) -> str:
+        """The page's background."""
+        return "#13171C" if self.dark else "#FDFCFA"
+
+    @property
+    def surface(self) -> str:
+        """Background of cards, hover boxes and empty cells."""
+        return "#1C222A" if self.dark else "#F4F2EC"
+
+    @property
+    def dense(self) -> str:
+        """Color of what belongs to the dense model, everywhere."""
+        return CATEGORIES_DARK[0] if self.dark else CATEGORIES[0]
+
+    @property
+    def pruned(self) -> str:
+        """Color of what belongs to the pruned model, everywhere."""
+        return CATEGORIES_DARK[6] if self.dark else CATEGORIES[1]
+
+    @property
+    def accent(self) -> str:
+        """Color of what is selected."""
+        return "#F0E442" if self.dark else "#D55E00"
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Okabe-Ito, ordered by contrast with the paper."""
+        return CATEGORIES_DARK if self.dark else CATEGORIES
+
+    @property
+    def sequence(self) -> list[list[Any]]:
+        """Plotly color scale from low to high."""
+        return [list(stop) for stop in CIVIDIS]
+
+    @property
+    def intensity(self) -> list[list[Any]]:
+        """Plotly color scale from nothing (the paper) to much, for shares and attention."""
+        if self.dark:
+            stops = ((0, "#161B21"), (0.15, "#1F3A55"), (0.5, "#3F86BF"), (1, "#BFE3FF"))
+        else:
+            stops = ((0, "#FAF9F5"), (0.15, "#D6E6F2"), (0.5, "#5A9BCB"), (1, "#08375F"))
+        return [list(stop) for stop in stops]
+
+    @property
+    def diverging(self) -> list[list[Any]]:
+        """Plotly color scale around zero."""
+        return [list(stop) for stop in (DIVERGING_DARK if self.dark else DIVERGING)]
+
+    def size(self, pixels: float) -> float:
+        """``pixels`` at this page's scale."""
+        return round(pixels * self.scale, 1)
+
+
+def visible(text: str, limit: int = 60) -> str:
+    """A name or token with nothing hidden in it: control and bidirectional characters shown.
+
+    Spaces become ``␣`` only where a token is nothing else; longer texts end with an ellipsis.
+    """
+    shown = "".join(_visible(c) for c in text[: limit + 1])
+    if shown and not shown.strip(" "):
+        shown = shown.replace(" ", "␣")
+    return shown if len(text) <= limit else shown[:limit] + "…"
+
+
+def escape(text: str, limit: int = 60) -> str:
+    """:func:`visible`, with markup made harmless: fit for Plotly, which reads HTML-like tags."""
+    return html.escape(visible(text, limit), quote=True)
+
+
+def _visible(character: str) -> str:
+    if character == "\n":
+        return "⏎"
+    if character == "\t":
+        return "⇥"
+    return "·" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character
+
+
+def style(
+    figure: go.Figure,
+    look: Look,
+    *,
+    title: str,
+    height: int,
+    x: str = "",
+    y: str = "",
+    legend: bool = False,
+) -> go.Figure:
+    """Give a figure the shared layout; axis titles say what is shown and its unit.
+
+    ``height`` is in pixels at scale 1.
+    """
+    figure.update_layout(
+        template="none",
+        title={
+            "text": title,
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 10, "l": 4},
+            "font": {"size": look.size(15), "color": look.text, "family": FONT, "weight": 600},
+        },
+        font={"family": FONT, "size": look.size(13), "color": look.text},
+        height=round(height * look.scale),
+        margin={"l": 8, "r": 8, "t": round(44 * look.scale) if title else 10, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "title": {"text": ""}},
+        hoverlabel={
+            "bgcolor": look.surface,
+            "bordercolor": look.grid,
+            "font": {"family": FONT, "size": look.size(13), "color": look.text},
+            "align": "left",
+        },
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.text},
+        uirevision="keep",
+        dragmode=False,
+    )
+    axis = {
+        "automargin": True,
+        "gridcolor": look.grid,
+        "linecolor": look.grid,
+        "zeroline": False,
+        "ticks": "",
+        "tickfont": {"color": look.muted, "size": look.size(12)},
+    }
+    for update, name in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
+        update(
+            **axis,
+            title={
+                "text": name,
+                "font": {"color": look.muted, "size": look.size(13)},
+                "standoff": 8,
+            },
+        )
+    return figure
+
+
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "displayModeBar": "hover",
+    "modeBarButtons": [["toImage"]],
+    "scrollZoom": False,
+}
+"""Plotly configuration of every figure: the mode bar offers the PNG and nothing else."""

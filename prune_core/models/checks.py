@@ -1,0 +1,301 @@
+"""Checks of a model folder before transformers sees it: files only, no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prune_core.errors import ModelFileError, UnknownArchitectureError
+from prune_core.models.headers import SafetensorsHeader, read_safetensors_header
+from prune_core.models.sources import allowed_roots, mode, shown
+
+MAX_CONFIG_BYTES = 1_000_000
+MAX_DEPTH = 32
+INDEX_NAME = "model.safetensors.index.json"
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".pkl", ".msgpack"})
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "vocab.json",
+    "vocab.txt",
+)
+
+LAYER_KEYS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
+HIDDEN_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
+HEAD_KEYS = (
+    "num_attention_heads",
+    "n_head",
+    "n_heads",
+    "num_heads",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+)
+HEAD_DIM_KEYS = ("head_dim", "d_kv")
+WIDTH_KEYS = (
+    "intermediate_size",
+    "n_inner",
+    "d_ff",
+    "ffn_dim",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "hidden_dim",
+    "word_embed_proj_dim",
+)
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
+
+_BOUNDS: tuple[tuple[tuple[str, ...], int, int], ...] = (
+    (LAYER_KEYS, 0, 1000),
+    (HIDDEN_KEYS, 1, 65_536),
+    (HEAD_KEYS, 1, 4096),
+    (("num_key_value_heads",), 1, 4096),
+    (HEAD_DIM_KEYS, 1, 65_536),
+    (("vocab_size",), 1, 1_000_000),
+    (WIDTH_KEYS, 1, 1_000_000),
+    (CONTEXT_KEYS, 1, 100_000_000),
+)
+# what transformers itself has written into configs over the years; none of it changes behaviour
+_HARMLESS = frozenset({"_name_or_path", "_commit_hash", "_num_labels", "_sliding_window_pattern"})
+_HARMLESS |= {"_remove_final_layer_norm", "_from_model_config", "_pre_quantization_dtype", "_model_name_or_path"}
+_REFUSED = frozenset({"trust_remote_code", "custom_pipelines", "custom_pipeline"})
+
+
+def read_json(path: Path, limit: int) -> Any:
+    """Read a small JSON file.
+
+    Raises:
+        ModelFileError: missing, unreadable, too large, not JSON, or nested too deeply.
+    """
+    name = path.name
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise ModelFileError(
+                f"{name} has {size / 1e6:.1f} MB; more than {limit / 1e6:g} MB is refused."
+            )
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFileError(f"There is no {name} in {shown(str(path.parent))}.") from None
+    except OSError as error:
+        raise ModelFileError(
+            f"{name} in {shown(str(path.parent))} cannot be read ({error.strerror})."
+        ) from error
+    except RecursionError:
+        raise ModelFileError(f"{name} is nested more than {MAX_DEPTH} levels deep.") from None
+    except ValueError as error:
+        raise ModelFileError(f"{name} is not valid JSON.") from error
+    level: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return content
+    raise ModelFileError(f"{name} is nested more than {MAX_DEPTH} levels deep.")
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []
+
+
+def _objects(node: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in _children(node):
+        yield from _objects(child)
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Read and check ``config.json``: size, depth, refused keys, bounds, known architecture.
+
+    Returns:
+        The configuration and warnings to show.
+
+    Raises:
+        ModelFileError: missing, damaged, or asking for something that is refused.
+        UnknownArchitectureError: its ``model_type`` is not supported.
+    """
+    config = read_json(folder / "config.json", MAX_CONFIG_BYTES)
+    if not isinstance(config, dict):
+        raise ModelFileError("config.json does not hold a JSON object.")
+    warnings = check_keys(config)
+    check_config(config)
+    return config, warnings
+
+
+def check_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Refuse keys that could bring code or another loader; return warnings about the rest."""
+    warnings: list[str] = []
+    for fields in _objects(dict(config)):
+        for key, value in fields.items():
+            if key == "auto_map":
+                if mode() != "local":
+                    raise ModelFileError(
+                        "config.json asks for code of its own (auto_map): refused."
+                    )
+                warnings.append(
+                    "The model's config.json brings code of its own (auto_map); it is not run."
+                )
+            elif _is_refused(key, value):
+                raise ModelFileError(f"config.json holds the refused key {shown(key)}.")
+    if "quantization_config" in config:
+        raise ModelFileError(
+            "This checkpoint is stored quantized (quantization_config); choose the float or GGUF "
+            "version of the model."
+        )
+    return tuple(dict.fromkeys(warnings))
+
+
+def _is_refused(key: str, value: Any) -> bool:
+    if key in _REFUSED:
+        return True
+    if key.endswith("attn_implementation") and "/" in str(value):
+        return True  # "owner/name" would be fetched from the hub and run
+    # transformers 4.46 to 4.52 wrote this flag into every config it saved; a bool names no code
+    if key == "_attn_implementation_autoset" and isinstance(value, bool):
+        return False
+    return key.startswith("_") and key not in _HARMLESS
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Check ``model_type`` and the sizes that decide how much would be allocated.
+
+    Raises:
+        ModelFileError: a size is no whole number, out of bounds, or the heads do not fit.
+        UnknownArchitectureError: ``model_type`` is missing or not supported.
+    """
+    from prune_core.models.families import SUPPORTED
+
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in SUPPORTED:
+        named = shown(model_type) if isinstance(model_type, str) else "none"
+        raise UnknownArchitectureError(
+            f"Architecture {named} is not supported; supported are {', '.join(sorted(SUPPORTED))}."
+        )
+    for keys, low, high in _BOUNDS:
+        for key in keys:
+            value = config.get(key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ModelFileError(
+                    f"config.json: {key} must be a whole number from {low} to {high}, "
+                    f"got {shown(str(value), 40)}."
+                )
+    _check_heads(config)
+
+
+def _check_heads(config: Mapping[str, Any]) -> None:
+    hidden = first_of(config, HIDDEN_KEYS)
+    explicit = first_of(config, HEAD_DIM_KEYS)
+    for key in HEAD_KEYS:
+        heads = config.get(key)
+        if heads and hidden and explicit is None and hidden % heads:
+            raise ModelFileError(
+                f"config.json: {heads} heads ({key}) do not divide the hidden size {hidden}."
+            )
+    heads, shared = first_of(config, HEAD_KEYS), config.get("num_key_value_heads")
+    if heads and shared and heads % shared:
+        raise ModelFileError(
+            f"config.json: {shared} key/value heads do not divide {heads} attention heads."
+        )
+
+
+def first_of(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
+    """The first of several names for the same number that a config uses."""
+    for key in keys:
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    return None
+
+
+def check_contained(folder: Path) -> None:
+    """Refuse a folder with links that lead outside it and outside the allowed folders.
+
+    Raises:
+        ModelFileError: such a link, or the folder cannot be listed.
+    """
+    roots = (folder.resolve(), *allowed_roots())
+    try:
+        for path in folder.iterdir():
+            if path.is_symlink() and not any(path.resolve().is_relative_to(r) for r in roots):
+                raise ModelFileError(
+                    f"{shown(path.name)} in the model folder links to a place outside the allowed "
+                    "folders."
+                )
+    except (OSError, RuntimeError) as error:
+        raise ModelFileError(
+            f"The model folder {shown(str(folder))} cannot be read ({error})."
+        ) from error
+
+
+def check_weights(folder: Path) -> SafetensorsHeader:
+    """Check every safetensors file of a folder and return all their tensors as one header.
+
+    Raises:
+        ModelFileError: no safetensors (only pickles, or nothing), a missing or damaged shard.
+    """
+    single, index_path = folder / "model.safetensors", folder / INDEX_NAME
+    if single.is_file():
+        return read_safetensors_header(single)
+    if not index_path.is_file():
+        try:
+            pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES)
+        except OSError as error:
+            raise ModelFileError(
+                f"The model folder {shown(str(folder))} cannot be read ({error.strerror})."
+            ) from error
+        if pickles:
+            raise ModelFileError(
+                f"{shown(pickles[0])} is a format that can run code and is refused; convert the "
+                "model to safetensors (save_pretrained) in a safe place first."
+            )
+        raise ModelFileError(f"There is no model.safetensors in {shown(str(folder))}.")
+    index = read_json(index_path, 50_000_000)
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict) or not shards:
+        raise ModelFileError(f"{INDEX_NAME} names no shards.")
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for shard in sorted({str(name) for name in shards.values()}):
+        if Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ModelFileError(f"{INDEX_NAME} names a shard {shown(shard)} that is refused.")
+        if not (folder / shard).is_file():
+            raise ModelFileError(f"Shard {shown(shard)} is missing from {shown(str(folder))}.")
+        tensors |= read_safetensors_header(folder / shard).tensors
+    return SafetensorsHeader(tensors)
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Insist on a file that a tokenizer can be read from.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelFileError(
+            f"There is no tokenizer in {shown(str(folder))}; add tokenizer.json (or the vocabulary "
+            "files) of the model."
+        )
+    path = folder / "tokenizer_config.json"
+    if path.is_file():
+        fields = read_json(path, 10 * MAX_CONFIG_BYTES)
+        if isinstance(fields, dict) and "auto_map" in fields and mode() != "local":
+            raise ModelFileError("tokenizer_config.json asks for code of its own: refused.")
+
+
+def parameter_count(header: SafetensorsHeader) -> int:
+    """Number of weights that a header announces."""
+    return sum(math.prod(shape) for _, shape in header.tensors.values())

@@ -1,0 +1,56 @@
+"""Fingerprints: what a model's cache keys rest on. File hashes are remembered by size and time."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import Path
+
+from prune_core.assets.cache import hash_file
+from prune_core.assets.manifest import Cancelled, Progress
+from prune_core.errors import ModelFileError
+from prune_core.models.sources import shown
+from prune_core.paths import cache_folder
+
+_SHAPING = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".spm"})
+
+
+def file_sha256(
+    path: Path, *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> str:
+    """SHA-256 of a file, read only once as long as path, size and time of change stay the same.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+        record = cache_folder("hashes") / hashlib.sha256(key.encode()).hexdigest()[:32]
+        if record.is_file():
+            known = record.read_text(encoding="ascii")
+            if len(known) == 64:
+                return known
+        digest = hash_file(path, progress=progress, cancelled=cancelled)
+        unfinished = record.with_name(f"{record.name}.{uuid.uuid4().hex[:8]}")
+        unfinished.write_text(digest, encoding="ascii")
+        unfinished.replace(record)
+    except OSError as error:
+        raise ModelFileError(f"{shown(path.name)} cannot be read ({error.strerror}).") from error
+    return digest
+
+
+def folder_fingerprint(
+    folder: Path,
+    dtype: str,
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> str:
+    """Fingerprint of a model folder: its files' contents and the dtype it is loaded in."""
+    digest = hashlib.sha256(f"dtype {dtype}\n".encode())
+    for path in sorted(p for p in folder.iterdir() if p.suffix in _SHAPING and p.is_file()):
+        watched = progress if path.suffix == ".safetensors" else None
+        content = file_sha256(path, progress=watched, cancelled=cancelled)
+        digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()

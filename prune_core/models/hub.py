@@ -1,0 +1,96 @@
+"""Models from the Hugging Face hub: only safetensors and texts, checked before the weights come."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from prune_core.assets.cache import stop_if
+from prune_core.assets.fetch import offline
+from prune_core.assets.manifest import Cancelled, Progress
+from prune_core.errors import PruneCoreError, SourceError
+from prune_core.models.checks import read_config
+from prune_core.models.sources import HubId, shown
+
+PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_IGNORED = ["*/*"]  # ONNX exports and the like; the model itself lies at the top
+
+
+def hub_folder(
+    source: HubId, *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> Path:
+    """Bring a hub repository into the hub's own cache and return its folder.
+
+    Its ``config.json`` comes first and is checked before the weights are asked for. Honours
+    ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and ``PRUNE_OFFLINE``.
+
+    Raises:
+        SourceError: no network, no such repository or revision, or no access to it.
+        ModelFileError, UnknownArchitectureError: its configuration is refused.
+        Cancelled: ``cancelled`` said so.
+    """
+    if progress is not None:
+        progress("fetch", 0, 0, "bytes")
+    folder = _snapshot(source, ["config.json"], _bar(None, cancelled))
+    read_config(folder)
+    return _snapshot(source, PATTERNS, _bar(progress, cancelled))
+
+
+def _bar(progress: Progress | None, cancelled: Cancelled | None) -> type[Any]:
+    """A progress bar for the hub's library that draws nothing, reports bytes and can say stop."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"disable": False, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            stop_if(cancelled)
+            drawn: bool | None = super().update(n)
+            if progress is not None and self.unit == "B":
+                progress("fetch", int(self.n), int(self.total or 0), "bytes")
+            return drawn
+
+    return Bar
+
+
+def _snapshot(source: HubId, patterns: list[str], bar: type[Any]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name = shown(source.repo)
+    options: dict[str, Any] = {
+        "allow_patterns": patterns,
+        "ignore_patterns": _IGNORED,
+        "tqdm_class": bar,
+    }
+    try:
+        return Path(
+            snapshot_download(
+                source.repo,
+                revision=source.revision,
+                local_files_only=offline() or bool(os.environ.get("TRANSFORMERS_OFFLINE")),
+                **options,
+            )
+        )
+    except PruneCoreError:
+        raise
+    except GatedRepoError as error:
+        raise SourceError(
+            f"{name} is gated on the hub; accept its terms there and log in with `hf auth login`."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SourceError(f"The hub's {name} has no such revision.") from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(f"The hub has no model {name}, or it is private.") from error
+    except Exception as error:  # offline, no network, a full disk: each HTTP library its own errors
+        raise SourceError(
+            f"{name} is not in the local hub cache and could not be fetched from the hub; check "
+            "the network, or use a preset or a local folder."
+        ) from error

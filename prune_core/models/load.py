@@ -1,0 +1,246 @@
+"""Load a model: fetch, convert, check, read, check again. Refuses what it cannot vouch for."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from prune_core.assets.cache import stop_if
+from prune_core.assets.fetch import fetch_asset
+from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
+from prune_core.errors import SourceError
+from prune_core.models.checks import (
+    check_contained,
+    check_tokenizer_files,
+    check_weights,
+    parameter_count,
+    read_config,
+)
+from prune_core.models.convert import convert_gguf, converted_path, converted_record
+from prune_core.models.fingerprint import file_sha256, folder_fingerprint
+from prune_core.models.headers import read_gguf_header
+from prune_core.models.hub import hub_folder
+from prune_core.models.memory import DTYPE_BYTES, guard_memory
+from prune_core.models.reading import (
+    check_finite,
+    check_vocabulary,
+    read_model,
+    read_tokenizer,
+)
+from prune_core.models.sources import (
+    TINY_TITLES,
+    GgufFile,
+    HubId,
+    LocalFolder,
+    Preset,
+    Source,
+    parse_source,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prune_core.models.handle import ModelHandle
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a folder came from, and what is shown of that."""
+
+    folder: Path
+    title: str
+    quantised: str | None = None
+    license: str = ""
+    provenance: str = ""
+    contained: bool = True  # links inside must stay inside: not so in the hub's own cache
+
+
+def load_model(
+    source: Source | str,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> ModelHandle:
+    """Fetch if needed, check and load a model in evaluation mode, without gradients.
+
+    Args:
+        source: as :func:`prune_core.models.sources.parse_source` reads it.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        device: a torch device.
+        progress: told stage (``fetch``, ``verify``, ``convert``, ``load``, ``check``), done, total
+            and unit.
+        cancelled: polled during fetch and conversion and between steps.
+
+    Raises:
+        SourceError: no such model, or not allowed.
+        AssetError: a preset could not be fetched.
+        ModelFileError: files missing, damaged or refused; tensors missing, misshapen, not finite.
+        UnknownArchitectureError: a layout that is not known in full.
+        MemoryGuardError: it would not fit.
+        Cancelled: ``cancelled`` said so.
+    """
+    from prune_core.models.handle import build_handle
+
+    started = time.perf_counter()
+    if dtype not in DTYPE_BYTES:
+        raise SourceError(f"dtype must be {', '.join(DTYPE_BYTES)}, got {shown(dtype)}.")
+    parsed = parse_source(source) if isinstance(source, str) else source
+    if isinstance(parsed, Preset) and parsed.name in TINY_TITLES:
+        return _load_tiny(parsed, dtype, device, started)
+    origin = _locate(parsed, dtype, progress, cancelled)
+    config, names, warnings = _check_folder(origin, dtype)
+    if not origin.license:
+        warnings = (*warnings, "The model's licence is not known here; check it before sharing.")
+    fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress, cancelled=cancelled)
+    report = progress or _ignore
+    stop_if(cancelled)
+    report("load", 0, 1, "steps")
+    model, unexpected = read_model(origin.folder, config, names, dtype)
+    tokenizer = read_tokenizer(origin.folder)
+    if unexpected:
+        warnings = (
+            *warnings,
+            f"{len(unexpected)} tensors of the file are not part of the model and were left out: "
+            f"{shown(', '.join(unexpected), 200)}.",
+        )
+    stop_if(cancelled)
+    report("check", 0, 1, "steps")
+    check_finite(model)
+    check_vocabulary(model, tokenizer)
+    model.eval().requires_grad_(False)
+    report("check", 1, 1, "steps")
+    model = _to_device(model, device)
+    return build_handle(
+        model,
+        tokenizer,
+        source=parsed.text,
+        title=origin.title,
+        fingerprint=fingerprint,
+        quantised=origin.quantised,
+        license=origin.license,
+        provenance=origin.provenance,
+        warnings=warnings,
+        load_seconds=time.perf_counter() - started,
+    )
+
+
+def _load_tiny(source: Preset, dtype: str, device: str, started: float) -> ModelHandle:
+    from prune_core.models.handle import build_handle
+    from prune_core.models.tiny import TINY
+
+    model, tokenizer = TINY[source.name]()
+    model = _to_device(model.to(getattr(torch, dtype)).eval().requires_grad_(False), device)
+    digest = hashlib.sha256(f"{source.name} {dtype}\n".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().float().contiguous().numpy()
+        digest.update(f"{name} {tuple(values.shape)}\n".encode() + values.tobytes())
+    return build_handle(
+        model,
+        tokenizer,
+        source=source.text,
+        title=TINY_TITLES[source.name],
+        fingerprint=digest.hexdigest(),
+        quantised=None,
+        license="Apache-2.0",
+        provenance="Random weights, made on the spot by this project.",
+        warnings=(),
+        load_seconds=time.perf_counter() - started,
+    )
+
+
+def _to_device(model: PreTrainedModel, device: str) -> PreTrainedModel:
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise SourceError(f"Device {shown(device)} cannot be used here; use cpu.") from error
+
+
+def _locate(
+    source: Source, dtype: str, progress: Progress | None, cancelled: Cancelled | None
+) -> _Origin:
+    if isinstance(source, Preset):
+        return _preset(project_manifest()[source.name], dtype, progress, cancelled)
+    if isinstance(source, HubId):
+        folder = hub_folder(source, progress=progress, cancelled=cancelled)
+        return _Origin(
+            folder,
+            source.repo,
+            provenance=f"https://huggingface.co/{source.repo}",
+            contained=False,
+        )
+    if isinstance(source, LocalFolder):
+        return _Origin(source.path, source.path.name, provenance="A folder on this machine.")
+    return _gguf(source, dtype, progress, cancelled)
+
+
+def _preset(
+    asset: Asset, dtype: str, progress: Progress | None, cancelled: Cancelled | None
+) -> _Origin:
+    quantised = None
+    if asset.format == "gguf":
+        sha256 = asset.members[0].sha256
+        record = converted_record(sha256)
+        if record is None:
+            path = fetch_asset(asset.name, progress=progress, cancelled=cancelled)
+            _guard_gguf(path, asset.title, dtype)
+            convert_gguf(path, sha256, progress=progress, cancelled=cancelled)
+            record = converted_record(sha256) or {}
+        folder, quantised = converted_path(sha256), record.get("quantized")
+    else:
+        folder = fetch_asset(asset.name, progress=progress, cancelled=cancelled)
+    return _Origin(folder, asset.title, quantised, asset.license, asset.provenance)
+
+
+def _gguf(
+    source: GgufFile, dtype: str, progress: Progress | None, cancelled: Cancelled | None
+) -> _Origin:
+    _guard_gguf(source.path, source.path.name, dtype)
+    sha256 = file_sha256(source.path, progress=progress, cancelled=cancelled)
+    folder = convert_gguf(source.path, sha256, progress=progress, cancelled=cancelled)
+    record = converted_record(sha256) or {}
+    return _Origin(
+        folder,
+        source.path.name,
+        record.get("quantized"),
+        shown(record.get("license", "")),
+        "A GGUF file on this machine.",
+    )
+
+
+def _guard_gguf(path: Path, title: str, dtype: str) -> None:
+    header = read_gguf_header(path)
+    vocabulary = header.fields.get("tokenizer.ggml.tokens", 0)
+    guard_memory(
+        title,
+        header.parameters,
+        dtype=dtype,
+        vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
+        converting=True,
+    )
+
+
+def _check_folder(
+    origin: _Origin, dtype: str
+) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
+    """Configuration, tensor names and warnings of a folder that may be loaded."""
+    folder = origin.folder
+    if origin.contained:
+        check_contained(folder)
+    config, warnings = read_config(folder)
+    header = check_weights(folder)
+    check_tokenizer_files(folder)
+    vocabulary = config.get("vocab_size") or 0
+    guard_memory(origin.title, parameter_count(header), dtype=dtype, vocabulary=vocabulary)
+    return config, tuple(header.tensors), warnings
+
+
+def _ignore(stage: str, done: int, total: int, unit: str) -> None:
+    """Progress that nobody watches."""

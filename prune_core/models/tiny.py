@@ -1,0 +1,191 @@
+"""Random models of every supported family, small enough for tests and demos; nothing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerFast,
+)
+
+from prune_core.models.families import FAMILY_KIND
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM, NEURONS, CONTEXT = 32, 4, 2, 12, 80, 256
+SPREAD = 0.3  # of the weights: wide enough that pruning visibly changes the loss
+PAD, BOS, EOS, MASK = 0, 1, 2, 3
+VOCABULARY = 4 + 256
+
+# heads x head width differs from the hidden size wherever a family allows it: a weight read
+# transposed then has the wrong shape
+_LLAMA_LIKE: dict[str, Any] = {
+    "hidden_size": HIDDEN,
+    "intermediate_size": NEURONS,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "head_dim": HEAD_DIM,
+    "max_position_embeddings": CONTEXT,
+}
+_BERT_LIKE: dict[str, Any] = {
+    "hidden_size": HIDDEN,
+    "intermediate_size": NEURONS,
+    "num_hidden_layers": 2,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": CONTEXT,
+}
+_BART_LIKE: dict[str, Any] = {
+    "d_model": HIDDEN,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": HEADS,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": NEURONS,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": CONTEXT,
+    "decoder_start_token_id": EOS,
+    "forced_eos_token_id": None,
+}
+_CONFIGS: dict[str, dict[str, Any]] = {
+    "bart": _BART_LIKE,
+    "bert": _BERT_LIKE,
+    "distilbert": {
+        "dim": HIDDEN,
+        "hidden_dim": NEURONS,
+        "n_layers": 2,
+        "n_heads": HEADS,
+        "max_position_embeddings": CONTEXT,
+    },
+    "gemma": _LLAMA_LIKE,
+    "gemma2": _LLAMA_LIKE | {"query_pre_attn_scalar": HEAD_DIM, "sliding_window": CONTEXT // 4},
+    "gpt2": {
+        "n_embd": HIDDEN,
+        "n_inner": NEURONS,
+        "n_layer": 2,
+        "n_head": HEADS,
+        "n_positions": CONTEXT,
+    },
+    "gpt_neox": _BERT_LIKE,
+    "llama": _LLAMA_LIKE,
+    "marian": _BART_LIKE | {"scale_embedding": True},
+    "mistral": _LLAMA_LIKE,
+    "opt": {
+        "hidden_size": HIDDEN,
+        "ffn_dim": NEURONS,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "max_position_embeddings": CONTEXT,
+    },
+    "phi": _LLAMA_LIKE | {"head_dim": HIDDEN // HEADS},
+    "phi3": _LLAMA_LIKE,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE,
+    "roberta": _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1},
+    "smollm3": _LLAMA_LIKE,
+    "t5": {
+        "d_model": HIDDEN,
+        "d_kv": HEAD_DIM,
+        "d_ff": NEURONS,
+        "num_layers": 2,
+        "num_decoder_layers": 3,
+        "num_heads": HEADS,
+        "n_positions": CONTEXT,
+        "decoder_start_token_id": PAD,
+    },
+}
+
+
+def tiny_model(model_type: str, *, head: bool | None = None, **overrides: Any) -> PreTrainedModel:
+    """A random model of a supported family; the same weights at each call.
+
+    Args:
+        model_type: one of ``prune_core.models.families.SUPPORTED``.
+        head: with an output head; by default language models have one and encoders have none.
+        overrides: configuration attributes in place of the tiny ones.
+
+    Returns:
+        In evaluation mode, without gradients; the global random state is as before.
+
+    Raises:
+        KeyError: an unsupported ``model_type``.
+    """
+    kind = FAMILY_KIND[model_type]
+    with_head = kind != "encoder" if head is None else head
+    special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+    settings = {"vocab_size": VOCABULARY} | special | _CONFIGS[model_type] | overrides
+    config = AutoConfig.for_model(model_type, **settings)
+    heads = {
+        "decoder": AutoModelForCausalLM,
+        "encoder": AutoModelForMaskedLM,
+        "encoder-decoder": AutoModelForSeq2SeqLM,
+    }
+    with torch.random.fork_rng(devices=[]):
+        model = (heads[kind] if with_head else AutoModel).from_config(config)
+    _fill(model, torch.Generator().manual_seed(0))
+    if model_type == "t5":  # undo the head's 1 / sqrt(hidden), or every prediction is uniform
+        with torch.no_grad():
+            model.shared.weight.mul_(config.d_model**0.5)
+    return model.eval().requires_grad_(False)
+
+
+def _fill(model: nn.Module, generator: torch.Generator) -> None:
+    """Random matrices; norms and biases moved a little, so that none is 1 or 0."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.requires_grad:  # sinusoids
+                continue
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim >= 2:
+                parameter.copy_(SPREAD * noise)
+            else:
+                parameter.add_(0.1 * noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith("final_logits_bias"):
+                buffer.copy_(SPREAD * torch.randn(buffer.shape, generator=generator))
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    """One token per byte of UTF-8, and four special ones: decoding gives back any text exactly."""
+    special = {"<|pad|>": PAD, "<|bos|>": BOS, "<|endoftext|>": EOS, "<|mask|>": MASK}
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = special | {letter: len(special) + i for i, letter in enumerate(letters)}
+    backend = Tokenizer(models.BPE(vocab=words, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    pad, bos, eos, mask = special
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=pad,
+        bos_token=bos,
+        eos_token=eos,
+        mask_token=mask,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _tiny(model_type: str, **overrides: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return tiny_model(model_type, **overrides), tiny_tokenizer()
+
+
+TINY: Mapping[str, Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]] = {
+    "tiny-gpt2": partial(_tiny, "gpt2", n_layer=3),
+    "tiny-llama": partial(_tiny, "llama", num_hidden_layers=4),
+    "tiny-opt": partial(_tiny, "opt"),
+    "tiny-neox": partial(_tiny, "gpt_neox"),
+    "tiny-bert": partial(_tiny, "bert"),
+    "tiny-t5": partial(_tiny, "t5"),
+}
+"""Presets made on the spot."""

@@ -1,0 +1,66 @@
+"""Unstructured patterns: single weights compete within the layer or within their row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune_core.patterns.base import Ranks, Scores, num_pruned, sortable
+
+_POSITION = np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class PerLayer:
+    """All weights of the layer compete."""
+
+    def fits(self, rows: int, columns: int) -> bool:
+        """Always."""
+        return True
+
+    def rank(self, scores: Scores) -> Ranks:
+        """Place within the layer; ties by row, then column."""
+        keys = sortable(scores.reshape(-1))
+        keys |= np.arange(keys.size, dtype=np.uint64)
+        keys.sort()
+        ranks = np.empty(keys.size, dtype=np.int32)
+        ranks[(keys & _POSITION).astype(np.int64)] = np.arange(keys.size, dtype=np.int32)
+        return ranks.reshape(scores.shape)
+
+    def cut(self, rows: int, columns: int, sparsity: float) -> int:
+        """The rounded share of the layer."""
+        return num_pruned(rows * columns, sparsity)
+
+    def removed(self, rows: int, columns: int, cut: int) -> int:
+        """One weight per rank."""
+        return cut
+
+
+@dataclass(frozen=True, slots=True)
+class PerRow:
+    """The weights of each output row compete: Wanda's comparison group."""
+
+    def fits(self, rows: int, columns: int) -> bool:
+        """Always."""
+        return True
+
+    def rank(self, scores: Scores) -> Ranks:
+        """Place within the row; ties by column."""
+        rows, columns = scores.shape
+        keys = sortable(scores)
+        keys |= np.arange(columns, dtype=np.uint64)
+        keys.sort(axis=1)
+        order = (keys & _POSITION).astype(np.int64)
+        ranks = np.empty((rows, columns), dtype=np.int32)
+        places = np.broadcast_to(np.arange(columns, dtype=np.int32), (rows, columns))
+        np.put_along_axis(ranks, order, places, axis=1)
+        return ranks
+
+    def cut(self, rows: int, columns: int, sparsity: float) -> int:
+        """The rounded share of a row."""
+        return num_pruned(columns, sparsity)
+
+    def removed(self, rows: int, columns: int, cut: int) -> int:
+        """As many in every row."""
+        return rows * cut

@@ -1,0 +1,240 @@
+"""Sort once, cut for ever: ranks of every layer, made once and memory-mapped from disk.
+
+A rank is a weight's place within its competing group. Ranks are kept as float32, exact up to 2^24
+places, because ``aten.threshold_backward`` then cuts and applies in one pass; layers with more
+weights than that are kept as int32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prune_core import faults
+from prune_core.criteria import CRITERIA, LayerStats
+from prune_core.errors import Cancelled, ModelFileError
+from prune_core.models.structure import Layer
+from prune_core.paths import cache_folder
+from prune_core.patterns import parse_pattern
+
+EXACT_FLOAT = 2**24
+_VERSION = 1
+_NO_STATS = LayerStats()
+
+RankProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RankedLayers:
+    """Ranks of one (model, criterion, pattern).
+
+    Attributes:
+        fingerprint: decides the file.
+        ranks: layer name to ranks in the weight's *stored* order and shape.
+        left_dense: layers whose shape the pattern does not fit.
+    """
+
+    fingerprint: str
+    ranks: Mapping[str, Tensor]
+    left_dense: tuple[str, ...]
+
+
+def layer_scores(model: nn.Module, layer: Layer, criterion: str, args: Mapping[str, Any]) -> Tensor:
+    """Scores of one layer, (out, in) float32 on the CPU.
+
+    Raises:
+        ModelFileError: a score is not finite (a NaN or infinity in the weights).
+    """
+    scores = CRITERIA[criterion].fn(layer.weight(model), _NO_STATS, **args)
+    scores = scores.float().cpu()
+    if not bool(torch.isfinite(scores).all()):
+        raise ModelFileError(
+            f"The layer {layer.name} has scores that are not finite; its weights hold NaN or Inf."
+        )
+    return scores
+
+
+class RankStore:
+    """Finds or makes ranks; holds the last few in memory-mapped form.
+
+    Args:
+        model: dense model; its layers are read, never written.
+        layers: by name, in forward order.
+        fingerprint: of the model.
+        folder: where files go; None for the cache.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, Layer],
+        fingerprint: str,
+        folder: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.layers = layers
+        self.fingerprint = fingerprint
+        self._folder = folder
+        self._ranked: dict[str, RankedLayers] = {}
+        self._ordered: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+
+    def ranked(
+        self,
+        criterion: str,
+        args: Mapping[str, Any],
+        pattern: str,
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> RankedLayers:
+        """Ranks of every layer that the pattern fits: from memory, disk, or made now.
+
+        Args:
+            criterion: registered name.
+            args: its keyword arguments.
+            pattern: ``per-layer``, ``per-row``, ``nm:N:M``.
+            progress: told (layers done, layers).
+            cancelled: polled between layers.
+
+        Raises:
+            ModelFileError: scores that are not finite.
+            Cancelled: by ``cancelled``.
+        """
+        key = self._key("ranks", criterion, args, pattern)
+        if key in self._ranked:
+            return self._ranked[key]
+        rule = parse_pattern(pattern)
+        fitting = [x for x in self.layers.values() if rule.fits(x.out_features, x.in_features)]
+        left = tuple(n for n, x in self.layers.items() if x not in fitting)
+        exact = all(x.numel <= EXACT_FLOAT for x in fitting)
+        dtype = np.dtype(np.float32 if exact else np.int32)
+
+        def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
+            scores = layer_scores(self.model, layer, criterion, args).numpy()
+            ranks = rule.rank(scores)
+            out[:] = (ranks.T if layer.transposed else ranks).reshape(-1)
+
+        flat = self._stored(key, fitting, dtype, make, progress, cancelled)
+        ranks = {}
+        for layer, part in zip(fitting, flat, strict=True):
+            shape = layer.stored_weight(self.model).shape
+            ranks[layer.name] = part.view(shape)
+        while len(self._ranked) >= 3:  # each holds the address space of one model
+            self._ranked.pop(next(iter(self._ranked)))
+        self._ranked[key] = RankedLayers(key, ranks, left)
+        return self._ranked[key]
+
+    def ordered(
+        self,
+        criterion: str,
+        args: Mapping[str, Any],
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Each layer's scores sorted ascending: what global ranking bisects.
+
+        Raises:
+            ModelFileError, Cancelled: see :meth:`ranked`.
+        """
+        key = self._key("ordered", criterion, args, "")
+        if key not in self._ordered:
+
+            def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
+                scores = layer_scores(self.model, layer, criterion, args).numpy()
+                out[:] = np.sort(scores.reshape(-1))
+
+            layers = list(self.layers.values())
+            flat = self._stored(key, layers, np.dtype(np.float32), make, progress, cancelled)
+            self._ordered = {
+                key: {x.name: part.numpy() for x, part in zip(layers, flat, strict=True)}
+            }
+        return self._ordered[key]
+
+    def _key(self, what: str, criterion: str, args: Mapping[str, Any], pattern: str) -> str:
+        content = [_VERSION, what, self.fingerprint, criterion, dict(args), pattern]
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _stored(
+        self,
+        key: str,
+        layers: list[Layer],
+        dtype: np.dtype[Any],
+        make: Callable[[Layer, np.ndarray[Any, Any]], None],
+        progress: RankProgress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> list[Tensor]:
+        """One flat array per layer, in one file; kept in memory where the disk does not take it."""
+        total = sum(x.numel for x in layers)
+        folder = self._folder or cache_folder("ranks")
+        path = folder / f"{key}.{dtype.name}"
+        if not (path.is_file() and path.stat().st_size == total * dtype.itemsize):
+            values = np.empty(total, dtype=dtype)
+            _fill(values, layers, make, progress, cancelled)
+            if not _write(path, values):
+                return _split(torch.from_numpy(values), layers)
+        kind = torch.float32 if dtype == np.float32 else torch.int32
+        # private mapping: pages come from the file, and nothing written here could reach it
+        return _split(torch.from_file(str(path), shared=False, size=total, dtype=kind), layers)
+
+
+def _split(flat: Tensor, layers: list[Layer]) -> list[Tensor]:
+    return list(flat.split([x.numel for x in layers]))
+
+
+def _fill(
+    values: np.ndarray[Any, Any],
+    layers: list[Layer],
+    make: Callable[[Layer, np.ndarray[Any, Any]], None],
+    progress: RankProgress | None,
+    cancelled: Callable[[], bool] | None,
+) -> None:
+    ends = np.cumsum([x.numel for x in layers])
+    # numpy sorts outside the interpreter lock: threads share the cores
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        waiting = []
+        for layer, end in zip(layers, ends, strict=True):
+            waiting.append(pool.submit(make, layer, values[end - layer.numel : end]))
+        try:
+            for count, future in enumerate(waiting, start=1):
+                if cancelled is not None and cancelled():
+                    raise Cancelled("Cancelled while ranking weights.")
+                future.result()
+                if progress is not None:
+                    progress(count, len(layers))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _write(path: Path, values: np.ndarray[Any, Any]) -> bool:
+    """Write under another name, then move into place; False if the disk does not take it."""
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        if shutil.disk_usage(path.parent).free < 1.2 * values.nbytes:
+            return False
+        faults.point("ranks.before_write")
+        with temporary.open("wb") as file:
+            values.tofile(file)
+            file.flush()
+            os.fsync(file.fileno())
+        faults.point("ranks.before_replace")
+        temporary.replace(path)
+    except OSError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True

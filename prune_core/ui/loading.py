@@ -1,0 +1,158 @@
+"""Asking the engine and waiting well: submit, show what is happening, how far it is, a way to stop.
+
+A page calls :func:`follow` and draws whatever it gets. While a job runs, a small fragment polls it
+four times a second and reruns the page once at its end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from prune_core.engine.client import Engine, Ticket
+from prune_core.engine.jobs import Job
+from prune_core.ui.components import plain
+from prune_core.ui.i18n import t, t_or
+from prune_core.ui.keys import session_id
+
+POLL_SECONDS = 0.25
+
+
+@st.cache_resource(show_spinner=False)
+def engine() -> Engine:
+    """The server's one engine; ``PRUNE_ENGINE=inline`` runs jobs in the caller (tests)."""
+    return Engine(mode=os.environ.get("PRUNE_ENGINE", "process"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of a job a page asked for.
+
+    Attributes:
+        ticket: the job on its way.
+        result: of this job, or of the panel's job before it while this one runs, or None.
+        stale: ``result`` belongs to an earlier job: draw it dimmed and say so.
+    """
+
+    ticket: Ticket
+    result: Mapping[str, Any] | None
+    stale: bool
+
+    @property
+    def busy(self) -> bool:
+        """The job waits or runs."""
+        return self.ticket.state in ("waiting", "running")
+
+    @property
+    def fresh(self) -> Mapping[str, Any] | None:
+        """The result, if it is this job's own."""
+        return None if self.stale else self.result
+
+
+def submit(job: Job, panel: str) -> Outcome:
+    """Ask for a job unless this panel has already; draw nothing.
+
+    Args:
+        job: what is wanted now; a newer job of the same panel replaces the older.
+        panel: name of the place on the page, unique within the session.
+    """
+    tickets: dict[str, Ticket] = st.session_state.setdefault("_tickets", {})
+    ticket = tickets.get(panel)
+    # a cancelled job stays cancelled until the user asks for it again or for another one
+    if ticket is None or ticket.job.key != job.key:
+        ticket = engine().submit(job, session=session_id(), panel=panel)
+        tickets[panel] = ticket
+    results: dict[str, Mapping[str, Any]] = st.session_state.setdefault("_results", {})
+    if ticket.state == "done" and ticket.result is not None:
+        results[panel] = ticket.result
+        return Outcome(ticket, ticket.result, stale=False)
+    return Outcome(ticket, results.get(panel), stale=panel in results)
+
+
+def forget(panel: str) -> None:
+    """Drop a panel's ticket, so that its next :func:`submit` asks again (a retry button)."""
+    st.session_state.get("_tickets", {}).pop(panel, None)
+
+
+def cancel(panel: str) -> None:
+    """Stop a panel's job."""
+    ticket = st.session_state.get("_tickets", {}).get(panel)
+    if ticket is not None:
+        engine().cancel(ticket)
+
+
+def follow(job: Job, panel: str, *, what: str, height: int = 0) -> Outcome:
+    """Ask for a job and show its progress, its failure or its cancellation in place.
+
+    Args:
+        job: what is wanted now.
+        panel: name of the place on the page, unique within the session.
+        what: says in the user's words what is being done ("Reading the weights").
+        height: pixels of the placeholder shown while there is nothing to draw yet; 0 for none.
+    """
+    outcome = submit(job, panel)
+    if outcome.busy:
+        _waiting(panel, what)
+        if height and outcome.result is None:
+            st.skeleton(height)
+    elif outcome.ticket.state == "failed":
+        st.error(failure_text(outcome.ticket), icon=":material/error:")
+        st.button(t("common.retry"), key=f"_retry_{panel}", on_click=forget, args=(panel,))
+    elif outcome.ticket.state == "cancelled":
+        st.info(t("common.cancelled", what=what), icon=":material/stop_circle:")
+        st.button(t("common.resume"), key=f"_retry_{panel}", on_click=forget, args=(panel,))
+    return outcome
+
+
+def failure_text(ticket: Ticket) -> str:
+    """The engine's sentence, with Markdown made harmless."""
+    return plain(ticket.error or t("common.failed"))
+
+
+def _waiting(panel: str, what: str) -> None:
+    """The polling fragment of a panel that waits."""
+
+    def poll() -> None:
+        ticket: Ticket = st.session_state["_tickets"][panel]
+        if ticket.state not in ("waiting", "running"):
+            st.rerun()
+        left, right = st.columns([6, 1], vertical_alignment="center")
+        with left:
+            draw_progress(ticket, what)
+        right.button(
+            t("common.stop"),
+            key=f"_stop_{panel}",
+            on_click=cancel,
+            args=(panel,),
+            help=t("common.stop_help"),
+            width="stretch",
+        )
+
+    st.fragment(poll, run_every=POLL_SECONDS)()
+
+
+def draw_progress(ticket: Ticket, what: str) -> None:
+    """One progress bar: stage, share done, amount; an empty bar where the total is not known."""
+    event = ticket.event or {}
+    stage = str(event.get("stage") or "")
+    done, total = float(event.get("done") or 0), float(event.get("total") or 0)
+    text = what
+    if ticket.state == "waiting":
+        place = ticket.position or 0
+        text = t("common.queued", what=what, ahead=place) if place else what
+    elif stage:
+        text = f"{what} · {t_or(f'common.stage_{stage}', stage)}"
+    if total > 0:
+        text = f"{text} · {amount(done, total, str(event.get('unit') or ''))}"
+    st.progress(min(1.0, done / total) if total > 0 else 0.0, text=text)
+
+
+def amount(done: float, total: float, unit: str) -> str:
+    """``41.2 of 98.4 MB`` or ``7 of 30``."""
+    if unit == "bytes":
+        return t("common.of_megabytes", done=f"{done / 1e6:.1f}", total=f"{total / 1e6:.1f}")
+    return t("common.of_steps", done=int(done), total=int(total))
