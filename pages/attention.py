@@ -14,7 +14,7 @@ from prune_core.figures.theme import visible
 from prune_core.models.info import ModelInfo
 from prune_core.recipe import Recipe
 from prune_core.ui.attention_lines import attention_lines
-from prune_core.ui.components import chart, choice, clicked, csv_button, number, plain
+from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, plain
 from prune_core.ui.heads import Choice, all_heads, chosen_head, drop_least, head_text, toggle_head
 from prune_core.ui.i18n import t, words
 from prune_core.ui.keys import KEYS, set_value, widget
@@ -133,10 +133,9 @@ def pattern(page: Page, model: ModelInfo, head: Choice) -> AttentionPattern:
     found = outcome.result
     if found is None or head.head >= len(found["heads"]):
         return job
-    if outcome.stale:
-        st.caption(t("common.updating"))
     shares = found["heads"][head.head]
-    grid, lines = st.columns([1, 1], gap="medium")
+    with dimmed(outcome.stale, "pattern"):
+        grid, lines = st.columns([1, 1], gap="medium")
     with grid:
         texts = words("attention", "share") | {
             "title": t("attention.grid_title"),
@@ -175,8 +174,6 @@ def page_body(page: Page, model: ModelInfo) -> None:
     outcome = follow(job, "heads", what=t("attention.scoring"), height=420)
     if outcome.result is None:
         return
-    if outcome.stale:
-        st.caption(t("common.updating"))
     sites = list(outcome.result["sites"])
     heads = all_heads(sites)
     if not heads:
@@ -184,7 +181,7 @@ def page_body(page: Page, model: ModelInfo) -> None:
         return
     head = chosen_head(heads)
     left, right = st.columns([5, 2] if len(sites) == 1 else [4, 1], gap="medium")
-    with left:
+    with left, dimmed(outcome.stale, "maps"):
         maps(page, sites, plain(str(outcome.result["unit"])), head)
     with right:
         head_panel(model, heads, head)

@@ -10,7 +10,7 @@ from prune_core.commands import command_line
 from prune_core.engine.jobs import Histograms, LayerTable
 from prune_core.figures.weights import histogram, ridges
 from prune_core.models.info import LayerInfo, ModelInfo
-from prune_core.ui.components import chart, choice, clicked, csv_button, percent, plain
+from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, percent, plain
 from prune_core.ui.i18n import t, t_or, words
 from prune_core.ui.keys import set_value, value
 from prune_core.ui.state import (
@@ -84,12 +84,11 @@ def pictures(page: Page, model: ModelInfo) -> None:
     outcome = follow(job, "histograms", what=t("weights.counting"), height=420)
     if outcome.result is None:
         return
-    if outcome.stale:
-        st.caption(t("common.updating"))
     found: list[Mapping[str, Any]] = list(outcome.result["layers"])
     log = value("counts") == "log"
     texts = words("weights", "block", "kept", "removed", "cut")
-    left, right = st.columns([1, 1], gap="medium")
+    with dimmed(outcome.stale, "weights"):
+        left, right = st.columns([1, 1], gap="medium")
     role = t_or(f"common.role_{chosen.role.replace('.', '_')}", chosen.role)
     with left:
         ridge_words = {

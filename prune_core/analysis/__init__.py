@@ -1,1 +1,1 @@
-"""See the modules."""
+"""Analysis: numbers for figures, computed from a model; plain data out."""

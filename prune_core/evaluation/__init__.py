@@ -1,1 +1,1 @@
-"""See the modules."""
+"""Evaluation: per-token losses of a window, divergence from dense, estimates, generation."""

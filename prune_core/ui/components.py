@@ -149,7 +149,7 @@ def reproduce(*commands: str) -> None:
         if commands:
             st.caption(t("common.reproduce_command"))
         for command in commands:
-            st.code(command, language="bash", wrap_lines=True)
+            st.code(command, language=None, wrap_lines=True)
         st.caption(t("common.reproduce_link"))
         st.code(share_link(), language=None, wrap_lines=True)
 

@@ -59,6 +59,7 @@ _FRAME_CSS = """
 [data-testid="stMainBlockContainer"] { max-width: 1680px; padding-left: 3rem;
   padding-right: 3rem; padding-bottom: 3rem; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
+[data-testid="stCaptionContainer"] { opacity: 0.78; }
 [class*="st-key-stale_"] { opacity: 0.45; transition: opacity 0.2s; }
 """
 

@@ -1,0 +1,220 @@
+"""Generation: one token at a time, streamed, seeded, cancellable, dense and pruned in step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.errors import RecipeError, TextError
+from prune_core.models.structure import Structure
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_NEW_TOKENS = 1024
+MAX_PROMPT_CHARACTERS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        greedy: the most likely one; the rest is then not read.
+        seed: equal seeds draw equal tokens from equal distributions.
+        temperature: above 0.
+        top_p: smallest set of tokens with at least this probability, in (0, 1].
+    """
+
+    greedy: bool = True
+    seed: int = 0
+    temperature: float = 0.8
+    top_p: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.greedy:
+            return
+        if not (math.isfinite(self.temperature) and 0.01 <= self.temperature <= 10):
+            raise RecipeError(
+                f"the temperature must lie between 0.01 and 10, got {self.temperature}; "
+                "for the most likely token use greedy."
+            )
+        if not (math.isfinite(self.top_p) and 0 < self.top_p <= 1):
+            raise RecipeError(f"top-p must lie above 0 and at most 1, got {self.top_p}.")
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool, max_context: int
+) -> Tensor:
+    """Prompt to tokens (1, seq).
+
+    An empty prompt starts from the beginning-of-sequence token. With ``chat`` the tokenizer's
+    template wraps the prompt as one user message.
+
+    Raises:
+        TextError: too long, empty where the tokenizer has no start token, or no chat template.
+    """
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise TextError(
+            f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
+        )
+    if chat:
+        if not tokenizer.chat_template:
+            raise TextError("This model has no chat template; switch it off.")
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+    else:
+        ids = tokenizer(prompt).input_ids
+    if not ids:
+        start = tokenizer.bos_token_id
+        start = tokenizer.eos_token_id if start is None else start
+        if start is None:
+            raise TextError("The prompt is empty; write at least one word.")
+        ids = [start]
+    if len(ids) >= max_context:
+        raise TextError(
+            f"The prompt has {len(ids)} tokens; this model reads fewer than {max_context}."
+        )
+    return torch.tensor([ids], dtype=torch.int64)
+
+
+def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Tokens that end an answer, from the generation config and the tokenizer."""
+    config: Any = getattr(model, "generation_config", None)
+    ends = getattr(config, "eos_token_id", None)
+    found = set(ends) if isinstance(ends, list | tuple) else {ends}
+    found.add(tokenizer.eos_token_id)
+    return frozenset(token for token in found if token is not None)
+
+
+@torch.inference_mode()
+def next_tokens(
+    model: nn.Module,
+    structure: Structure,
+    prompt: Tensor,
+    sampling: Sampling,
+    *,
+    ends: frozenset[int],
+    max_new_tokens: int,
+) -> Iterator[int]:
+    """Tokens that continue a prompt, one at a time, the end token left out.
+
+    Args:
+        model: dense or pruned.
+        structure: of the model; an encoder-decoder reads the prompt with its encoder.
+        prompt: (1, seq) int64.
+        sampling: how to choose.
+        ends: tokens that end the answer.
+        max_new_tokens: at most this many.
+
+    Raises:
+        TextError: the model gives logits that are not finite.
+    """
+    generator = torch.Generator().manual_seed(sampling.seed)
+    anything: Any = model
+    arguments: dict[str, Any] = {"use_cache": True}
+    if structure.kind == "encoder-decoder":
+        arguments["encoder_outputs"] = anything.get_encoder()(input_ids=prompt)
+        start = anything.config.decoder_start_token_id
+        key, step = "decoder_input_ids", torch.tensor([[start]], device=prompt.device)
+    else:
+        key, step = "input_ids", prompt
+    past = None
+    for _ in range(max_new_tokens):
+        output = anything(**{key: step}, past_key_values=past, **arguments)
+        past = output.past_key_values
+        token = choose(output.logits[0, -1].float().cpu(), sampling, generator)
+        if token in ends:
+            return
+        yield token
+        step = torch.tensor([[token]], device=prompt.device)
+
+
+def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """Choose a token from (vocab,) logits.
+
+    Raises:
+        TextError: a logit is NaN, or all are infinite.
+    """
+    if bool(torch.isnan(logits).any()) or not bool(torch.isfinite(logits).any()):
+        raise TextError("The pruned model's output is not finite; it can write no text.")
+    if sampling.greedy:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    ordered, ids = probabilities.sort(descending=True, stable=True)
+    # a token stays while the probability before it is below top_p: the likeliest always does
+    ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
+    return int(ids[torch.multinomial(ordered, 1, generator=generator)])
+
+
+@dataclass
+class Writing:
+    """The text of one answer while it grows.
+
+    ``pieces`` join to ``text``: a character split over several tokens appears with the last.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    ids: list[int] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+    text: str = ""
+    finished: bool = False
+
+    def add(self, token: int) -> None:
+        """Append a token."""
+        self.ids.append(token)
+        whole = self.tokenizer.decode(self.ids, skip_special_tokens=False)
+        # a replacement character at the end is a character still being spelled
+        stable = whole[: len(whole) - 1] if whole.endswith("\ufffd") else whole
+        self.pieces.append(stable[len(self.text) :])
+        self.text = stable if len(stable) >= len(self.text) else self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as the ``Generate`` job describes it."""
+        return {"text": self.text, "pieces": list(self.pieces), "finished": self.finished}
+
+
+def first_difference(left: list[int], right: list[int], *, finished: bool) -> int | None:
+    """Index of the first token in which two answers part, or None so far.
+
+    Args:
+        left: token ids.
+        right: token ids.
+        finished: both answers are complete, so one being longer counts as parting.
+    """
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return index
+    if finished and len(left) != len(right):
+        return min(len(left), len(right))
+    return None
+
+
+def write_in_step(
+    streams: dict[str, Iterator[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    cancelled: Callable[[], bool],
+) -> Iterator[dict[str, Writing]]:
+    """Advance several answers by one token each, and yield after every round.
+
+    Raises:
+        Cancelled: never; a cancelled round is simply the last one. The caller looks.
+    """
+    writings = {name: Writing(tokenizer) for name in streams}
+    while not all(w.finished for w in writings.values()) and not cancelled():
+        for name, stream in streams.items():
+            if writings[name].finished:
+                continue
+            token = next(stream, None)
+            if token is None:
+                writings[name].finished = True
+            else:
+                writings[name].add(token)
+        yield writings
