@@ -6,7 +6,6 @@ import hashlib
 import os
 import uuid
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +63,7 @@ class DenseReference:
             self._keep(key, read)
         return self._kept[key]
 
-    def measure(
-        self, tokens: Tensor, on_logits: Callable[[slice, Tensor], None] | None = None
-    ) -> DenseWindow:
+    def measure(self, tokens: Tensor) -> DenseWindow:
         """Measure one window (seq,) and remember it."""
         device = next(self.model.parameters()).device
         answer = dense_window(
@@ -74,7 +71,6 @@ class DenseReference:
             self.structure,
             tokens[None].to(device),
             has_language_head=self.has_language_head,
-            on_logits=on_logits,
         )
         key = window_fingerprint(tokens)
         self._keep(key, answer)

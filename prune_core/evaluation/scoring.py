@@ -138,7 +138,6 @@ def dense_window(
     tokens: Tensor,
     *,
     has_language_head: bool,
-    on_logits: Callable[[slice, Tensor], None] | None = None,
 ) -> DenseWindow:
     """Measure the dense model on one window.
 
@@ -147,7 +146,6 @@ def dense_window(
         structure: of the model.
         tokens: (1, seq) int64.
         has_language_head: False gives an embedding instead of losses.
-        on_logits: given each slice's (positions, vocab) logits, for checks; must not keep them.
     """
     empty = torch.empty(0)
     if not has_language_head:
@@ -162,8 +160,6 @@ def dense_window(
         top1.append(logits.argmax(dim=-1))  # of equal logits the first, as in score_window
         ids.append(indices)
         logp.append(best - normalizer[:, None])
-        if on_logits is not None:
-            on_logits(rows, logits)
     return DenseWindow(
         torch.cat(losses).cpu(),
         torch.cat(top1).cpu(),
@@ -199,7 +195,7 @@ def score_window(
         structure: of the model.
         tokens: (1, seq) int64; a causal model may be given fewer tokens than ``dense`` has.
         dense: the dense model's answer to the same window.
-        on_logits: as in :func:`dense_window`.
+        on_logits: given each slice's (positions, vocab) logits, for checks; must not keep them.
     """
     if dense.embedding.numel():
         mine = _embedding(model, tokens).cpu()
