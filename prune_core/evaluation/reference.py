@@ -78,7 +78,7 @@ class DenseReference:
         return answer
 
     def _keep(self, key: str, answer: DenseWindow) -> None:
-        while len(self._kept) >= 256:  # about 70 MB at 512 tokens a window
+        while len(self._kept) >= 96:  # about 400 MB at 512 tokens a window
             self._kept.pop(next(iter(self._kept)))
         self._kept[key] = answer
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from prune_core.models.structure import Structure
 
-TOP_K = 64
+TOP_K = 1024
 """Dense log-probabilities kept per token; the rest of the vocabulary is one remainder."""
 
 SLICE = 128
