@@ -56,7 +56,10 @@ def command_line(job: Job) -> str:
         case Generate():
             words = ["generate", job.source, *recipe_options(job.recipe), "--prompt", job.prompt]
             words += ["--max-new-tokens", str(job.max_new_tokens), "--seed", str(job.seed)]
-            words += ["--greedy"] if job.greedy else []
+            if job.greedy:
+                words += ["--greedy"]
+            else:
+                words += ["--temperature", f"{job.temperature:g}", "--top-p", f"{job.top_p:g}"]
             words += ["--chat"] if job.chat else []
         case HeadImportance():
             words = ["importance", job.source, "--of", "heads", "--method", job.method]

@@ -65,7 +65,7 @@ class Recipe:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
         if not _PATTERN.match(self.pattern):
             raise RecipeError(
-                f"unknown pattern {self.pattern!r}; use per-layer, per-row or nm:N:M such as nm:2:4."
+                f"unknown pattern {self.pattern!r}; use per-layer, per-row or nm:N:M, as in nm:2:4."
             )
         kept = self.kept_of
         if kept is not None:

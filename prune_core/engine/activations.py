@@ -36,9 +36,7 @@ class BlockRunner:
         for block in structure.blocks:
             module = model.get_submodule(block.module)
             # bypass nn.Module.__setattr__: the wrapper is a plain attribute of this instance
-            module.__dict__["forward"] = functools.partial(
-                self._run, block.index, module.forward
-            )
+            module.__dict__["forward"] = functools.partial(self._run, block.index, module.forward)
 
     def _run(self, index: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if index < len(self._known):

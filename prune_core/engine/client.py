@@ -223,7 +223,7 @@ class Engine:
                 self._finish(computation, "done", result=result)
             except PruneCoreError as error:
                 self._finish(computation, "failed", error=str(error))
-            except Exception as error:  # noqa: BLE001 - as in the worker
+            except Exception as error:
                 log.exception("job %s failed", type(computation.job).__name__)
                 self._finish(computation, "failed", error=unexpected(error))
 
@@ -300,7 +300,9 @@ class Engine:
             if running is not None and not running.tickets:
                 self._finish(running, "cancelled")
             elif running is not None and running.attempts >= 2:
-                self._finish(running, "failed", error=f"{reason} It was given up; try a smaller one.")
+                self._finish(
+                    running, "failed", error=f"{reason} It was given up; try a smaller one."
+                )
             elif running is not None:
                 running.state = "waiting"
                 self._waiting.append(running)

@@ -75,7 +75,8 @@ class Core:
                     raise PruneCoreError(f"There is no such job: {type(job).__name__}.")
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise PruneCoreError(
-                "The machine ran out of memory; choose fewer or shorter windows, or a smaller model."
+                "The machine ran out of memory; choose fewer or shorter windows, "
+                "or a smaller model."
             ) from error
 
     def loaded(self, source: str, emit: Emit, cancelled: Poll) -> LoadedModel:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from prune_core.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """Which text: ``kind`` is ``preset`` (value = name), ``file`` (path) or ``inline`` (the text)."""
+    """Which text: ``kind`` ``preset`` (value = name), ``file`` (path) or ``inline`` (the text)."""
 
     kind: str = "preset"
     value: str = "grimm"

@@ -158,9 +158,7 @@ class _Measurement:
             batch = tokens[None].to(self.loaded.device)
             return score_window(copy.model, self.structure, batch, dense)
 
-    def _first_look(
-        self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll
-    ) -> None:
+    def _first_look(self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll) -> None:
         """A first number from the start of the first window, where that is much cheaper.
 
         Only a causal model scores a leading part as it does in the whole window.
@@ -193,9 +191,7 @@ class _Measurement:
     def _paired(self) -> tuple[list[Any], list[Any], Estimate]:
         """Losses of pruned and dense on the same tokens, and the estimate of their difference."""
         pruned = [s.losses.numpy() for s in self.scores]
-        dense = [
-            d.losses[: len(p)].numpy() for d, p in zip(self.dense, pruned, strict=False)
-        ]
+        dense = [d.losses[: len(p)].numpy() for d, p in zip(self.dense, pruned, strict=False)]
         return pruned, dense, estimate([p - d for p, d in zip(pruned, dense, strict=True)])
 
     def state(self, stage: str, *, looking: bool = False) -> dict[str, Any]:
@@ -303,4 +299,3 @@ _NUMBERS = (
     *("kl", "kl_stderr", "kl_error", "top1", "top1_stderr"),
     *("similarity", "similarity_stderr"),
 )
-

@@ -20,7 +20,7 @@ from prune_core.errors import Cancelled, PruneCoreError
 log = logging.getLogger(__name__)
 
 ADDRESS = "PRUNE_WORKER_ADDRESS"
-SECRET = "PRUNE_WORKER_SECRET"  # noqa: S105 - the name of the variable
+SECRET = "PRUNE_WORKER_SECRET"
 
 
 class _Inbox:
@@ -58,7 +58,7 @@ def _run(core: Any, inbox: _Inbox, connection: Connection, number: int, job: Any
         connection.send(("cancelled", number, None))
     except PruneCoreError as error:
         connection.send(("failed", number, str(error)))
-    except Exception as error:  # noqa: BLE001 - the worker must survive whatever a job does
+    except Exception as error:
         log.exception("job %s failed", type(job).__name__)
         connection.send(("failed", number, unexpected(error)))
     finally:

@@ -153,7 +153,7 @@ def dense_window(
         embedding = _embedding(model, tokens).cpu()
         return DenseWindow(empty, none, none.view(0, 0), empty.view(0, 0), embedding)
     losses, top1, ids, logp = [], [], [], []
-    for rows, logits, targets in _slices(model, structure, tokens):
+    for _rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)
         best, indices = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
         losses.append(loss)

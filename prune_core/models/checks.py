@@ -69,7 +69,12 @@ _BOUNDS: tuple[tuple[tuple[str, ...], int, int], ...] = (
 )
 # what transformers itself has written into configs over the years; none of it changes behaviour
 _HARMLESS = frozenset({"_name_or_path", "_commit_hash", "_num_labels", "_sliding_window_pattern"})
-_HARMLESS |= {"_remove_final_layer_norm", "_from_model_config", "_pre_quantization_dtype", "_model_name_or_path"}
+_HARMLESS |= {
+    "_remove_final_layer_norm",
+    "_from_model_config",
+    "_pre_quantization_dtype",
+    "_model_name_or_path",
+}
 _REFUSED = frozenset({"trust_remote_code", "custom_pipelines", "custom_pipeline"})
 
 

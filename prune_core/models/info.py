@@ -20,7 +20,7 @@ class LayerInfo:
 
 @dataclass(frozen=True, slots=True)
 class BlockInfo:
-    """One block: ``heads`` and ``kv_heads`` are 0 without self-attention, ``cross_heads`` likewise."""
+    """One block; ``heads``, ``kv_heads``, ``cross_heads`` are 0 without that attention."""
 
     index: int
     stack: str

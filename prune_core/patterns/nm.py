@@ -13,7 +13,7 @@ from prune_core.recipe import checked_sparsity
 
 @dataclass(frozen=True, slots=True)
 class NM:
-    """Keep ``n`` of every ``m`` consecutive weights of a row (Zhou et al. 2021, arXiv 2102.04010)."""
+    """Keep ``n`` of every ``m`` consecutive weights of a row (arXiv 2102.04010)."""
 
     n: int
     m: int

@@ -1,0 +1,305 @@
+"""The command line: the library without a browser. Each verb runs one job, inline.
+
+With ``--json`` standard output holds one JSON object and nothing else. The exit code is 0 only on
+success; errors are one sentence on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prune_core.engine.jobs import (
+    Evaluate,
+    Generate,
+    HeadImportance,
+    Job,
+    LayerTable,
+    TextSpec,
+)
+from prune_core.errors import Cancelled, PruneCoreError, RecipeError
+from prune_core.recipe import Recipe
+
+Result = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        result: Result = parsed.verb(parsed)
+    except KeyboardInterrupt:
+        _say("Cancelled.")
+        return 130
+    except PruneCoreError as error:
+        _say(str(error))
+        return 130 if isinstance(error, Cancelled) else 1
+    except OSError as error:
+        _say(f"{error.strerror or error} ({error.filename}).")
+        return 1
+    if parsed.json:
+        print(json.dumps(_finite(result), allow_nan=False))
+    else:
+        parsed.show(result)
+    return 0
+
+
+def _say(sentence: str) -> None:
+    """One line on standard error, in place of a progress line that may stand there."""
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{sentence}", file=sys.stderr)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+# ---- options ---------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m prune_core", description="Prunescope without a browser."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(
+        name: str, run: Callable[..., Result], show: Callable[[Result], None], help_text: str
+    ) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(verb=run, show=show)
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        return sub
+
+    sub = verb("fetch", _fetch, _show_fetch, "Get or verify preset models and texts.")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="default: smollm2-135m and grimm")
+
+    sub = verb("inspect", _inspect, _show_rows, "Statistics of every layer of a model.")
+    sub.add_argument("model", metavar="MODEL")
+
+    sub = verb("importance", _importance, _show_importance, "Importance of attention heads.")
+    sub.add_argument("model", metavar="MODEL")
+    sub.add_argument("--of", choices=["heads"], default="heads")
+    sub.add_argument("--method", choices=["gradient", "weight-norm"], default="gradient")
+    sub.add_argument("--normalize", action="store_true", help="divide each block by its L2 norm")
+    _text_options(sub, windows=4, seq_len=512)
+
+    sub = verb("evaluate", _evaluate, _show_evaluation, "Apply a recipe and measure it on a text.")
+    sub.add_argument("model", metavar="MODEL")
+    _recipe_options(sub)
+    _text_options(sub, windows=16, seq_len=512)
+
+    sub = verb("generate", _generate, _show_generation, "Continue a prompt, dense and pruned.")
+    sub.add_argument("model", metavar="MODEL")
+    _recipe_options(sub)
+    sub.add_argument("--prompt", required=True, metavar="TEXT")
+    sub.add_argument("--max-new-tokens", type=int, default=64)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--greedy", action="store_true", help="always the likeliest token")
+    sub.add_argument("--temperature", type=float, default=0.8)
+    sub.add_argument("--top-p", type=float, default=0.95)
+    sub.add_argument("--chat", action="store_true", help="wrap the prompt in the chat template")
+    return parser
+
+
+def _text_options(sub: argparse.ArgumentParser, *, windows: int, seq_len: int) -> None:
+    sub.add_argument("--text", default="grimm", metavar="FILE", help="a text preset or a file")
+    sub.add_argument("--seq-len", type=int, default=seq_len)
+    sub.add_argument("--windows", type=int, default=windows)
+
+
+def _recipe_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--recipe", metavar="FILE", help="a recipe as JSON; replaces the options below"
+    )
+    sub.add_argument("--criterion", default="magnitude")
+    sub.add_argument("--pattern", default="per-layer", help="per-layer, per-row or nm:N:M")
+    sub.add_argument("--allocation", default="uniform", help="uniform or global")
+    sub.add_argument("--sparsity", type=float, help="0 to 1; N:M brings its own")
+    sub.add_argument("--drop-heads", default="", metavar="B:H,…", help="query heads to remove")
+
+
+def _recipe(parsed: argparse.Namespace) -> Recipe:
+    if parsed.recipe:
+        return Recipe.from_json(Path(parsed.recipe).read_text(encoding="utf-8"))
+    heads = []
+    for pair in filter(None, parsed.drop_heads.split(",")):
+        block, _, head = pair.partition(":")
+        if not (block.strip().isdigit() and head.strip().isdigit()):
+            raise RecipeError(f"--drop-heads takes BLOCK:HEAD pairs such as 0:3,5:1, got {pair!r}.")
+        heads.append((int(block), int(head)))
+    base = Recipe(criterion=parsed.criterion, allocation=parsed.allocation, drop_heads=tuple(heads))
+    if parsed.sparsity is None:
+        return base.with_pattern(parsed.pattern)
+    return Recipe.from_dict(
+        {**base.to_dict(), "pattern": parsed.pattern, "sparsity": parsed.sparsity}
+    )
+
+
+def _text(parsed: argparse.Namespace) -> TextSpec:
+    from prune_core.texts import TEXTS
+
+    return TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
+
+
+# ---- verbs -----------------------------------------------------------------------------------
+
+
+def _run(job: Job) -> Result:
+    from prune_core.engine.core import Core
+
+    shows = sys.stderr.isatty()
+
+    def emit(event: Result) -> None:
+        if shows:
+            done, total = event.get("done") or event.get("window"), event.get("total")
+            total = total or event.get("windows")
+            line = f"{event.get('stage', 'working')} {done or 0} / {total or '?'}"
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    result = Core().run(job, emit, lambda: False)
+    if shows:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return result
+
+
+def _fetch(parsed: argparse.Namespace) -> Result:
+    from prune_core.assets.fetch import fetch_asset
+    from prune_core.assets.manifest import project_manifest
+
+    names = parsed.names or ["smollm2-135m", "grimm"]
+    manifest = project_manifest()
+    shows = sys.stderr.isatty()
+
+    def progress(stage: str, done: int, total: int, unit: str) -> None:
+        if shows:
+            part = f"{done / total:.0%}" if total else f"{done} {unit}"
+            print(f"\r\033[K{stage} {part}", end="", file=sys.stderr, flush=True)
+
+    fetched = []
+    for name in names:
+        path = fetch_asset(name, verify=True, progress=progress)
+        asset = manifest[name]
+        if shows:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        fetched.append({"name": name, "path": str(path), "license": asset.license})
+    return {"fetched": fetched}
+
+
+def _inspect(parsed: argparse.Namespace) -> Result:
+    return _run(LayerTable(parsed.model))
+
+
+def _importance(parsed: argparse.Namespace) -> Result:
+    result = _run(
+        HeadImportance(
+            parsed.model,
+            parsed.method,
+            _text(parsed),
+            parsed.seq_len,
+            parsed.windows,
+            parsed.normalize,
+        )
+    )
+    # the first map is the one a decoder has; the others stand under "sites"
+    scores = result["sites"][0]["scores"]
+    shape = [len(scores), max((len(row) for row in scores), default=0)]
+    return {**result, "of": "heads", "shape": shape, "scores": scores}
+
+
+def _evaluate(parsed: argparse.Namespace) -> Result:
+    recipe = _recipe(parsed)
+    result = _run(Evaluate(parsed.model, recipe, _text(parsed), parsed.seq_len, parsed.windows))
+    return {**result, "recipe": recipe.to_dict(), "fingerprint": recipe.fingerprint}
+
+
+def _generate(parsed: argparse.Namespace) -> Result:
+    return _run(
+        Generate(
+            parsed.model,
+            _recipe(parsed),
+            parsed.prompt,
+            parsed.max_new_tokens,
+            parsed.greedy,
+            parsed.seed,
+            parsed.temperature,
+            parsed.top_p,
+            parsed.chat,
+        )
+    )
+
+
+# ---- for people ------------------------------------------------------------------------------
+
+
+def _show_fetch(result: Result) -> None:
+    for row in result["fetched"]:
+        print(f"{row['name']}  {row['license']}  {row['path']}")
+
+
+def _show_rows(result: Result) -> None:
+    print(f"{'layer':48} {'role':10} {'shape':>13} {'mean |w|':>10} {'std':>10} {'zeros':>8}")
+    for row in result["rows"]:
+        shape = f"{row['rows']} x {row['columns']}"
+        print(
+            f"{row['name']:48} {row['role']:10} {shape:>13} {row['mean_abs']:10.5f} "
+            f"{row['std']:10.5f} {row['zeros']:8d}"
+        )
+
+
+def _show_importance(result: Result) -> None:
+    for site in result["sites"]:
+        print(f"{site['stack']} {site['kind']}-attention, {result['method']}, {result['unit']}")
+        for block, row in zip(site["blocks"], site["scores"], strict=True):
+            print(f"{block:4d}  " + " ".join(f"{score:9.4g}" for score in row))
+
+
+def _within(value: float | None, error: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _show_evaluation(result: Result) -> None:
+    print(f"sparsity      {result['sparsity']:.6f} of the prunable weights, counted")
+    if result["metric"] == "similarity":
+        similarity = _within(result["similarity"], result["similarity_stderr"])
+        print(f"similarity    {similarity} (cosine to the dense embedding)")
+    else:
+        print(
+            f"perplexity    {result['perplexity']:.4f}   (dense {result['perplexity_dense']:.4f})"
+        )
+        print(f"loss          {_within(result['nll'], result['nll_stderr'])} nats per token")
+        change = _within(result["delta_nll"], result["delta_nll_stderr"])
+        print(f"change        {change} nats per token, paired")
+        short = f"; the merged tail hides about {result['kl_error']:.1g}"
+        print(f"KL            {_within(result['kl'], result['kl_stderr'])} nats per token{short}")
+        print(f"top-1 same    {_within(result['top1'], result['top1_stderr'])}")
+    protocol = result["protocol"]
+    print(
+        f"measured on   {protocol['text']}, {protocol['windows']} x {protocol['seq_len']} tokens, "
+        f"{protocol['dtype']}, {protocol['device']}"
+    )
+    if result["left_dense"]:
+        print(f"left dense    {', '.join(result['left_dense'])} (the pattern does not fit)")
+    seconds = result["seconds"]
+    print("seconds       " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items()))
+
+
+def _show_generation(result: Result) -> None:
+    for name in ("dense", "pruned"):
+        print(f"[{name}]\n{result[name]['text']}\n")
+    parted = result["divergence"]
+    print("The answers are equal." if parted is None else f"They part at token {parted + 1}.")
