@@ -11,7 +11,7 @@ from torch import Tensor
 from prune_core.allocation import global_counts, uniform
 from prune_core.errors import RecipeError
 from prune_core.models.structure import Layer, Structure
-from prune_core.patterns import parse_pattern
+from prune_core.patterns import Pattern, parse_pattern
 from prune_core.ranks import RankedLayers, RankProgress, RankStore
 from prune_core.recipe import Recipe
 
@@ -37,6 +37,7 @@ class CutPlan:
 
     cuts: Mapping[str, LayerCut]
     ranked: RankedLayers | None
+    pattern: Pattern | None
     left_dense: tuple[str, ...]
 
 
@@ -86,7 +87,7 @@ def plan_cuts(
     """
     dropped = _check_names(recipe, structure)
     layers = structure.layers
-    ranked = None
+    ranked, pattern = None, None
     counts: dict[str, int] = {}
     if recipe.sparsity or any(recipe.overrides.values()):
         pattern = parse_pattern(recipe.pattern)
@@ -115,7 +116,7 @@ def plan_cuts(
         count = counts.get(name, 0)
         key = ranked.fingerprint if ranked is not None and count else ""
         cuts[name] = LayerCut(key, count, dropped.get(name, ()))
-    return CutPlan(cuts, ranked, ranked.left_dense if ranked is not None else ())
+    return CutPlan(cuts, ranked, pattern, ranked.left_dense if ranked is not None else ())
 
 
 def layer_mask(plan: CutPlan, structure: Structure, name: str) -> Tensor:
@@ -139,20 +140,20 @@ def head_columns(structure: Structure, name: str, heads: tuple[int, ...]) -> lis
 
 
 def count_removed(plan: CutPlan, structure: Structure) -> dict[str, int]:
-    """Removed weights of each layer, counted; a weight removed twice counts once."""
+    """Removed weights of each layer, exactly; a weight removed twice counts once.
+
+    Ranks are a permutation within each group, so a cut's count is the pattern's arithmetic: a
+    count of the mask gives the same number (tests compare them) at the price of a pass over all
+    ranks for every slider step. Where heads are dropped as well, the mask is counted.
+    """
     removed = {}
     for name, layer in structure.layers.items():
         cut = plan.cuts[name]
         if cut.dropped_heads:
             removed[name] = layer.numel - int(layer_mask(plan, structure, name).sum())
-        elif cut.cut and plan.ranked is not None:
-            # ranks are a permutation of 0..size-1 within each group: their count is arithmetic
-            removed[name] = _ranks_below(plan, layer, cut.cut)
+        elif cut.cut and plan.pattern is not None:
+            rows, columns = layer.out_features, layer.in_features
+            removed[name] = plan.pattern.removed(rows, columns, cut.cut)
         else:
             removed[name] = 0
     return removed
-
-
-def _ranks_below(plan: CutPlan, layer: Layer, cut: int) -> int:
-    assert plan.ranked is not None, "the caller looked"
-    return int(torch.count_nonzero(plan.ranked.ranks[layer.name] < cut))
