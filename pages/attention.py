@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,9 @@ from prune_core.recipe import Recipe
 from prune_core.ui.attention_lines import attention_lines
 from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, plain
 from prune_core.ui.heads import Choice, all_heads, chosen_head, drop_least, head_text, toggle_head
-from prune_core.ui.i18n import t, words
+from prune_core.ui.i18n import t, t_or, words
 from prune_core.ui.keys import KEYS, set_value, widget
+from prune_core.ui.loading import Outcome
 from prune_core.ui.state import (
     Page,
     current_model,
@@ -63,14 +65,14 @@ def maps(page: Page, sites: list[Mapping[str, Any]], unit: str, head: Choice) ->
                 importance_map(site, page.look, selected=mine, dropped=dropped, words=texts),
                 key=key,
                 alt=t("attention.map_alt", name=name, best=head_text(head)),
-                on_select=lambda key=key, kind=site["kind"]: map_clicked(key, kind),
+                on_select=partial(map_clicked, key, str(site["kind"])),
             )
 
 
-def head_panel(model: ModelInfo, heads: list[Choice], head: Choice) -> None:
+def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
     same = sorted((h.score for h in heads if h.kind == head.kind), reverse=True)
+    names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
     with st.container(border=True):
-        names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
         st.session_state["_head"] = head_text(head)
         st.selectbox(
             t("attention.chosen"),
@@ -79,8 +81,12 @@ def head_panel(model: ModelInfo, heads: list[Choice], head: Choice) -> None:
             help=t("attention.chosen_help"),
             on_change=lambda: set_value("head", names[st.session_state["_head"]]),
         )
-        st.metric(t("attention.importance"), number(head.score))
-        st.caption(t("attention.place_of", place=same.index(head.score) + 1, total=len(same)))
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            st.metric(t("attention.importance", unit=unit), number(head.score), width="stretch")
+            st.caption(
+                t("attention.place_of", place=same.index(head.score) + 1, total=len(same)),
+                width="content",
+            )
         if head.kind == "self":
             pair = (head.block, head.head)
             st.session_state["_drop"] = pair in recipe_from_state().drop_heads
@@ -93,6 +99,9 @@ def head_panel(model: ModelInfo, heads: list[Choice], head: Choice) -> None:
             )
         else:
             st.caption(t("attention.cross_kept"))
+
+
+def thinning(heads: list[Choice]) -> None:
     own = [h for h in heads if h.kind == "self"]
     if len(own) > 1:
         st.session_state["_drop_count"] = len(recipe_from_state().drop_heads)
@@ -106,10 +115,11 @@ def head_panel(model: ModelInfo, heads: list[Choice], head: Choice) -> None:
         )
         left = len(own) - len(recipe_from_state().drop_heads)
         st.caption(t("attention.heads_left", left=left, total=len(own)))
+    csv_button([asdict(one) for one in heads], "heads", key="_heads_csv")
 
 
-def pattern(page: Page, model: ModelInfo, head: Choice) -> AttentionPattern:
-    st.subheader(t("attention.looks", head=head_text(head)), anchor=False)
+def read_pattern(model: ModelInfo, head: Choice) -> Outcome:
+    st.markdown(f"#### {t('attention.looks', head=head_text(head))}")
     sentence = st.text_input(
         t("attention.sentence"),
         KEYS["sentence"].default,
@@ -129,14 +139,31 @@ def pattern(page: Page, model: ModelInfo, head: Choice) -> AttentionPattern:
         kind=head.kind,
         recipe=recipe if pruned else Recipe(),
     )
-    outcome = follow(job, "pattern", what=t("attention.reading"), height=320)
+    return follow(job, "pattern", what=t("attention.reading"), height=320)
+
+
+def draw_lines(outcome: Outcome, head: Choice) -> None:
     found = outcome.result
     if found is None or head.head >= len(found["heads"]):
-        return job
+        return
+    with dimmed(outcome.stale, "lines"):
+        st.markdown(f"**{t('attention.lines_title')}**", help=t("attention.lines_help"))
+        attention_lines(
+            found["heads"][head.head],
+            [visible(token, 20) for token in found["tokens"]],
+            [visible(token, 20) for token in found["key_tokens"]],
+            queries=t("attention.queries"),
+            keys=t("attention.keys"),
+            alt=t("attention.lines_alt", head=head_text(head)),
+        )
+
+
+def draw_grid(page: Page, outcome: Outcome, head: Choice) -> None:
+    found = outcome.result
+    if found is None or head.head >= len(found["heads"]):
+        return
     shares = found["heads"][head.head]
-    with dimmed(outcome.stale, "pattern"):
-        grid, lines = st.columns([1, 1], gap="medium")
-    with grid:
+    with dimmed(outcome.stale, "grid"):
         texts = words("attention", "share") | {
             "title": t("attention.grid_title"),
             "x": t("attention.keys"),
@@ -147,20 +174,9 @@ def pattern(page: Page, model: ModelInfo, head: Choice) -> AttentionPattern:
             key="_grid",
             alt=t("attention.grid_alt", head=head_text(head), count=len(found["tokens"])),
         )
-    with lines:
-        st.markdown(f"**{t('attention.lines_title')}**", help=t("attention.lines_help"))
-        attention_lines(
-            shares,
-            [visible(token, 20) for token in found["tokens"]],
-            [visible(token, 20) for token in found["key_tokens"]],
-            queries=t("attention.queries"),
-            keys=t("attention.keys"),
-            alt=t("attention.lines_alt", head=head_text(head)),
-        )
     rows = pd.DataFrame(shares, columns=[plain_cell(k) for k in found["key_tokens"]])
     rows.insert(0, t("attention.queries"), [visible(token) for token in found["tokens"]])
     csv_button(rows, f"attention_{head.block}_{head.head}", key="_pattern_csv")
-    return job
 
 
 def plain_cell(token: str) -> str:
@@ -180,17 +196,21 @@ def page_body(page: Page, model: ModelInfo) -> None:
         st.info(t("attention.empty"), icon=":material/info:")
         return
     head = chosen_head(heads)
-    left, right = st.columns([5, 2] if len(sites) == 1 else [4, 1], gap="medium")
-    with left, dimmed(outcome.stale, "maps"):
-        maps(page, sites, plain(str(outcome.result["unit"])), head)
+    unit = t_or(f"attention.unit_{job.method.replace('-', '_')}", plain(outcome.result["unit"]))
+    alone = len(sites) == 1
+    # one map has its head beside it, so that what a click chose is seen without scrolling
+    above = st.container()
+    left, right = st.columns([6, 5] if alone else [5, 6], gap="large")
+    with left if alone else above, dimmed(outcome.stale, "maps"):
+        maps(page, sites, unit, head)
+    with right if alone else left:
+        head_panel(heads, head, unit)
     with right:
-        head_panel(model, heads, head)
-        csv_button(
-            [asdict(one) for one in heads],
-            "heads",
-            key="_heads_csv",
-        )
-    pattern(page, model, head)
+        pattern = read_pattern(model, head)
+        draw_lines(pattern, head)
+    with left:
+        thinning(heads)
+    draw_grid(page, pattern, head)
     reproduce(command_line(job))
 
 

@@ -68,33 +68,48 @@ def picture(page: Page, model: ModelInfo) -> None:
         st.caption(t("overview.nothing_removed"))
 
 
-def facts(model: ModelInfo) -> None:
-    first = model.blocks[0] if model.blocks else None
+def headline(model: ModelInfo) -> None:
+    st.subheader(plain(model.title), anchor=False)
+    first, second, third, fourth = st.columns(4)
+    first.metric(
+        t("overview.parameters"),
+        count(model.parameters),
+        help=t("overview.parameters_help", share=percent(model.prunable / model.parameters)),
+        border=True,
+    )
+    second.metric(
+        t("overview.memory"),
+        size(model.bytes_in_memory),
+        help=t("overview.memory_help", dtype=model.dtype, device=model.device),
+        border=True,
+    )
+    third.metric(
+        t("overview.context"),
+        f"{model.context:,}",
+        help=t("overview.context_help"),
+        border=True,
+    )
+    fourth.metric(
+        t("overview.blocks"),
+        str(len(model.blocks)),
+        help=t("overview.blocks_help") + heads_text(model),
+        border=True,
+    )
+    for warning in model.warnings:
+        st.warning(plain(warning), icon=":material/warning:")
+
+
+def heads_text(model: ModelInfo) -> str:
+    if not model.blocks:
+        return ""
+    first = model.blocks[0]
+    key = "heads_grouped" if first.kv_heads < first.heads else "heads_plain"
+    return t(f"overview.{key}", heads=first.heads, groups=first.kv_heads)
+
+
+def fine_print(model: ModelInfo) -> None:
     with st.container(border=True):
-        st.markdown(f"### {plain(model.title)}")
-        left, right = st.columns(2)
-        left.metric(
-            t("overview.parameters"),
-            count(model.parameters),
-            help=t("overview.parameters_help", share=percent(model.prunable / model.parameters)),
-        )
-        right.metric(
-            t("overview.memory"),
-            size(model.bytes_in_memory),
-            help=t("overview.memory_help", dtype=model.dtype, device=model.device),
-        )
-        left.metric(
-            t("overview.context"),
-            f"{model.context:,}",
-            help=t("overview.context_help"),
-        )
-        heads = ""
-        if first is not None:
-            key = "heads_grouped" if first.kv_heads < first.heads else "heads_plain"
-            heads = t(f"overview.{key}", heads=first.heads, groups=first.kv_heads)
-        right.metric(
-            t("overview.blocks"), str(len(model.blocks)), help=t("overview.blocks_help") + heads
-        )
+        st.markdown(f"### {t('overview.about')}")
         st.caption(
             t(
                 "overview.architecture",
@@ -102,7 +117,7 @@ def facts(model: ModelInfo) -> None:
                 kind=t(f"overview.kind_{model.kind.replace('-', '_')}"),
                 vocabulary=f"{model.vocabulary:,}",
             )
-            + heads
+            + heads_text(model)
         )
         st.caption(
             t(
@@ -113,8 +128,6 @@ def facts(model: ModelInfo) -> None:
         )
         if model.quantised:
             st.caption(t("overview.quantised", name=plain(model.quantised)))
-        for warning in model.warnings:
-            st.warning(plain(warning), icon=":material/warning:")
 
 
 def start_here() -> None:
@@ -128,12 +141,13 @@ def start_here() -> None:
 with open_page("overview") as page:
     model = current_model()
     if model is not None:
+        headline(model)
         left, right = st.columns([3, 2], gap="large")
         with left:
             picture(page, model)
         with right:
             start_here()
-            facts(model)
+            fine_print(model)
     full_chooser()
     if model is not None:
         reproduce(command_line(LayerTable(model.source)))

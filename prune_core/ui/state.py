@@ -58,6 +58,7 @@ _FRAME_CSS = """
 [class*="st-key-_prunescope_"] { position: absolute; }
 [data-testid="stMainBlockContainer"] { max-width: 1680px; padding-left: 3rem;
   padding-right: 3rem; padding-bottom: 3rem; }
+[data-testid="stMainBlockContainer"] h1 { padding-top: 0; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; }
 [data-testid="stCaptionContainer"] { opacity: 0.78; }
 [class*="st-key-stale_"] { opacity: 0.45; transition: opacity 0.2s; }
