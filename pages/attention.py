@@ -69,6 +69,12 @@ def maps(page: Page, sites: list[Mapping[str, Any]], unit: str, head: Choice) ->
             )
 
 
+def head_picked(names: Mapping[str, str]) -> None:
+    # a box whose options have changed (another language) reports its old label once
+    if st.session_state["_head"] in names:
+        set_value("head", names[st.session_state["_head"]])
+
+
 def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
     same = sorted((h.score for h in heads if h.kind == head.kind), reverse=True)
     names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
@@ -79,7 +85,8 @@ def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
             list(names),
             key="_head",
             help=t("attention.chosen_help"),
-            on_change=lambda: set_value("head", names[st.session_state["_head"]]),
+            on_change=head_picked,
+            args=(names,),
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             st.metric(t("attention.importance", unit=unit), number(head.score), width="stretch")
@@ -142,7 +149,7 @@ def read_pattern(model: ModelInfo, head: Choice) -> Outcome:
     return follow(job, "pattern", what=t("attention.reading"), height=320)
 
 
-def draw_lines(outcome: Outcome, head: Choice) -> None:
+def draw_lines(page: Page, outcome: Outcome, head: Choice) -> None:
     found = outcome.result
     if found is None or head.head >= len(found["heads"]):
         return
@@ -155,6 +162,7 @@ def draw_lines(outcome: Outcome, head: Choice) -> None:
             queries=t("attention.queries"),
             keys=t("attention.keys"),
             alt=t("attention.lines_alt", head=head_text(head)),
+            scale=page.look.scale,
         )
 
 
@@ -207,7 +215,7 @@ def page_body(page: Page, model: ModelInfo) -> None:
         head_panel(heads, head, unit)
     with right:
         pattern = read_pattern(model, head)
-        draw_lines(pattern, head)
+        draw_lines(page, pattern, head)
     with left:
         thinning(heads)
     draw_grid(page, pattern, head)

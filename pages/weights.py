@@ -1,6 +1,6 @@
 """Weights: how large the weights of each layer are, and which of them the recipe removes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -48,8 +48,10 @@ def row_clicked() -> None:
         set_value("layer", layer)
 
 
-def block_chosen() -> None:
-    set_value("layer", st.session_state["_block"])
+def block_chosen(key: str, names: Collection[str]) -> None:
+    # a box whose options have changed reports its old label once
+    if st.session_state[key] in names:
+        set_value("layer", st.session_state[key])
 
 
 def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
@@ -57,8 +59,7 @@ def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
     roles = list(dict.fromkeys(layer.role for layer in model.layers))
     if value("role") not in roles:
         set_value("role", next((role for role in roles if role == "mlp.down"), roles[0]))
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    with left:
+    with st.container(horizontal=True, gap="large"):
         role = choice(
             "role",
             t("weights.role"),
@@ -66,7 +67,6 @@ def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
             lambda name: t_or(f"common.role_{name.replace('.', '_')}", name),
             help_text=t("weights.role_help"),
         )
-    with right:
         choice(
             "counts",
             t("weights.counts"),
@@ -77,7 +77,10 @@ def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
     layers = [layer for layer in model.layers if layer.role == role]
     by_name = {layer.name: layer for layer in layers}
     if value("layer") not in by_name:
-        set_value("layer", layers[len(layers) // 2].name)
+        # another role was chosen: stay in the block
+        before = next((x.block for x in model.layers if x.name == value("layer")), None)
+        same = [layer for layer in layers if layer.block == before]
+        set_value("layer", (same or layers[len(layers) // 2 :])[0].name)
     return layers, by_name[value("layer")]
 
 
@@ -116,7 +119,7 @@ def pictures(page: Page, model: ModelInfo) -> None:
             on_select=ridge_clicked,
         )
     with right:
-        one_layer(page, outcome.result["edges"], found, chosen, texts, log=log)
+        one_layer(page, outcome.result["edges"], found, layers, chosen, texts, log=log)
         if model.quantised:
             st.caption(t("weights.combs", name=plain(model.quantised)))
         if recipe.is_dense:
@@ -128,25 +131,28 @@ def one_layer(
     page: Page,
     edges: list[float],
     found: list[Mapping[str, Any]],
+    layers: list[LayerInfo],
     chosen: LayerInfo,
     texts: dict[str, str],
     *,
     log: bool,
 ) -> None:
-    names = [str(layer["name"]) for layer in found]
-    if not names:
-        return
-    st.session_state["_block"] = chosen.name if chosen.name in names else names[0]
-    blocks = {str(layer["name"]): layer["block"] for layer in found}
+    blocks = {layer.name: layer.block for layer in layers}
+    key = f"_block_{chosen.role}"
+    st.session_state[key] = chosen.name
     st.selectbox(
         t("weights.layer"),
-        names,
+        list(blocks),
         format_func=lambda name: t("weights.layer_option", block=blocks[name], name=name),
-        key="_block",
+        key=key,
         on_change=block_chosen,
+        args=(key, tuple(blocks)),
         help=t("weights.layer_help"),
     )
-    layer = next(x for x in found if x["name"] == st.session_state["_block"])
+    # while another role is counted, the block's old picture stays, dimmed
+    layer = next((x for x in found if x["block"] == chosen.block), None)
+    if layer is None:
+        return
     share = layer["removed"] / layer["numel"] if layer["numel"] else 0.0
     title = t("weights.histogram_title", block=layer["block"], removed=percent(share))
     if not layer["removed"]:

@@ -120,7 +120,7 @@ def test_ridges_are_clickable_and_ordered() -> None:
     assert {point[0] for point in targets.customdata} == {"layer0", "layer1", "layer2"}
     heights = {point[0]: y for point, y in zip(targets.customdata, targets.y, strict=True)}
     assert heights["layer0"] > heights["layer1"] > heights["layer2"]
-    assert sum(trace.line.color == Look().accent for trace in figure.data) == 1
+    assert sum(trace.line.color == Look().text for trace in figure.data) == 1
 
 
 def test_importance_map_keeps_every_head_in_its_place() -> None:
@@ -176,3 +176,23 @@ def test_type_has_contrast(look: Look) -> None:
         for color in (look.text, look.muted):
             low, high = sorted((luminance(ground), luminance(color)))
             assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def test_fine_bins_are_joined_and_no_weight_is_lost() -> None:
+    bins = 1000
+    counts = [bins - index for index in range(bins)]
+    removed = [count if index < 300 else 0 for index, count in enumerate(counts)]
+    edges = [index / bins for index in range(bins + 1)]
+    figure = histogram(edges, layer("x", counts, removed, 0.3), Look(), log=False, words=Words())
+    drawn = {trace.name: list(trace.y) for trace in figure.data}
+    assert len(drawn["kept"]) <= 128
+    assert sum(drawn["removed"]) == sum(removed)
+    assert sum(drawn["kept"]) == pytest.approx(sum(counts) - sum(removed), rel=0.002)
+
+
+def test_many_cuts_draw_no_line() -> None:
+    """N:M removes a part of every bin: its largest removed magnitude is no threshold."""
+    counts, removed = [8, 6, 4, 2], [6, 3, 1, 1]
+    edges = [0.0, 1.0, 2.0, 3.0, 4.0]
+    figure = histogram(edges, layer("x", counts, removed, 3.5), Look(), log=False, words=Words())
+    assert not figure.layout.shapes

@@ -141,10 +141,15 @@ def test_weights_two_changes_in_a_row_both_count() -> None:
     fine(at)
     assert by_label(at.segmented_control, "Role").value == "mlp.up"
     assert by_label(at.segmented_control, "Counts").value == "log"
-    assert "mlp" in at.selectbox(key="_block").value
-    options = at.selectbox(key="_block").options
-    at.selectbox(key="_block").select_index(len(options) - 1).run()
-    assert fine(at).session_state["layer"] == at.selectbox(key="_block").value
+    assert "mlp" in at.selectbox(key="_block_mlp.up").value
+    options = at.selectbox(key="_block_mlp.up").options
+    at.selectbox(key="_block_mlp.up").select_index(len(options) - 1).run()
+    last = at.selectbox(key="_block_mlp.up").value
+    assert fine(at).session_state["layer"] == last
+    by_label(at.segmented_control, "Role").set_value("attn.q").run()
+    # another role stays in the block
+    assert fine(at).session_state["layer"].split(".mlp")[0] in last
+    assert "attn" in at.session_state["layer"] or "self" in at.session_state["layer"]
 
 
 def test_weights_table_counts_what_the_recipe_removes() -> None:

@@ -33,7 +33,7 @@ def ridges(
         layers: dicts with ``name``, ``block``, ``counts``, ``removed_counts``, ``cut``, ``numel``
             and ``removed``, in block order.
         look: colors and scale.
-        selected: name of the chosen layer: drawn in the accent color.
+        selected: name of the chosen layer: drawn with a heavy line.
         log: heights as log10(1 + count) in place of the count.
         words: ``title``, ``x``, ``y``, ``block``, ``removed``, ``cut``.
     """
@@ -46,7 +46,7 @@ def ridges(
     for row, layer in enumerate(layers):
         heights = [RIDGE_HEIGHT * h / top for h in _heights(layer["counts"], log)[: last + 1]]
         chosen = layer["name"] == selected
-        color = look.accent if chosen else ramp[row]
+        color = ramp[row]
         base = -float(row)
         figure.add_scatter(
             x=[centers[0], centers[-1]],
@@ -60,19 +60,12 @@ def ridges(
             y=[round(base + h, 4) for h in heights],
             mode="lines",
             fill="tonexty",
-            fillcolor=_faded(color, 0.5 if chosen else 0.34, look),
-            line={"width": 2.2 if chosen else 1, "color": color},
+            fillcolor=_faded(color, 0.75 if chosen else 0.34, look),
+            line={"width": 2.6 if chosen else 1, "color": look.text if chosen else color},
             hoverinfo="skip",
         )
-        if layer["cut"] is not None:
-            height = _at(centers, heights, layer["cut"])
-            figure.add_scatter(
-                x=[layer["cut"]] * 2,
-                y=[base, base + height],
-                mode="lines",
-                line={"width": 1.6, "color": look.pruned, "dash": "solid"},
-                hoverinfo="skip",
-            )
+        if layer["removed"]:
+            _removed_part(figure, centers, layer, base, top, look, log=log, chosen=chosen)
     _targets(figure, layers, centers, look, words)
     style(
         figure,
@@ -94,6 +87,31 @@ def ridges(
     return figure
 
 
+def _removed_part(
+    figure: go.Figure,
+    centers: Sequence[float],
+    layer: Mapping[str, Any],
+    base: float,
+    top: float,
+    look: Look,
+    *,
+    log: bool,
+    chosen: bool,
+) -> None:
+    """Tint what goes: all below the cut for a threshold, a part of every bin for N:M."""
+    gone = _heights(layer["removed_counts"], log, total=sum(layer["counts"]))[: len(centers)]
+    last = max(1, next((index for index, height in enumerate(gone) if not height), len(gone)))
+    figure.add_scatter(
+        x=[*centers[:last], centers[last - 1], centers[0]],
+        y=[*(round(base + RIDGE_HEIGHT * h / top, 4) for h in gone[:last]), base, base],
+        mode="lines",
+        fill="toself",
+        fillcolor=_faded(look.pruned, 0.85 if chosen else 0.5, look),
+        line={"width": 0},
+        hoverinfo="skip",
+    )
+
+
 def _targets(
     figure: go.Figure,
     layers: Sequence[Mapping[str, Any]],
@@ -111,7 +129,7 @@ def _targets(
             f"<b>{words['block']} {layer['block']}</b><br>{escape(layer['name'])}<br>"
             f"{100 * share:.1f} % {words['removed']}"
         )
-        if layer["cut"] is not None:
+        if _is_threshold(layer):
             text += f"<br>{words['cut']} {layer['cut']:.4g}"
         for step in range(TARGETS):
             xs.append(centers[-1] * (step + 0.5) / TARGETS)
@@ -204,7 +222,7 @@ def histogram(
     figure.update_yaxes(type="log" if log else "linear", rangemode="tozero", exponentformat="SI")
     if log:
         figure.update_yaxes(dtick=1)
-    if layer["cut"] is not None:
+    if _is_threshold(layer):
         figure.add_vline(
             x=layer["cut"],
             line={"color": look.text, "width": 1.5, "dash": "dash"},
@@ -249,20 +267,21 @@ def _last_bin(layers: Sequence[Mapping[str, Any]]) -> int:
     return last
 
 
-def _heights(counts: Sequence[int], log: bool) -> list[float]:
-    """Heights that do not depend on the layer's size, or logarithms of the counts."""
+def _is_threshold(layer: Mapping[str, Any]) -> bool:
+    """Whether one cut parts what goes from what stays; N:M and rows have many cuts."""
+    if layer["cut"] is None:
+        return False
+    # bins in which both are found: one for a cut inside it, one more for ties
+    both = sum(0 < r < c for c, r in zip(layer["counts"], layer["removed_counts"], strict=True))
+    return both <= 2
+
+
+def _heights(counts: Sequence[int], log: bool, total: int = 0) -> list[float]:
+    """Shares of ``total`` (of their sum, if 0), or logarithms of the counts."""
     if log:
         return [math.log10(1 + c) for c in counts]
-    total = sum(counts) or 1
+    total = total or sum(counts) or 1
     return [c / total for c in counts]
-
-
-def _at(centers: Sequence[float], heights: Sequence[float], x: float) -> float:
-    """Height of the ridge nearest to ``x``."""
-    if not centers:
-        return 0.0
-    nearest = min(range(len(centers)), key=lambda index: abs(centers[index] - x))
-    return heights[nearest]
 
 
 def _ramp(look: Look, steps: int) -> list[str]:

@@ -11,19 +11,21 @@ from collections.abc import Sequence
 import streamlit as st
 
 ROW = 26  # pixels of a token's row
+TALLEST = 560  # rows of a longer sentence get narrower, down to the smallest legible
+NARROWEST = 15
 
 _CSS = """
 :host { display: block; }
 .frame { position: relative; width: 100%; }
 svg { width: 100%; display: block; overflow: visible; }
-text { font-family: var(--st-font); font-size: 15px; fill: var(--st-text-color); }
-.caption { font-size: 13px; opacity: .75; }
+text { font-family: var(--st-font); fill: var(--st-text-color); }
+.caption { opacity: .75; }
 path { stroke: var(--st-primary-color); fill: none; stroke-linecap: round; }
 g.token { cursor: default; outline: none; }
 g.token rect { fill: transparent; rx: 5px; }
 g.token:hover rect, g.token:focus-visible rect { fill: var(--st-secondary-background-color); }
 g.token:focus-visible rect { stroke: var(--st-primary-color); }
-.share { font-size: 12px; opacity: 0; }
+.share { font-size: .8em; opacity: 0; }
 """
 
 _JS = """
@@ -38,15 +40,15 @@ export default function (component) {
   const { data, parentElement } = component;
   const frame = parentElement.querySelector(".frame");
   frame.replaceChildren();
-  const { queries, keys, shares, labels, row } = data;
+  const { queries, keys, shares, labels, row, type } = data;
   const width = Math.max(300, frame.clientWidth || 480);
-  const side = Math.min(170, 0.32 * width), left = side, right = width - side, top = 30;
+  const side = Math.min(11 * type, 0.32 * width), left = side, right = width - side, top = 2 * type;
   const height = top + row * Math.max(queries.length, keys.length) + 8;
   const svg = node("svg", { viewBox: `0 0 ${width} ${height}`, role: "group",
-                            "aria-label": labels.alt }, frame);
-  node("text", { x: left - 8, y: 16, "text-anchor": "end", class: "caption" }, svg)
+                            "font-size": type, "aria-label": labels.alt }, frame);
+  node("text", { x: left - 8, y: type, "text-anchor": "end", class: "caption" }, svg)
     .textContent = labels.queries;
-  node("text", { x: right + 8, y: 16, class: "caption" }, svg).textContent = labels.keys;
+  node("text", { x: right + 8, y: type, class: "caption" }, svg).textContent = labels.keys;
   const y = (index) => top + row * (index + 0.5);
   const lines = [];
   shares.forEach((line, q) => line.forEach((share, k) => {
@@ -105,6 +107,7 @@ def attention_lines(
     queries: str,
     keys: str,
     alt: str,
+    scale: float = 1.0,
 ) -> None:
     """Draw one head's attention as lines from each query token to the keys it looks at.
 
@@ -115,7 +118,10 @@ def attention_lines(
         queries: heading of the left column.
         keys: heading of the right column.
         alt: says in words what is drawn.
+        scale: factor on type and rows.
     """
+    longest = max(len(tokens), len(key_tokens), 1)
+    row = round(scale * max(NARROWEST, min(ROW, TALLEST / longest)))
     render = st.components.v2.component(
         "prunescope.attention_lines", html='<div class="frame"></div>', css=_CSS, js=_JS
     )
@@ -126,6 +132,7 @@ def attention_lines(
             "keys": list(key_tokens),
             "shares": [[round(share, 4) for share in row] for row in pattern],
             "labels": {"queries": queries, "keys": keys, "alt": alt},
-            "row": ROW,
+            "row": row,
+            "type": min(15 * scale, 0.85 * row),
         },
     )

@@ -194,7 +194,9 @@ def adopt_wanted() -> None:
 
 def _card(choice: dict[str, Any]) -> None:
     current = value("model") == choice["name"]
-    st.markdown(f"**{plain(choice['title'])}**" + (f" · :blue[{t('overview.current')}]" * current))
+    ticket = st.session_state.get("_tickets", {}).get(PANEL)
+    loaded = current and ticket is not None and ticket.state == "done"
+    st.markdown(f"**{plain(choice['title'])}**" + (f" · :blue[{t('overview.current')}]" * loaded))
     st.caption(t_or(f"common.preset_{choice['name']}", ""))
     st.caption(
         t(

@@ -21,13 +21,14 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from prune_core.criteria import CRITERIA as REGISTERED
 from prune_core.engine.jobs import TextSpec
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.models.sources import DEFAULT_PRESET
 from prune_core.recipe import ALLOCATIONS, Recipe
 from prune_core.ui.i18n import LANGUAGES, browser
 
-CRITERIA = ("magnitude",)
+CRITERIA = tuple(REGISTERED)
 TEXTS = ("grimm", "andersen")
 SEQ_LENS = (64, 128, 256, 512)
 MAX_TEXT = 8000

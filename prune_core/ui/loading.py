@@ -172,7 +172,7 @@ def draw_progress(ticket: Ticket, what: str) -> None:
         text = t("common.queued", what=what, ahead=place) if place else what
     elif stage:
         text = f"{what} · {t_or(f'common.stage_{stage}', stage)}"
-    if total > 0:
+    if total > 1:  # a single step has nothing to count
         text = f"{text} · {amount(done, total, str(event.get('unit') or ''))}"
     st.progress(min(1.0, done / total) if total > 0 else 0.0, text=text)
 

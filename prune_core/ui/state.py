@@ -50,7 +50,8 @@ PAGES = {
 # root size is set by a component's own trusted style sheet.
 _PRESENT_CSS = """
 html { font-size: 21px !important; }
-[data-testid="stMetricValue"] { font-size: 3rem !important; line-height: 1.15; }
+[data-testid="stMetricValue"] { font-size: clamp(2rem, 3.2vw, 3rem) !important;
+  line-height: 1.15; }
 [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 1rem !important; }
 """
@@ -99,6 +100,7 @@ def open_page(name: str) -> Iterator[Page]:
     # a boundary of its own: a generator that swallowed an exception must still yield
     with boundary(name):
         yield Page(name, look(), presenting)
+    write_url()  # the page may have chosen for the user: a layer of the role, a role of the model
 
 
 def _head(name: str, stale: tuple[str, ...], presenting: bool) -> None:

@@ -1,0 +1,207 @@
+"""The Studio's gauges: one light component that stays mounted while numbers come in.
+
+No Plotly here: a chart costs a fifth of a second per update, this a few milliseconds. Texts are
+set as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+_CSS = """
+:host { display: block; container-type: inline-size; }
+.frame { display: grid; grid-template-columns: repeat(12, 1fr); gap: .6rem;
+  font-family: var(--st-font); color: var(--st-text-color); }
+.gauge { grid-column: span 3; border: 1px solid var(--st-border-color); border-radius: .6rem;
+  padding: .7rem .9rem .6rem; background: var(--st-background-color); min-width: 0;
+  position: relative; transition: opacity .2s; }
+.gauge.main { grid-column: span 12; display: grid; grid-template-columns: auto 1fr; gap: 0 1.5rem;
+  background: var(--st-secondary-background-color); padding: 1rem 1.2rem .9rem; }
+.gauge[data-state="stale"] .value, .gauge[data-state="stale"] .detail,
+.gauge[data-state="stale"] svg { opacity: .42; }
+.name { font-size: .82rem; opacity: .8; }
+.value { font-size: 1.55rem; font-weight: 600; line-height: 1.25; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+.main .value { font-size: 3.1rem; line-height: 1.1; }
+.main .value small { font-size: 1.15rem; font-weight: 400; opacity: .75; margin-left: .5rem; }
+.detail { font-size: .8rem; opacity: .8; font-variant-numeric: tabular-nums; }
+.note { font-size: .8rem; min-height: 1.2em; font-weight: 600; color: var(--st-primary-color); }
+svg { width: 100%; height: 92px; display: block; align-self: center; overflow: visible; }
+.band { fill: var(--pruned); opacity: .22; } .line { fill: none; stroke: var(--pruned);
+  stroke-width: 2; } .dense { stroke: var(--dense); stroke-width: 1.5; stroke-dasharray: 5 4; }
+.dot { fill: var(--pruned); } .label { font-size: 11px; fill: var(--st-text-color); opacity: .75; }
+.present .value { font-size: 2.6rem; } .present .main .value { font-size: 4.6rem; }
+.present .name, .present .detail, .present .note { font-size: 1.15rem; }
+@container (max-width: 560px) { .gauge { grid-column: span 6; }
+  .gauge.main { grid-template-columns: 1fr; } }
+"""
+
+_JS = """
+const NS = "http://www.w3.org/2000/svg";
+const make = (name, cls, parent) => {
+  const el = document.createElement(name); if (cls) el.className = cls;
+  parent.appendChild(el); return el;
+};
+const draw = (name, attributes, parent) => {
+  const el = document.createElementNS(NS, name);
+  for (const [k, v] of Object.entries(attributes)) el.setAttribute(k, v);
+  parent.appendChild(el); return el;
+};
+function show(value, format) {
+  if (value === null || value === undefined) return "\u2013";
+  if (format.percent) return (100 * value).toFixed(format.digits) + " %";
+  if (value > 1e6) return "> 1e6";
+  const text = value.toFixed(format.digits);
+  return value >= 10000 ? Number(text).toLocaleString("en-US") : text;
+}
+function tween(el, target, format) {
+  cancelAnimationFrame(el._frame);
+  const from = el._shown, start = performance.now();
+  if (from === undefined || from === null || target === null || document.hidden ||
+      !isFinite(from) || !isFinite(target) ||
+      matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    el._shown = target; el.textContent = show(target, format); return;
+  }
+  const step = (now) => {
+    const t = Math.min(1, (now - start) / 300), eased = 1 - (1 - t) ** 3;
+    el._shown = from + (target - from) * eased;
+    el.textContent = show(t < 1 ? el._shown : target, format);
+    if (t < 1) el._frame = requestAnimationFrame(step);
+  };
+  el._frame = requestAnimationFrame(step);
+}
+function spark(svg, points, dense, label) {
+  svg.replaceChildren();
+  if (!points.length) return;
+  const width = svg.clientWidth || 320, height = 92, top = 8, bottom = 16;
+  const all = points.flatMap((p) => [p.value, p.low ?? p.value, p.high ?? p.value]);
+  if (dense !== null) all.push(dense);
+  let low = Math.min(...all), high = Math.max(...all);
+  if (high - low < 1e-9) { low -= 1; high += 1; }
+  const y = (v) => top + (height - top - bottom) * (1 - (v - low) / (high - low));
+  const last = Math.max(points[points.length - 1].total, 1);
+  const x = (p) => 6 + (width - 60) * (p.tokens / last);
+  const band = points.filter((p) => p.low !== null && p.low !== undefined);
+  if (band.length > 1) draw("path", { class: "band", d: "M " +
+    band.map((p) => `${x(p)} ${y(p.high)}`).join(" L ") + " L " +
+    band.slice().reverse().map((p) => `${x(p)} ${y(p.low)}`).join(" L ") + " Z" }, svg);
+  if (dense !== null) {
+    draw("line", { class: "dense", x1: 6, x2: width - 50, y1: y(dense), y2: y(dense) }, svg);
+    draw("text", { class: "label", x: width - 46, y: y(dense) + 4 }, svg).textContent = label;
+  }
+  draw("path", { class: "line", d: "M " + points.map((p) => `${x(p)} ${y(p.value)}`).join(" L ") },
+       svg);
+  for (const p of points) draw("circle", { class: "dot", cx: x(p), cy: y(p.value), r: 2.6 }, svg);
+}
+export default function (component) {
+  const { data, parentElement } = component;
+  const frame = parentElement.querySelector(".frame");
+  frame.classList.toggle("present", data.present);
+  frame.style.setProperty("--dense", data.colors.dense);
+  frame.style.setProperty("--pruned", data.colors.pruned);
+  data.gauges.forEach((gauge, index) => {
+    let el = frame.children[index];
+    if (!el) {
+      el = make("div", index ? "gauge" : "gauge main", frame);
+      const left = make("div", "", el);
+      make("div", "name", left);
+      const value = make("div", "value", left);
+      make("span", "digits", value);
+      make("small", "", value);
+      make("div", "detail", left);
+      make("div", "note", left);
+      if (!index) draw("svg", { role: "img" }, el);
+    }
+    el.dataset.testid = "gauge-" + gauge.id;
+    el.dataset.state = data.state;
+    el.dataset.recipe = data.recipe;
+    el.dataset.value = gauge.value === null ? "" : String(gauge.value);
+    el.dataset.tokens = String(data.tokens);
+    el.title = gauge.help;
+    el.querySelector(".name").textContent = gauge.name;
+    tween(el.querySelector(".digits"), gauge.value, gauge);
+    el.querySelector("small").textContent = gauge.aside;
+    el.querySelector(".detail").textContent = gauge.detail;
+    el.querySelector(".note").textContent = index ? "" : data.note;
+    const svg = el.querySelector("svg");
+    if (svg) { svg.setAttribute("aria-label", data.alt); spark(svg, data.spark, data.dense,
+                                                             data.dense_label); }
+  });
+  while (frame.children.length > data.gauges.length) frame.lastChild.remove();
+}
+"""
+
+
+def gauges(
+    numbers: Sequence[Mapping[str, Any]],
+    *,
+    state: str,
+    recipe: str,
+    tokens: int,
+    note: str,
+    alt: str,
+    spark: Sequence[Mapping[str, Any]],
+    dense: float | None,
+    dense_label: str,
+    colors: Mapping[str, str],
+    present: bool,
+) -> None:
+    """Draw the gauges; the first is the large one.
+
+    Args:
+        numbers: dicts with ``id``, ``name``, ``value`` (or None), ``digits``, ``percent`` (bool),
+            ``aside`` (beside the digits), ``detail`` (below), ``help``.
+        state: ``empty``, ``estimating``, ``settled`` or ``stale`` (dimmed).
+        recipe: fingerprint of the recipe the numbers belong to.
+        tokens: predictions they rest on.
+        note: says the state in words.
+        alt: says what the curve shows.
+        spark: estimates in order, dicts with ``tokens``, ``total``, ``value``, ``low``, ``high``.
+        dense: level of the dense model.
+        dense_label: its name.
+        colors: ``dense`` and ``pruned``.
+        present: larger type.
+    """
+    render = st.components.v2.component(
+        "prunescope.gauges", html='<div class="frame" aria-live="polite"></div>', css=_CSS, js=_JS
+    )
+    render(
+        key="_gauges",
+        data={
+            "gauges": [{**n, "value": finite(n["value"])} for n in numbers],
+            "state": state,
+            "recipe": recipe,
+            "tokens": tokens,
+            "note": note,
+            "alt": alt,
+            "spark": [_capped(point) for point in spark],
+            "dense": finite(dense),
+            "dense_label": dense_label,
+            "colors": dict(colors),
+            "present": present,
+        },
+    )
+
+
+def finite(value: float | None) -> float | None:
+    """JSON knows no infinity: 1e308 stands for it, and is shown as ``> 1e6``."""
+    if value is None or math.isnan(value):
+        return None
+    return value if math.isfinite(value) else 1e308
+
+
+def _capped(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: finite(content) for key, content in point.items()}
+
+
+def digits(value: float | None, error: float | None) -> int:
+    """Decimals worth showing of a number known to within ``error``: two digits of the error."""
+    if value is None or not math.isfinite(value):
+        return 2
+    if error is None or error <= 0 or not math.isfinite(error):
+        return max(0, 3 - math.floor(math.log10(abs(value) + 1e-12)) - 1) if value else 2
+    return min(4, max(0, 1 - math.floor(math.log10(error))))

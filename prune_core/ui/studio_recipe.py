@@ -1,0 +1,329 @@
+"""The Studio's left side: what goes (the recipe), and what it is measured and tried on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from prune_core.criteria import CRITERIA
+from prune_core.errors import PruneCoreError, RecipeError
+from prune_core.models.info import ModelInfo
+from prune_core.recipe import ALLOCATIONS, Recipe
+from prune_core.ui.components import choice, percent, plain
+from prune_core.ui.i18n import t, t_or
+from prune_core.ui.keys import KEYS, recipe_from_state, set_recipe, set_value, value, widget
+
+PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4")
+EFFORTS = {"quick": (256, 4), "standard": (256, 8), "thorough": (512, 16)}
+MAX_RECIPE_BYTES = 100_000
+MAX_HISTORY = 100
+NEW_TOKENS = (24, 48, 64, 128, 256)
+
+
+def recipe_panel(model: ModelInfo, *, presenting: bool) -> Recipe:
+    """The controls; returns the recipe they give."""
+    recipe = recipe_from_state()
+    remember(recipe)
+    _sparsity(recipe)
+    _choices(recipe)
+    _history_buttons()
+    if not presenting:
+        _fine_tuning(model, recipe)
+        _measured_on()
+        _files(recipe)
+    return recipe
+
+
+def _sparsity(recipe: Recipe) -> None:
+    if recipe.kept_of is not None:
+        n, m = recipe.kept_of
+        st.slider(
+            t("studio.sparsity"),
+            0.0,
+            1.0,
+            value=1 - n / m,
+            format="percent",
+            disabled=True,
+            key=f"_fixed_{n}_{m}",
+            help=t("studio.sparsity_fixed", n=n, m=m),
+        )
+        st.caption(t("studio.sparsity_fixed", n=n, m=m))
+        return
+    st.slider(
+        t("studio.sparsity"),
+        0.0,
+        0.95,
+        value=KEYS["sparsity"].default,
+        step=0.01,
+        format="percent",
+        help=t("studio.sparsity_help"),
+        **widget("sparsity"),
+    )
+
+
+def _pattern_chosen() -> None:
+    if value("pattern") != "per-layer":
+        set_value("allocation", "uniform")
+    if str(value("pattern")).startswith("nm:"):
+        set_value("overrides", "")
+
+
+def _pattern_name(pattern: str) -> str:
+    if pattern.startswith("nm:"):
+        _, n, m = pattern.split(":")
+        return t("studio.pattern_nm", n=n, m=m)
+    return t(f"studio.pattern_{pattern.replace('-', '_')}")
+
+
+def _choices(recipe: Recipe) -> None:
+    st.selectbox(
+        t("studio.criterion"),
+        list(CRITERIA),
+        format_func=lambda name: t_or(f"studio.criterion_{name}", CRITERIA[name].title),
+        help=t("studio.criterion_help"),
+        **widget("criterion"),
+    )
+    patterns = list(PATTERNS)
+    if value("pattern") not in patterns:  # from a link
+        patterns.append(str(value("pattern")))
+    st.selectbox(
+        t("studio.pattern"),
+        patterns,
+        format_func=_pattern_name,
+        help=t("studio.pattern_help"),
+        on_change=_pattern_chosen,
+        **widget("pattern"),
+    )
+    if recipe.pattern == "per-layer":
+        choice(
+            "allocation",
+            t("studio.allocation"),
+            list(ALLOCATIONS),
+            lambda name: t(f"studio.allocation_{name}"),
+            help_text=t("studio.allocation_help"),
+            width="stretch",
+        )
+
+
+# ---- undo, redo ------------------------------------------------------------------------------
+
+
+def remember(recipe: Recipe) -> None:
+    """Note the recipe for undo."""
+    history: list[str] = st.session_state.setdefault("_history", [])
+    at = int(st.session_state.setdefault("_history_at", -1))
+    now = recipe.to_json()
+    if 0 <= at < len(history) and history[at] == now:
+        return
+    del history[at + 1 :]
+    history.append(now)
+    del history[:-MAX_HISTORY]
+    st.session_state["_history_at"] = len(history) - 1
+
+
+def _go(step: int) -> None:
+    history: list[str] = st.session_state.get("_history", [])
+    at = int(st.session_state.get("_history_at", 0)) + step
+    if 0 <= at < len(history):
+        st.session_state["_history_at"] = at
+        set_recipe(Recipe.from_json(history[at]))
+
+
+def _history_buttons() -> None:
+    history: list[str] = st.session_state.get("_history", [])
+    at = int(st.session_state.get("_history_at", 0))
+    with st.container(horizontal=True, gap="small"):
+        st.button(
+            t("studio.undo"),
+            icon=":material/undo:",
+            key="_undo",
+            on_click=_go,
+            args=(-1,),
+            disabled=at < 1,
+        )
+        st.button(
+            t("studio.redo"),
+            icon=":material/redo:",
+            key="_redo",
+            on_click=_go,
+            args=(1,),
+            disabled=at >= len(history) - 1,
+        )
+        st.button(
+            t("studio.reset"),
+            icon=":material/restart_alt:",
+            key="_reset",
+            on_click=set_recipe,
+            args=(Recipe(),),
+            help=t("studio.reset_help"),
+        )
+
+
+# ---- fine tuning -----------------------------------------------------------------------------
+
+
+def _set_override(key: str, share: float | None) -> None:
+    recipe = recipe_from_state()
+    overrides = {k: v for k, v in recipe.overrides.items() if k != key}
+    if share is not None:
+        overrides[key] = share
+    set_recipe(replace(recipe, overrides=overrides))
+
+
+def _apply_override() -> None:
+    _set_override(str(st.session_state["_part"]), float(st.session_state["_part_share"]))
+
+
+def _part_name(key: str) -> str:
+    kind, _, name = key.partition(":")
+    if kind == "role":
+        role = t_or(f"common.role_{name.replace('.', '_')}", name)
+        return t("studio.part_role", name=role)
+    return t(f"studio.part_{kind}", name=name)
+
+
+def _fine_tuning(model: ModelInfo, recipe: Recipe) -> None:
+    with st.expander(t("studio.fine"), icon=":material/instant_mix:"):
+        if recipe.kept_of is not None:
+            st.caption(t("studio.fine_nm"))
+            return
+        st.caption(t("studio.fine_help"))
+        roles = list(dict.fromkeys(f"role:{layer.role}" for layer in model.layers))
+        parts = [*roles, *(f"block:{block.index}" for block in model.blocks)]
+        st.selectbox(t("studio.part"), parts, format_func=_part_name, key="_part")
+        st.slider(
+            t("studio.part_share"), 0.0, 1.0, value=0.5, step=0.01, format="percent",
+            key="_part_share",
+        )  # fmt: skip
+        st.button(t("studio.part_set"), key="_part_set", on_click=_apply_override)
+        for key, share in sorted(recipe.overrides.items()):
+            left, right = st.columns([4, 1], vertical_alignment="center")
+            left.text(t("studio.part_row", part=_part_name(key), share=percent(share, 0)))
+            right.button(
+                t("studio.part_clear"),
+                icon=":material/close:",
+                key=f"_clear_{key}",
+                on_click=_set_override,
+                args=(key, None),
+                type="tertiary",
+            )
+
+
+# ---- what it is measured on ------------------------------------------------------------------
+
+
+def _effort_chosen() -> None:
+    seq_len, windows = EFFORTS[st.session_state["_effort"]]
+    set_value("seq_len", seq_len)
+    set_value("windows", windows)
+
+
+def _measured_on() -> None:
+    with st.expander(t("studio.measured_on"), icon=":material/menu_book:"):
+        now = (value("seq_len"), value("windows"))
+        st.session_state["_effort"] = next((k for k, v in EFFORTS.items() if v == now), None)
+        st.segmented_control(
+            t("studio.effort"),
+            list(EFFORTS),
+            format_func=lambda name: t(f"studio.effort_{name}"),
+            key="_effort",
+            on_change=_effort_chosen,
+            help=t("studio.effort_help"),
+            required=st.session_state["_effort"] is not None,
+        )
+        st.caption(t("studio.effort_now", windows=now[1], seq_len=now[0]))
+        choice("text", t("studio.text"), ["grimm", "andersen"], lambda name: name.capitalize())
+        st.toggle(t("studio.own_text"), key="_use_own_text", persist_state="session")
+        if st.session_state.get("_use_own_text"):
+            st.text_area(
+                t("studio.own_text_label"),
+                key="_own_text",
+                max_chars=200_000,
+                height=160,
+                help=t("studio.own_text_help"),
+                persist_state="session",
+            )
+
+
+# ---- recipe files ----------------------------------------------------------------------------
+
+
+def _load_recipe() -> None:
+    upload: Any = st.session_state.get("_recipe_file")
+    if upload is None:
+        return
+    try:
+        if upload.size > MAX_RECIPE_BYTES:
+            raise RecipeError(t("studio.recipe_too_large"))
+        set_recipe(Recipe.from_json(upload.getvalue().decode("utf-8")))
+        st.session_state["_recipe_error"] = ""
+    except UnicodeDecodeError:
+        st.session_state["_recipe_error"] = t("studio.recipe_not_text")
+    except PruneCoreError as error:
+        st.session_state["_recipe_error"] = str(error)
+
+
+def _files(recipe: Recipe) -> None:
+    with st.expander(t("studio.files"), icon=":material/description:"):
+        st.download_button(
+            t("studio.save"),
+            data=recipe.to_json(),
+            file_name=f"recipe-{recipe.fingerprint}.json",
+            mime="application/json",
+            key="_save_recipe",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.file_uploader(t("studio.load"), type="json", key="_recipe_file", on_change=_load_recipe)
+        if st.session_state.get("_recipe_error"):
+            st.error(plain(st.session_state["_recipe_error"]), icon=":material/error:")
+
+
+# ---- the prompt ------------------------------------------------------------------------------
+
+
+def prompt_panel(model: ModelInfo) -> None:
+    """What both models are asked to continue, and how they choose their words."""
+    st.text_area(
+        t("studio.prompt"),
+        value=KEYS["prompt"].default,
+        placeholder=t("studio.prompt_default"),
+        height=68,
+        max_chars=4000,
+        help=t("studio.prompt_help"),
+        **widget("prompt"),
+    )
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        choice(
+            "sampling",
+            t("studio.sampling"),
+            ["greedy", "sample"],
+            lambda name: t(f"studio.sampling_{name}"),
+            help_text=t("studio.sampling_help"),
+        )
+        if value("sampling") == "sample":
+            st.number_input(t("studio.seed"), 0, 2**31 - 1, step=1, width=130, **widget("seed"))
+        lengths = sorted({*NEW_TOKENS, int(value("new_tokens"))})
+        st.selectbox(
+            t("studio.new_tokens"),
+            lengths,
+            width=130,
+            help=t("studio.new_tokens_help"),
+            **widget("new_tokens"),
+        )
+        if model.has_chat_template:
+            st.toggle(
+                t("studio.chat"),
+                value=KEYS["chat"].default,
+                help=t("studio.chat_help"),
+                **widget("chat"),
+            )
+        st.toggle(
+            t("studio.auto"),
+            value=True,
+            key="_auto_write",
+            persist_state="session",
+            help=t("studio.auto_help"),
+        )
