@@ -4,6 +4,7 @@ import streamlit as st
 
 from prune_core.paths import PROJECT_ROOT
 from prune_core.ui.i18n import t
+from prune_core.ui.loading import engine
 from prune_core.ui.state import PAGES
 
 
@@ -14,6 +15,7 @@ def home() -> None:
 
 
 def main() -> None:
+    engine()  # its worker imports torch while the browser still draws
     pages = [
         # no icon: Streamlit would fetch it as the tab's from fonts.gstatic.com
         st.Page(f"pages/{name}.py", title=t(f"common.page_{name}"))

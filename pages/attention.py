@@ -16,7 +16,7 @@ from prune_core.models.info import ModelInfo
 from prune_core.recipe import Recipe
 from prune_core.ui.attention_lines import attention_lines
 from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, plain
-from prune_core.ui.heads import Choice, all_heads, chosen_head, drop_least, head_text, toggle_head
+from prune_core.ui.heads import Choice, all_heads, chosen_head, drop_head, drop_least, head_text
 from prune_core.ui.i18n import t, t_or, words
 from prune_core.ui.keys import KEYS, set_value, widget
 from prune_core.ui.loading import Outcome
@@ -70,16 +70,17 @@ def maps(page: Page, sites: list[Mapping[str, Any]], unit: str, head: Choice) ->
 
 
 def head_picked(names: Mapping[str, str]) -> None:
-    # a box whose options have changed (another language) reports its old label once
-    if st.session_state["_head"] in names:
-        set_value("head", names[st.session_state["_head"]])
+    # a box set from here echoes what it showed: only something else is a choice
+    picked = st.session_state["_head"]
+    if picked in names and picked != st.session_state.get("_head_shown"):
+        set_value("head", names[picked])
 
 
 def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
     same = sorted((h.score for h in heads if h.kind == head.kind), reverse=True)
     names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
     with st.container(border=True):
-        st.session_state["_head"] = head_text(head)
+        st.session_state["_head"] = st.session_state["_head_shown"] = head_text(head)
         st.selectbox(
             t("attention.chosen"),
             list(names),
@@ -96,13 +97,13 @@ def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
             )
         if head.kind == "self":
             pair = (head.block, head.head)
-            st.session_state["_drop"] = pair in recipe_from_state().drop_heads
+            key = f"_drop_{head.block}_{head.head}"
+            st.session_state[key] = pair in recipe_from_state().drop_heads
             st.toggle(
                 t("attention.drop"),
-                key="_drop",
+                key=key,
                 help=t("attention.drop_help"),
-                on_change=toggle_head,
-                args=(pair,),
+                on_change=lambda: drop_head(pair, wanted=st.session_state[key]),
             )
         else:
             st.caption(t("attention.cross_kept"))

@@ -49,9 +49,11 @@ def row_clicked() -> None:
 
 
 def block_chosen(key: str, names: Collection[str]) -> None:
-    # a box whose options have changed reports its old label once
-    if st.session_state[key] in names:
-        set_value("layer", st.session_state[key])
+    # a box set from here echoes what it showed, even after another role's box took its place:
+    # only something else, picked in the box that is shown, is a choice
+    picked, shown = st.session_state[key], st.session_state.get("_block_shown")
+    if picked in names and shown in names and picked != shown:
+        set_value("layer", picked)
 
 
 def choose_layer(model: ModelInfo) -> tuple[list[LayerInfo], LayerInfo]:
@@ -139,7 +141,7 @@ def one_layer(
 ) -> None:
     blocks = {layer.name: layer.block for layer in layers}
     key = f"_block_{chosen.role}"
-    st.session_state[key] = chosen.name
+    st.session_state[key] = st.session_state["_block_shown"] = chosen.name
     st.selectbox(
         t("weights.layer"),
         list(blocks),

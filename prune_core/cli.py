@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from prune_core.engine.jobs import (
     Evaluate,
@@ -27,10 +27,13 @@ from prune_core.recipe import Recipe
 
 Result = dict[str, Any]
 
+QUANTILES = ("q01", "q25", "q50", "q75", "q99")
+"""Of |w|, in every row of ``inspect``."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parsed = command_parser().parse_args(arguments)
     try:
         result: Result = parsed.verb(parsed)
     except KeyboardInterrupt:
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return 130 if isinstance(error, Cancelled) else 1
     except OSError as error:
-        _say(f"{error.strerror or error} ({error.filename}).")
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"{error.strerror or error}{where}.")
         return 1
     if parsed.json:
         print(json.dumps(_finite(result), allow_nan=False))
@@ -69,10 +73,16 @@ def _finite(value: Any) -> Any:
 # ---- options ---------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m prune_core", description="Prunescope without a browser."
-    )
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, where argparse would print the whole usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message[:1].upper()}{message[1:]}; --help says what is possible.\n")
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; ``verb`` of what it returns runs the command."""
+    parser = _Parser(prog="python -m prune_core", description="Prunescope without a browser.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(
@@ -132,19 +142,36 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _recipe(parsed: argparse.Namespace) -> Recipe:
-    if parsed.recipe:
-        return Recipe.from_json(Path(parsed.recipe).read_text(encoding="utf-8"))
+    from prune_core.criteria import CRITERIA
+
+    recipe = _recipe_file(parsed.recipe) if parsed.recipe else _recipe_from_options(parsed)
+    CRITERIA[recipe.criterion]  # a misspelled one is told even where nothing is to be ranked
+    return recipe
+
+
+def _recipe_file(name: str) -> Recipe:
+    try:
+        return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
+
+
+def _recipe_from_options(parsed: argparse.Namespace) -> Recipe:
     heads = []
     for pair in filter(None, parsed.drop_heads.split(",")):
-        block, _, head = pair.partition(":")
-        if not (block.strip().isdigit() and head.strip().isdigit()):
+        block, _, head = pair.strip().partition(":")
+        if not (block.isdecimal() and head.isdecimal()):
             raise RecipeError(f"--drop-heads takes BLOCK:HEAD pairs such as 0:3,5:1, got {pair!r}.")
         heads.append((int(block), int(head)))
-    base = Recipe(criterion=parsed.criterion, allocation=parsed.allocation, drop_heads=tuple(heads))
-    if parsed.sparsity is None:
-        return base.with_pattern(parsed.pattern)
-    return Recipe.from_dict(
-        {**base.to_dict(), "pattern": parsed.pattern, "sparsity": parsed.sparsity}
+    sparsity = parsed.sparsity
+    if sparsity is None:
+        sparsity = Recipe().with_pattern(parsed.pattern).sparsity
+    return Recipe(
+        criterion=parsed.criterion,
+        pattern=parsed.pattern,
+        allocation=parsed.allocation,
+        sparsity=sparsity,
+        drop_heads=tuple(heads),
     )
 
 
@@ -199,7 +226,11 @@ def _fetch(parsed: argparse.Namespace) -> Result:
 
 
 def _inspect(parsed: argparse.Namespace) -> Result:
-    return _run(LayerTable(parsed.model))
+    result = _run(LayerTable(parsed.model))
+    for row in result["rows"]:
+        row["shape"] = [row["rows"], row["columns"]]
+        row["quantiles"] = {name: row[name] for name in QUANTILES}
+    return result
 
 
 def _importance(parsed: argparse.Namespace) -> Result:

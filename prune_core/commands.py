@@ -30,7 +30,7 @@ def recipe_options(recipe: Recipe) -> list[str]:
         *("--criterion", recipe.criterion),
         *("--pattern", recipe.pattern),
         *("--allocation", recipe.allocation),
-        *("--sparsity", f"{recipe.sparsity:g}"),
+        *("--sparsity", repr(recipe.sparsity)),
     ]
     if recipe.drop_heads:
         options += ["--drop-heads", ",".join(f"{b}:{h}" for b, h in recipe.drop_heads)]
@@ -42,6 +42,11 @@ def _text_value(text: TextSpec) -> str:
     return "text.txt" if text.kind == "inline" else text.value
 
 
+def _option(name: str, value: str) -> list[str]:
+    """An option with free text as its value: one that begins with a dash would pass for another."""
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
 def command_line(job: Job) -> str:
     """The ``python -m prune_core`` command that computes what ``job`` computes, quoted for a shell.
 
@@ -51,21 +56,23 @@ def command_line(job: Job) -> str:
     match job:
         case Evaluate():
             words = ["evaluate", job.source, *recipe_options(job.recipe)]
-            words += ["--text", _text_value(job.text)]
+            words += _option("--text", _text_value(job.text))
             words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
         case Generate():
-            words = ["generate", job.source, *recipe_options(job.recipe), "--prompt", job.prompt]
+            words = ["generate", job.source, *recipe_options(job.recipe)]
+            words += _option("--prompt", job.prompt)
             words += ["--max-new-tokens", str(job.max_new_tokens), "--seed", str(job.seed)]
             if job.greedy:
                 words += ["--greedy"]
             else:
-                words += ["--temperature", f"{job.temperature:g}", "--top-p", f"{job.top_p:g}"]
+                words += ["--temperature", repr(job.temperature), "--top-p", repr(job.top_p)]
             words += ["--chat"] if job.chat else []
         case HeadImportance():
             words = ["importance", job.source, "--of", "heads", "--method", job.method]
             if job.method != "weight-norm":
-                words += ["--text", _text_value(job.text)]
+                words += _option("--text", _text_value(job.text))
                 words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
+            words += ["--normalize"] if job.normalize else []
         case LayerTable() | Histograms() | LoadModel():
             words = ["inspect", job.source]
         case _:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from prune_core.engine.jobs import LoadModel
 from prune_core.errors import PruneCoreError, SourceError
+from prune_core.figures.theme import CONFIG
 from prune_core.models.info import ModelInfo
 from prune_core.models.sources import mode, parse_source, preset_names, source_choices
 from prune_core.ui.components import count, plain, size
@@ -20,6 +22,15 @@ BYTES_PER_PARAMETER = 4  # the worker computes in float32
 # the worker holds the dense weights and one working copy of nearly the same size
 COPIES = 2
 EXAMPLE = "hub:openai-community/gpt2"
+EMPTY = {
+    "height": 10,
+    "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+    "template": "none",
+    "xaxis": {"visible": False},
+    "yaxis": {"visible": False},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+}
 _OF_THE_MODEL = ("heads", "overrides", "role", "layer", "head")
 
 
@@ -90,6 +101,8 @@ def current_model() -> ModelInfo | None:
     if outcome.busy:
         st.caption(t("common.loading_note"))
         st.skeleton(360)
+        # the browser fetches its plotting code now and not when the first figure comes
+        st.plotly_chart(go.Figure(layout=EMPTY), key="_warm", config=CONFIG, theme=None)
         return None
     return _keep(previous)
 

@@ -46,15 +46,17 @@ def head_text(head: Choice) -> str:
     return t(f"attention.{key}", block=head.row, head=head.head)
 
 
-def toggle_head(pair: tuple[int, int]) -> None:
+def drop_head(pair: tuple[int, int], *, wanted: bool) -> None:
     """Drop a head in the session's recipe, or keep it again (callback)."""
     recipe = recipe_from_state()
-    dropped = set(recipe.drop_heads) ^ {pair}
+    dropped = set(recipe.drop_heads) | {pair} if wanted else set(recipe.drop_heads) - {pair}
     set_recipe(replace(recipe, drop_heads=tuple(sorted(dropped))))
 
 
 def drop_least(heads: Sequence[Choice], count: int) -> None:
     """Drop the ``count`` least important of ``heads`` and no others (callback); ties by place."""
+    if count == len(recipe_from_state().drop_heads):
+        return  # the slider echoes a number that single heads gave it
     order = sorted(heads, key=lambda head: (head.score, head.block, head.head))
     dropped = tuple((head.block, head.head) for head in order[:count])
     set_recipe(replace(recipe_from_state(), drop_heads=dropped))

@@ -29,13 +29,15 @@ _CSS = """
 .main .value { font-size: 3.1rem; line-height: 1.1; }
 .main .value small { font-size: 1.15rem; font-weight: 400; opacity: .75; margin-left: .5rem; }
 .detail { font-size: .8rem; opacity: .8; font-variant-numeric: tabular-nums; }
+.gauge:not(.main) .note { display: none; }
 .note { font-size: .8rem; min-height: 1.2em; font-weight: 600; color: var(--st-primary-color); }
 svg { width: 100%; height: 92px; display: block; align-self: center; overflow: visible; }
 .band { fill: var(--pruned); opacity: .22; } .line { fill: none; stroke: var(--pruned);
   stroke-width: 2; } .dense { stroke: var(--dense); stroke-width: 1.5; stroke-dasharray: 5 4; }
 .dot { fill: var(--pruned); } .label { font-size: 11px; fill: var(--st-text-color); opacity: .75; }
 .present .value { font-size: 2.6rem; } .present .main .value { font-size: 4.6rem; }
-.present .name, .present .detail, .present .note { font-size: 1.15rem; }
+.present .name, .present .detail, .present .gauge:not(.main) .note { display: none; }
+.note { font-size: 1.15rem; }
 @container (max-width: 560px) { .gauge { grid-column: span 6; }
   .gauge.main { grid-template-columns: 1fr; } }
 """

@@ -7,6 +7,7 @@ figures that are too slow to redraw on every poll.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,13 +109,33 @@ def _shown(recipe: Recipe, outcome: Outcome) -> tuple[Numbers | None, str, str, 
             numbers, state = event, "estimating" if outcome.busy else "stopped"
     if numbers is not None:
         if kept.get("key") != key:
-            kept["points"] = []
+            kept["points"] = _points(numbers)
         kept.update(numbers=numbers, key=key, recipe=recipe.fingerprint)
         _note_point(kept["points"], numbers)
         return numbers, state, recipe.fingerprint, kept["points"]
     if kept["numbers"] is not None:
         return kept["numbers"], "stale", kept["recipe"], kept["points"]
     return None, "empty", recipe.fingerprint, []
+
+
+def _points(numbers: Numbers) -> list[Any]:
+    """The estimates a finished measurement went through, window by window, where it is not seen.
+
+    As while measuring: the dense loss of all windows plus the paired difference so far.
+    """
+    mine, dense = numbers.get("window_nll") or [], numbers.get("window_nll_dense") or []
+    if not mine:
+        return []
+    total, per_window = numbers["total_tokens"], numbers["total_tokens"] / len(mine)
+    level, change, points = sum(dense) / len(dense), 0.0, []
+    for index, (pruned, base) in enumerate(zip(mine[:-1], dense[:-1], strict=True), start=1):
+        change += pruned - base
+        estimate = math.exp(min(700.0, level + change / index))
+        tokens = round(index * per_window)
+        points.append(
+            {"tokens": tokens, "total": total, "value": estimate, "low": None, "high": None}
+        )
+    return points
 
 
 def _note_point(points: list[Any], numbers: Numbers) -> None:
@@ -266,7 +287,7 @@ def _progress(outcome: Outcome) -> None:
     Its height does not change while numbers come in, so that nothing below jumps.
     """
     ticket = outcome.ticket
-    with st.container(height=62, border=False):
+    with st.container(height=56, border=False):
         if outcome.busy:
             left, right = st.columns([5, 1], vertical_alignment="center")
             event = ticket.event or {}

@@ -286,16 +286,16 @@ def _files(recipe: Recipe) -> None:
 
 def prompt_panel(model: ModelInfo) -> None:
     """What both models are asked to continue, and how they choose their words."""
-    st.text_area(
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    left.text_input(
         t("studio.prompt"),
         value=KEYS["prompt"].default,
         placeholder=t("studio.prompt_default"),
-        height=68,
         max_chars=4000,
         help=t("studio.prompt_help"),
         **widget("prompt"),
     )
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+    with right.popover(t("studio.settings"), icon=":material/settings:", width="stretch"):
         choice(
             "sampling",
             t("studio.sampling"),
@@ -304,12 +304,11 @@ def prompt_panel(model: ModelInfo) -> None:
             help_text=t("studio.sampling_help"),
         )
         if value("sampling") == "sample":
-            st.number_input(t("studio.seed"), 0, 2**31 - 1, step=1, width=130, **widget("seed"))
+            st.number_input(t("studio.seed"), 0, 2**31 - 1, step=1, **widget("seed"))
         lengths = sorted({*NEW_TOKENS, int(value("new_tokens"))})
         st.selectbox(
             t("studio.new_tokens"),
             lengths,
-            width=130,
             help=t("studio.new_tokens_help"),
             **widget("new_tokens"),
         )

@@ -1,0 +1,213 @@
+"""The Studio by Streamlit's own test runner: its recipe, its history, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from prune_core.paths import PROJECT_ROOT
+from prune_core.recipe import Recipe
+
+SMALL = {"model": "tiny-llama", "seq_len": "64", "windows": "2"}
+
+
+@pytest.fixture(autouse=True)
+def _inline_engine(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[None]:
+    monkeypatch.setenv("PRUNE_ENGINE", "inline")
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def studio(*, alone: bool = False, **query: str) -> AppTest:
+    """The Studio with the tiny model, through app.py or as its own script."""
+    script = "pages/studio.py" if alone else "app.py"
+    at = AppTest.from_file(str(PROJECT_ROOT / script), default_timeout=120)
+    if not alone:
+        at.switch_page("pages/studio.py")
+    for key, text in {**SMALL, **query}.items():
+        at.query_params[key] = text
+    return at.run()
+
+
+def fine(at: AppTest) -> AppTest:
+    assert not at.exception
+    assert [box.value for box in at.error] == []
+    return at
+
+
+def shown(at: AppTest) -> dict[str, Any]:
+    """The numbers on the gauges."""
+    return dict(at.session_state["_studio_shown"]["numbers"])
+
+
+def recipe_shown(at: AppTest) -> str:
+    return str(at.session_state["_studio_shown"]["recipe"])
+
+
+def by_label(elements: Any, label: str) -> Any:
+    return next(element for element in elements if element.label == label)
+
+
+class Upload:
+    """What Streamlit's uploader gives: a size and the bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.size = len(content)
+
+    def getvalue(self) -> bytes:
+        return self.content
+
+
+def load_recipe(at: AppTest, content: bytes) -> AppTest:
+    at.file_uploader(key="_recipe_file").upload("recipe.json", content, "application/json").run()
+    return at
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_page_alone_and_in_the_app(alone: bool, lang: str) -> None:
+    at = fine(studio(alone=alone, lang=lang))
+    assert at.title[0].value == {"en": "Studio", "zh": "工作室"}[lang]
+    numbers = shown(at)
+    assert numbers["sparsity"] == 0.0
+    assert numbers["perplexity"] == numbers["perplexity_dense"]
+    assert recipe_shown(at) == Recipe().fingerprint
+
+
+def test_the_slider_changes_the_numbers() -> None:
+    at = studio()
+    at.slider(key="sparsity").set_value(0.5).run()
+    numbers = shown(fine(at))
+    # tiny layers are small: the whole number of weights nearest to a half
+    assert numbers["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert numbers["perplexity"] != numbers["perplexity_dense"]
+    assert recipe_shown(at) == Recipe(sparsity=0.5).fingerprint
+    assert len(at.get("plotly_chart")) == 2
+
+
+def test_two_changes_in_a_row_both_count() -> None:
+    at = studio()
+    at.slider(key="sparsity").set_value(0.3)
+    at.selectbox(key="criterion").select("random").run()
+    assert recipe_shown(fine(at)) == Recipe(criterion="random", sparsity=0.3).fingerprint
+    at.slider(key="sparsity").set_value(0.4).run()
+    at.selectbox(key="criterion").select("magnitude").run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.4).fingerprint
+    assert shown(at)["sparsity"] == pytest.approx(0.4, abs=1e-3)
+
+
+def test_n_of_m_fixes_the_sparsity() -> None:
+    at = studio(sparsity="0.3")
+    at.selectbox(key="pattern").select("nm:2:4").run()
+    fine(at)
+    assert at.slider(key="_fixed_2_4").disabled
+    assert shown(at)["sparsity"] == 0.5
+    at.selectbox(key="pattern").select("nm:1:4").run()
+    assert shown(fine(at))["sparsity"] == 0.75
+    at.selectbox(key="pattern").select("per-layer").run()
+    assert not fine(at).slider(key="sparsity").disabled
+
+
+def test_global_ranking_is_left_when_the_pattern_needs_it() -> None:
+    at = studio(sparsity="0.5")
+    by_label(at.segmented_control, "Allocation").set_value("global").run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.5, allocation="global").fingerprint
+    at.selectbox(key="pattern").select("per-row").run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.5, pattern="per-row").fingerprint
+
+
+def test_undo_redo_and_reset() -> None:
+    at = studio()
+    assert at.button(key="_undo").disabled
+    for share in (0.2, 0.6):
+        at.slider(key="sparsity").set_value(share).run()
+    at.button(key="_undo").click().run()
+    assert at.slider(key="sparsity").value == 0.2
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.2).fingerprint
+    at.button(key="_undo").click().run()
+    assert shown(at)["sparsity"] == 0.0
+    assert at.button(key="_undo").disabled
+    for _ in range(2):
+        at.button(key="_redo").click().run()
+    assert at.slider(key="sparsity").value == 0.6
+    assert at.button(key="_redo").disabled
+    at.button(key="_reset").click().run()
+    assert recipe_shown(fine(at)) == Recipe().fingerprint
+    at.button(key="_undo").click().run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.6).fingerprint
+
+
+def test_one_part_can_have_a_sparsity_of_its_own() -> None:
+    at = studio(sparsity="0.2")
+    at.selectbox(key="_part").select("block:0").run()
+    at.slider(key="_part_share").set_value(0.8).run()
+    at.button(key="_part_set").click().run()
+    expected = Recipe(sparsity=0.2, overrides={"block:0": 0.8})
+    assert recipe_shown(fine(at)) == expected.fingerprint
+    at.button(key="_clear_block:0").click().run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.2).fingerprint
+
+
+def test_a_stale_link_says_so_and_shows_the_defaults() -> None:
+    at = fine(studio(sparsity="abc", pattern="zzz"))
+    message = next(box.value for box in at.info if "could not be used" in box.value)
+    assert "sparsity" in message
+    assert "pattern" in message
+    assert at.slider(key="sparsity").value == 0.0
+    assert at.selectbox(key="pattern").value == "per-layer"
+    assert recipe_shown(at) == Recipe().fingerprint
+
+
+@pytest.mark.parametrize("model", ["tiny-t5", "tiny-bert", "tiny-gpt2"])
+def test_every_kind_of_model_has_its_gauge(model: str) -> None:
+    at = fine(studio(model=model, sparsity="0.5"))
+    numbers = shown(at)
+    assert numbers["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert (numbers["metric"] == "similarity") == (model == "tiny-bert")
+    # an encoder writes no answers
+    assert any(box.label == "Prompt" for box in at.text_input) == (model != "tiny-bert")
+
+
+def test_a_recipe_file_round_trip() -> None:
+    recipe = Recipe(criterion="random", sparsity=0.35, overrides={"role:mlp.down": 0.1})
+    at = load_recipe(studio(), recipe.to_json().encode())
+    assert recipe_shown(fine(at)) == recipe.fingerprint
+    assert at.slider(key="sparsity").value == 0.35
+    assert at.selectbox(key="criterion").value == "random"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00",
+        b"not json",
+        b"[]",
+        b"x" * 200_000,
+        json.dumps({**Recipe().to_dict(), "sparsity": 7}).encode(),
+        json.dumps({**Recipe().to_dict(), "criterion": "gone"}).encode(),
+    ],
+    ids=["binary", "text", "list", "huge", "sparsity", "criterion"],
+)
+def test_a_bad_recipe_is_one_sentence_and_changes_nothing(content: bytes) -> None:
+    at = load_recipe(studio(sparsity="0.2"), content)
+    assert not at.exception
+    assert len(at.error) == 1
+    assert "\n" not in at.error[0].value
+    assert recipe_shown(at) == Recipe(sparsity=0.2).fingerprint
+
+
+def test_the_commands_and_the_link_name_the_recipe() -> None:
+    at = fine(studio(sparsity="0.5", criterion="random"))
+    evaluate, generate, link = (block.value for block in at.code)
+    assert evaluate.startswith("python -m prune_core evaluate tiny-llama --criterion random")
+    assert "--sparsity 0.5 --text grimm --seq-len 64 --windows 2" in evaluate
+    assert generate.startswith("python -m prune_core generate tiny-llama")
+    assert "sparsity=0.5" in link
+    assert "criterion=random" in link
