@@ -124,7 +124,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def visitor(browser: Browser, width: int = 1280, height: int = 900, **options: Any) -> Iterator[Tab]:
+def visitor(
+    browser: Browser, width: int = 1280, height: int = 900, **options: Any
+) -> Iterator[Tab]:
     """A fresh browser profile with one tab."""
     options = {"locale": "en-US", "color_scheme": "light", **options}
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
@@ -139,7 +141,7 @@ class Tab:
 
     def __init__(self, context: BrowserContext) -> None:
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(45_000)
         self.complaints: list[str] = []
         self.page.on("console", self._listen)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -169,6 +171,10 @@ class Tab:
     def slider(self) -> Locator:
         """The Studio's large slider."""
         return self.page.get_by_test_id("stSlider").first
+
+    def sparsity(self) -> float:
+        """Where the large slider stands."""
+        return float(self.slider().get_by_role("slider").input_value())
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than the window, in its scrolling container too."""

@@ -191,7 +191,7 @@ def test_people_get_words(run: Run, text: str, arguments: tuple[str, ...], shown
 
 # ---- errors ----------------------------------------------------------------------------------
 
-EVALUATE = ("evaluate", "tiny-llama")
+EVALUATE = ("evaluate", "tiny-llama", *SMALL)
 WRONG = {
     "sparsity above one": ((*EVALUATE, "--sparsity", "1.5"), "1.5"),
     "sparsity below zero": ((*EVALUATE, "--sparsity", "-0.1"), "-0.1"),

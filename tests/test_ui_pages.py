@@ -184,6 +184,16 @@ def test_attention_dropping_heads_changes_the_recipe() -> None:
     assert len(fine(at).session_state["heads"].split(",")) == 3
 
 
+def test_a_method_the_model_does_not_have_shows_nothing_of_the_model_before() -> None:
+    at = fine(app("attention", head_method="gradient"))
+    assert charts(at) == 2
+    at.sidebar.selectbox[0].select("tiny-bert").run()
+    assert not at.exception
+    assert len(at.error) == 1
+    assert "weight-norm" in at.error[0].value.replace("\\", "")
+    assert charts(at) == 0
+
+
 def test_attention_methods_and_sentence() -> None:
     at = app("attention")
     by_label(at.segmented_control, "Importance by").set_value("gradient").run()

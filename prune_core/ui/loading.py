@@ -92,11 +92,15 @@ def submit(job: Job, panel: str) -> Outcome:
     if ticket is None or ticket.job.key != job.key:
         ticket = engine().submit(job, session=session_id(), panel=panel)
         tickets[panel] = ticket
-    results: dict[str, Mapping[str, Any]] = st.session_state.setdefault("_results", {})
+    results: dict[str, tuple[str, Mapping[str, Any]]] = st.session_state.setdefault("_results", {})
     if ticket.state == "done" and ticket.result is not None:
-        results[panel] = ticket.result
+        results[panel] = (job.source, ticket.result)
         return Outcome(ticket, ticket.result, stale=False)
-    return Outcome(ticket, results.get(panel), stale=panel in results)
+    source, before = results.get(panel, ("", None))
+    # nothing of another model, and nothing under the sentence that says why there is nothing new
+    if before is None or source != job.source or ticket.state == "failed":
+        return Outcome(ticket, None, stale=False)
+    return Outcome(ticket, before, stale=True)
 
 
 def forget(panel: str) -> None:

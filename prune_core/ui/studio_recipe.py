@@ -257,7 +257,9 @@ def _load_recipe() -> None:
     try:
         if upload.size > MAX_RECIPE_BYTES:
             raise RecipeError(t("studio.recipe_too_large"))
-        set_recipe(Recipe.from_json(upload.getvalue().decode("utf-8")))
+        recipe = Recipe.from_json(upload.getvalue().decode("utf-8"))
+        CRITERIA[recipe.criterion]  # an unknown one is refused with its sentence
+        set_recipe(recipe)
         st.session_state["_recipe_error"] = ""
     except UnicodeDecodeError:
         st.session_state["_recipe_error"] = t("studio.recipe_not_text")

@@ -32,7 +32,9 @@ RUNS = (("0.20", "ArrowRight"), ("0.80", "ArrowLeft"))
 """Where the slider starts and which key is pressed: no value is ever measured twice."""
 
 MOVES = 15
-PATIENCE = 120_000
+PATIENCE = 60_000
+THINKING = 1500
+"""Milliseconds from a number to the next move: the worker is still busy with the one before."""
 
 WATCH = """
 () => {
@@ -60,6 +62,10 @@ WATCH = """
           resolve({ marked, first: now - pressed, state, tokens: Number(gauge.dataset.tokens) });
           return;
         }
+      }
+      if (pressed !== null && now - pressed > 60000) {
+        resolve({ marked, first: NaN, state: "none", tokens: 0 });
+        return;
       }
       requestAnimationFrame(look);
     };
@@ -123,7 +129,7 @@ def start_seconds(page: Page, address: str, started: float) -> dict[str, float]:
 
 
 def moves(page: Page, key: str) -> list[dict[str, Any]]:
-    """Press the key ``MOVES`` times, each once the number before has settled."""
+    """Press the key ``MOVES`` times, each a moment after the number before came in."""
     slider = page.get_by_test_id("stSlider").first.get_by_role("slider")
     slider.focus()
     results = []
@@ -131,10 +137,8 @@ def moves(page: Page, key: str) -> list[dict[str, Any]]:
         page.evaluate(WATCH)
         page.keyboard.press(key)
         results.append(page.evaluate("window._watched"))
-        wait_for_gauge(page, "settled")
-        results[-1]["settled"] = page.evaluate("performance.now()")
-        # the answers have begun by now: the next move has to stop them, as a user's does
-        page.wait_for_timeout(400)
+        print(results[-1], file=sys.stderr, flush=True)
+        page.wait_for_timeout(THINKING)
     return results
 
 
@@ -150,10 +154,11 @@ def main() -> int:
         started = time.monotonic()
         with server() as address:
             start = start_seconds(page, address, started)
+            print(start, file=sys.stderr, flush=True)
             for number, (sparsity, key) in enumerate(RUNS):
                 if number:
                     page.goto(f"{address}/studio?sparsity={sparsity}")
-                    page.wait_for_timeout(3000)
+                    page.wait_for_timeout(2000)
                     wait_for_gauge(page, "settled")
                 page.wait_for_timeout(2000)
                 measured += moves(page, key)

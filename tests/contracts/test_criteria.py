@@ -1,0 +1,57 @@
+"""What every registered criterion must do; a new one is covered by being registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from prune_core.criteria import CRITERIA, LayerStats
+from prune_core.errors import UnknownNameError
+from prune_core.models.handle import ModelHandle
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("name", list(CRITERIA))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_have_shape_type_and_sense(name: str, dtype: torch.dtype) -> None:
+    weight = torch.randn(6, 10, generator=torch.Generator().manual_seed(3)).to(dtype)
+    before = weight.clone()
+    scores = CRITERIA[name].fn(weight, LayerStats())
+    assert scores.shape == weight.shape
+    assert scores.dtype == torch.float32
+    assert bool(torch.isfinite(scores).all())
+    assert bool((scores >= 0).all())
+    assert torch.equal(weight, before)
+    assert torch.equal(scores, CRITERIA[name].fn(weight, LayerStats()))
+
+
+@pytest.mark.parametrize("name", list(CRITERIA))
+def test_a_model_is_only_read(name: str, handles: Mapping[str, ModelHandle]) -> None:
+    for handle in handles.values():
+        before = {n: (p, p.clone()) for n, p in handle.model.state_dict(keep_vars=True).items()}
+        for layer in handle.structure.layers.values():
+            CRITERIA[name].fn(layer.weight(handle.model), LayerStats())
+        for key, now in handle.model.state_dict(keep_vars=True).items():
+            assert now is before[key][0]
+            assert torch.equal(now, before[key][1])
+
+
+def test_magnitude_by_hand() -> None:
+    weight = torch.tensor([[-3.0, 1.0, 0.0], [2.0, -0.5, 4.0]])
+    expected = torch.tensor([[3.0, 1.0, 0.0], [2.0, 0.5, 4.0]])
+    assert torch.equal(CRITERIA["magnitude"].fn(weight, LayerStats()), expected)
+
+
+def test_random_differs_by_layer_and_by_seed() -> None:
+    one, other = torch.ones(4, 5), torch.full((4, 5), 2.0)
+    random = CRITERIA["random"].fn
+    assert not torch.equal(random(one, LayerStats()), random(other, LayerStats()))
+    assert not torch.equal(random(one, LayerStats(), seed=1), random(one, LayerStats(), seed=2))
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'magnitude'"):
+        CRITERIA["magnitud"]

@@ -1,0 +1,66 @@
+"""Pictures of the pages for the README: ``python -m tests.pictures`` from the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prune_core.paths import PROJECT_ROOT
+from prune_core.recipe import Recipe
+from tests.browser import Tab, chromium, serve, visitor
+
+FOLDER = PROJECT_ROOT / "docs" / "pictures"
+MAX_BYTES = 400_000
+RECIPE = Recipe(sparsity=0.3)
+ANSWERED = '[data-testid="answer-pruned"][data-finished="true"]'
+# an address, and how many figures have to be there
+PAGES = {
+    "overview": ("/overview", 1),
+    "weights": ("/weights?sparsity=0.3", 2),
+    "attention": ("/attention", 2),
+}
+
+
+def idle(tab: Tab, figures: int = 0) -> None:
+    """Wait until nothing on the page moves any more."""
+    if figures:
+        tab.page.locator(".js-plotly-plot .main-svg").nth(figures * 3 - 1).wait_for(
+            state="attached"
+        )
+    tab.page.get_by_test_id("stSkeleton").first.wait_for(state="detached")
+    tab.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    tab.page.wait_for_timeout(1500)
+
+
+def save(tab: Tab, name: str) -> Path:
+    """What the window shows, as a PNG; raises RuntimeError if it is too large for a README."""
+    path = FOLDER / f"{name}.png"
+    tab.page.screenshot(path=path)
+    if path.stat().st_size >= MAX_BYTES:
+        raise RuntimeError(f"{path} has {path.stat().st_size:,} bytes, over {MAX_BYTES:,}.")
+    return path
+
+
+def studio(tab: Tab, address: str, query: str = "") -> None:
+    tab.open(f"{address}/studio?sparsity={RECIPE.sparsity:g}{query}")
+    tab.settled(RECIPE.fingerprint)
+    tab.page.locator(ANSWERED).wait_for()
+    idle(tab)
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with serve() as address, chromium() as browser:
+        for name, (path, figures) in PAGES.items():
+            with visitor(browser) as tab:
+                idle(tab.open(f"{address}{path}"), figures)
+                print(save(tab, name))
+        with visitor(browser) as tab:
+            studio(tab, address)
+            print(save(tab, "studio"))
+        with visitor(browser, color_scheme="dark", locale="zh-CN") as tab:
+            studio(tab, address, "&lang=zh")
+            print(save(tab, "studio-dark"))
+
+
+if __name__ == "__main__":
+    main()

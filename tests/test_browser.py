@@ -1,0 +1,169 @@
+"""What only a browser can see: dragging, streaming, links, clicks, console and layout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prune_core.paths import PROJECT_ROOT
+from prune_core.recipe import Recipe
+from tests.browser import Tab, chromium, require_browser, serve, visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.real]
+
+PRUNED = '[data-testid="answer-pruned"]'
+# the session's own rerun and a figure's first drawing come after the text
+FIGURE = ".js-plotly-plot .main-svg"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    require_browser()
+    with serve() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(address: str) -> Iterator[object]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser: object) -> Iterator[Tab]:
+    with visitor(browser) as one:
+        yield one
+        assert one.complaints == []
+
+
+def by_command_line(recipe: Recipe) -> float:
+    """Perplexity by another process, without a browser or a worker."""
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "prune_core", "evaluate", "smollm2-135m", "--json"),
+            *("--sparsity", f"{recipe.sparsity:g}", "--text", "grimm"),
+            *("--seq-len", "256", "--windows", "8"),
+        ],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(json.loads(run.stdout)["perplexity"])
+
+
+def test_a_cold_start_opens_the_overview_with_its_picture(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/")
+    tab.page.locator(FIGURE).first.wait_for()
+    assert tab.page.get_by_role("heading", name="Overview").is_visible()
+    assert "/overview" in tab.page.url
+    assert tab.overflow() <= 0
+
+
+def test_the_slider_by_keyboard_gives_what_the_command_line_gives(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/studio?sparsity=0.3")
+    before = tab.perplexity(Recipe(sparsity=0.3).fingerprint)
+    thumb = tab.slider().get_by_role("slider")
+    thumb.focus()
+    thumb.press("ArrowRight")
+    thumb.press("ArrowRight")
+    recipe = Recipe(sparsity=0.32)
+    after = tab.perplexity(recipe.fingerprint)
+    assert after != before
+    assert after == pytest.approx(by_command_line(recipe), rel=1e-6)
+    assert tab.overflow() <= 0
+
+    link = tab.share_link()
+    with visitor(tab.page.context.browser) as other:
+        other.open(link)
+        assert other.perplexity(recipe.fingerprint) == after
+        assert other.sparsity() == 0.32
+        assert other.complaints == []
+
+
+def test_the_slider_by_mouse(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/studio")
+    tab.settled(Recipe().fingerprint)
+    label = tab.slider().get_by_test_id("stSliderThumbValue").bounding_box()
+    track = tab.slider().get_by_role("group").bounding_box()
+    assert label is not None and track is not None
+    y = label["y"] + label["height"] + 6  # the thumb is just below the number it carries
+    tab.page.mouse.move(track["x"] + 2, y)
+    tab.page.mouse.down()
+    for step in range(1, 6):
+        tab.page.mouse.move(track["x"] + step * 0.1 * track["width"], y)
+    tab.page.mouse.up()
+    now = tab.sparsity()
+    assert 0.4 < now < 0.55  # the middle of 0 to 0.95
+    recipe = Recipe(sparsity=now)
+    tab.settled(recipe.fingerprint)
+    removed = tab.page.locator('[data-testid="gauge-sparsity"]').get_attribute("data-value")
+    assert float(removed or "nan") == pytest.approx(now, abs=1e-4)
+    tab.page.wait_for_url(f"**sparsity={now:g}*")
+
+
+def test_the_answer_streams(address: str, tab: Tab) -> None:
+    # a prompt of its own, so that no earlier answer is found
+    tab.open(f"{address}/studio?sparsity=0.2&prompt=The%20lighthouse%20keeper&new_tokens=48")
+    lengths, finished = [], ""
+    answer = tab.page.locator(PRUNED)
+    answer.wait_for()
+    for _ in range(600):
+        text, finished = answer.evaluate(
+            "el => [el.querySelector('.body').textContent, el.dataset.finished]"
+        )
+        written = answer.locator(".empty").count() == 0
+        if written and (not lengths or len(text) != lengths[-1]):
+            lengths.append(len(text))
+        if finished == "true":
+            break
+        tab.page.wait_for_timeout(100)
+    assert finished == "true"
+    # seen growing: at least twice unfinished and shorter than in the end
+    assert len(lengths) >= 3
+    assert lengths == sorted(lengths)
+
+
+def test_weights_draws_ridges_and_a_histogram(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/weights?sparsity=0.3")
+    histogram = tab.page.locator(".js-plotly-plot").nth(1)
+    histogram.wait_for()
+    assert "30.0 % of the weights removed" in (histogram.locator(".gtitle").text_content() or "")
+    # many bars kept, at least one removed
+    assert histogram.locator(".bars path").count() > 20
+    assert tab.page.locator(".js-plotly-plot").first.locator("path").count() > 30
+    assert tab.overflow() <= 0
+
+
+def test_a_click_on_a_head_shows_its_pattern(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/attention")
+    cell = tab.page.locator(".js-plotly-plot").first.locator("path.point").nth(5 * 9 + 4)
+    tab.page.locator(".js-plotly-plot").nth(1).wait_for()  # the strongest head's pattern
+    heading = tab.page.get_by_role("heading", name="block 5, head 4")
+    assert heading.count() == 0
+    box = cell.bounding_box()
+    assert box is not None
+    tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    heading.wait_for()
+    tab.page.locator(".js-plotly-plot").nth(1).wait_for()
+    tab.page.wait_for_function("location.search.includes('head=')")
+    assert tab.overflow() <= 0
+
+
+def test_a_model_that_cannot_be_read_is_one_sentence(
+    address: str, tab: Tab, tmp_path: Path
+) -> None:
+    tab.open(f"{address}/studio?model={tmp_path}")
+    alert = tab.page.get_by_test_id("stAlert")
+    alert.first.wait_for()
+    assert alert.count() == 1
+    assert "Traceback" not in alert.inner_text()
+    tab.page.get_by_role("link", name="Overview").click()
+    tab.page.get_by_role("heading", name="Overview").wait_for()
+    tab.page.get_by_role("button", name="Use", exact=False).first.click()
+    tab.page.locator(FIGURE).first.wait_for()

@@ -1,0 +1,60 @@
+"""The README names what the code has: a new criterion, verb, preset or variable must be told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from prune_core.cli import command_parser
+from prune_core.criteria import CRITERIA
+from prune_core.models.sources import preset_names
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _verbs() -> list[str]:
+    parser = command_parser()
+    found = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return sorted(found[0].choices)
+
+
+def _assets() -> list[str]:
+    manifest = json.loads((ROOT / "assets" / "manifest.json").read_text(encoding="utf-8"))
+    return sorted({*manifest["assets"], *preset_names()})
+
+
+def _variables() -> list[str]:
+    names: set[str] = set()
+    for path in (ROOT / "prune_core").rglob("*.py"):
+        names.update(re.findall(r"\bPRUNE_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
+    return sorted(names)
+
+
+def test_the_lists_are_not_empty() -> None:
+    assert len(CRITERIA) and _verbs() and _assets() and _variables()
+
+
+@pytest.mark.parametrize("name", [*CRITERIA, *_assets(), *_variables()])
+def test_readme_names(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("verb", _verbs())
+def test_readme_shows_every_verb(verb: str) -> None:
+    assert re.search(rf"^python -m prune_core {re.escape(verb)}\b", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pip install -r requirements.txt && streamlit run app.py",
+        "pip install -r requirements-dev.txt && pytest",
+    ],
+)
+def test_readme_has_both_set_up_commands(command: str) -> None:
+    assert command in README.splitlines()
