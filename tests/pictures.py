@@ -21,14 +21,17 @@ PAGES = {
 
 
 def idle(tab: Tab, figures: int = 0) -> None:
-    """Wait until nothing on the page moves any more."""
-    if figures:
-        tab.page.locator(".js-plotly-plot .main-svg").nth(figures * 3 - 1).wait_for(
-            state="attached"
-        )
-    tab.page.get_by_test_id("stSkeleton").first.wait_for(state="detached")
-    tab.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
-    tab.page.wait_for_timeout(1500)
+    """Wait until the figures are there and nothing on the page has moved for a while."""
+    quiet = 0
+    for _ in range(600):
+        waiting = tab.page.locator('[data-testid="stSkeleton"], [data-testid="stProgress"]').count()
+        still = tab.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        drawn = tab.page.locator(".js-plotly-plot").count() >= figures
+        quiet = quiet + 1 if drawn and not waiting and still.count() else 0
+        if quiet == 20:
+            return
+        tab.page.wait_for_timeout(100)
+    raise RuntimeError(f"{tab.page.url} did not come to rest.")
 
 
 def save(tab: Tab, name: str) -> Path:

@@ -59,6 +59,7 @@ def by_command_line(recipe: Recipe) -> float:
 
 def test_a_cold_start_opens_the_overview_with_its_picture(address: str, tab: Tab) -> None:
     tab.open(f"{address}/")
+    tab.page.get_by_test_id("stMetric").first.wait_for()
     tab.page.locator(FIGURE).first.wait_for()
     assert tab.page.get_by_role("heading", name="Overview").is_visible()
     assert "/overview" in tab.page.url

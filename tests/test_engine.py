@@ -203,9 +203,7 @@ def test_a_job_whose_worker_dies_twice_fails_and_the_next_job_works(
     numbers(later)
 
 
-def test_a_job_past_its_deadline_is_killed(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_past_its_deadline_is_killed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers(engine.submit(evaluate(0.1), session="s", panel="p"))
     before = engine.worker_pid
     monkeypatch.setattr(Evaluate, "deadline", 0.0)

@@ -87,7 +87,7 @@ def test_ties_go_by_position_lower_index_first() -> None:
 
 def test_nm_refuses_another_sparsity_and_shapes_it_does_not_fit() -> None:
     assert NM(2, 4).cut(3, 8, 0.0) == 0
-    with pytest.raises(RecipeError, match="2:4 means sparsity 0.5"):
+    with pytest.raises(RecipeError, match=r"2:4 means sparsity 0\.5"):
         NM(2, 4).cut(3, 8, 0.3)
     assert not NM(2, 4).fits(3, 10)
     assert NM(2, 4).fits(3, 12)

@@ -50,7 +50,9 @@ def snapshot(model: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tens
     return {n: (p, p.clone()) for n, p in model.state_dict(keep_vars=True).items()}
 
 
-def assert_untouched(model: torch.nn.Module, before: dict[str, tuple[object, torch.Tensor]]) -> None:
+def assert_untouched(
+    model: torch.nn.Module, before: dict[str, tuple[object, torch.Tensor]]
+) -> None:
     for name, now in model.state_dict(keep_vars=True).items():
         assert now is before[name][0]
         assert torch.equal(now, before[name][1])

@@ -98,10 +98,10 @@ class _Measurement:
         known = [self.loaded.reference.find(tokens) for tokens in self.windows]
         self.loaded.prefix.retain(window_fingerprint(t) for t in self.windows)
         states = self.loaded.copy.block_states()
-        self._first_look(known[0], states, cancelled)
         complete = all(k is not None for k in known)
         if complete:
             self.dense = [k for k in known if k is not None]
+        self._first_look(known[0], states, cancelled)
         for index, tokens in enumerate(self.windows):
             answer = known[index]
             if answer is None:
@@ -170,9 +170,10 @@ class _Measurement:
         if len(known) > len(self.structure.blocks) // 2:
             return  # the whole window will be there as soon
         score = self._score(tokens[:FIRST_TOKENS], dense, [], None, cancelled)
-        self.scores, self.dense = [score], [dense]
+        before = self.dense
+        self.scores, self.dense = [score], before or [dense]
         self.emit(self.state("evaluate", looking=True))
-        self.scores, self.dense = [], []
+        self.scores, self.dense = [], before
 
     def _window(
         self, tokens: Tensor, dense: DenseWindow, states: BlockStates, cancelled: Poll

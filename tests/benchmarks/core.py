@@ -149,18 +149,23 @@ def changing_a_block(core: Core, blocks: int) -> list[Row]:
         return float(result["seconds"]["evaluate"])
 
     base = Recipe(sparsity=0.3)
-    spent(base)
-    full = statistics.median(spent(replace(base, sparsity=0.31 + 0.01 * i)) for i in range(3))
+    changed = (10, 20, blocks - 1)
+    full: list[float] = []
+    part: dict[int, list[float]] = {block: [] for block in changed}
+    for turn in range(3):
+        full.append(spent(replace(base, sparsity=0.31 + 0.01 * turn)))
+        for block in changed:
+            spent(base)
+            part[block].append(
+                spent(replace(base, overrides={f"block:{block}": 0.5 + 0.01 * turn}))
+            )
+    whole = statistics.median(full)
     rows = []
-    for block in (10, 20, blocks - 1):
-        spent(base)
-        times = [
-            spent(replace(base, overrides={f"block:{block}": 0.5 + 0.01 * i})) for i in range(3)
-        ]
-        part = statistics.median(times)
+    for block, times in part.items():
+        again = statistics.median(times)
         name = f"measure again after a change in block {block}"
-        rows.append([name, f"{part:.2f}", "after a change in all blocks", f"{full:.2f}"])
-        rows[-1].append(f"{part / full:.2f}")
+        rows.append([name, f"{again:.2f}", "after a change in all blocks", f"{whole:.2f}"])
+        rows[-1].append(f"{again / whole:.2f}")
     return rows
 
 

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from prune_core.engine.core import Core
+from prune_core.engine.jobs import Generate
+from prune_core.errors import PruneCoreError, RecipeError, TextError
+from prune_core.evaluation.generation import (
+    Sampling,
+    Writing,
+    choose,
+    encode_prompt,
+    first_difference,
+    next_tokens,
+)
+from prune_core.models.handle import ModelHandle
+from prune_core.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def greedy(handle: ModelHandle, prompt: torch.Tensor, count: int) -> list[int]:
+    return list(
+        next_tokens(
+            handle.model,
+            handle.structure,
+            prompt,
+            Sampling(),
+            ends=frozenset(),
+            max_new_tokens=count,
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox"])
+def test_greedy_is_what_transformers_writes(name: str, handles: Mapping[str, ModelHandle]) -> None:
+    handle = handles[name]
+    prompt = encode_prompt(handle.tokenizer, "Hello there", chat=False, max_context=256)
+    with torch.no_grad():
+        theirs = handle.model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            max_new_tokens=20,
+            eos_token_id=None,
+            pad_token_id=0,
+        )[0]
+    assert greedy(handle, prompt, 20) == theirs[prompt.shape[1] :].tolist()
+
+
+def test_an_encoder_decoder_writes_what_it_writes_without_a_cache(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-t5"]
+    prompt = encode_prompt(handle.tokenizer, "Hello there", chat=False, max_context=256)
+    written = [handle.model.config.decoder_start_token_id]
+    with torch.no_grad():
+        for _ in range(12):
+            output = handle.model(
+                input_ids=prompt, decoder_input_ids=torch.tensor([written]), use_cache=False
+            )
+            written.append(int(output.logits[0, -1].argmax()))
+    assert greedy(handle, prompt, 12) == written[1:]
+
+
+def test_sampling_follows_its_seed_and_its_nucleus() -> None:
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    narrow = Sampling(greedy=False, top_p=0.6, temperature=1.0)
+    drawn = {choose(logits, narrow, torch.Generator().manual_seed(i)) for i in range(60)}
+    assert drawn == {0, 1}, "0.5 is below 0.6, 0.8 is not"
+    wide = Sampling(greedy=False, top_p=1.0, temperature=1.0)
+    drawn = {choose(logits, wide, torch.Generator().manual_seed(i)) for i in range(400)}
+    assert drawn == {0, 1, 2, 3}
+    one, same = (choose(logits, wide, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert one == same
+    assert choose(logits, Sampling(), torch.Generator()) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-9, float("nan"), -1.0, float("inf")])
+def test_a_temperature_out_of_range_is_refused(temperature: float) -> None:
+    with pytest.raises(RecipeError, match="temperature"):
+        Sampling(greedy=False, temperature=temperature)
+
+
+def test_logits_that_are_not_finite_are_said() -> None:
+    with pytest.raises(TextError, match="not finite"):
+        choose(torch.tensor([1.0, float("nan")]), Sampling(), torch.Generator())
+
+
+def test_pieces_join_to_the_text(handles: Mapping[str, ModelHandle]) -> None:
+    tokenizer = handles["tiny-llama"].tokenizer  # one token a byte: characters are split
+    writing = Writing(tokenizer)
+    for token in tokenizer("año 你好 🙂!", add_special_tokens=False).input_ids:
+        writing.add(token)
+        assert "".join(writing.pieces) == writing.text
+        assert "\ufffd" not in writing.text
+    assert writing.text == "año 你好 🙂!"
+
+
+def test_where_answers_part() -> None:
+    assert first_difference([1, 2, 3], [1, 5, 3], finished=False) == 1
+    assert first_difference([1, 2], [1, 2, 3], finished=False) is None
+    assert first_difference([1, 2], [1, 2, 3], finished=True) == 2
+    assert first_difference([1], [1], finished=True) is None
+
+
+def run(job: Generate) -> dict[str, object]:
+    return Core().run(job, lambda _event: None, lambda: False)
+
+
+def test_dense_and_pruned_in_step() -> None:
+    same = run(Generate("tiny-llama", Recipe(), "Hello", 12))
+    assert same["divergence"] is None
+    assert same["dense"] == same["pruned"]
+    parted = run(Generate("tiny-llama", Recipe(sparsity=0.9), "Hello", 12))
+    assert parted["divergence"] is not None
+    assert parted["dense"] == same["dense"]
+    drawn = Generate("tiny-llama", Recipe(), "Hello", 12, greedy=False, seed=3, with_dense=False)
+    assert run(drawn)["pruned"] == run(drawn)["pruned"]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Generate("tiny-llama", prompt="x" * 10_000),
+        Generate("tiny-llama", prompt="x", max_new_tokens=0),
+        Generate("tiny-llama", prompt="x", max_new_tokens=10**6),
+        Generate("tiny-llama", prompt="x", chat=True),
+        Generate("tiny-llama", prompt="x" * 300),
+        Generate("tiny-bert", prompt="x"),
+    ],
+    ids=["long", "none", "million", "no template", "context", "encoder"],
+)
+def test_what_cannot_be_written_is_refused(job: Generate) -> None:
+    with pytest.raises(PruneCoreError) as caught:
+        run(job)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_prompt_starts_from_the_start_token() -> None:
+    assert run(Generate("tiny-llama", prompt="", max_new_tokens=3))["prompt_tokens"] == 1
