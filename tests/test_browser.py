@@ -100,7 +100,7 @@ def test_the_slider_by_mouse(address: str, tab: Tab) -> None:
         tab.page.mouse.move(track["x"] + step * 0.1 * track["width"], y)
     tab.page.mouse.up()
     now = tab.sparsity()
-    assert 0.4 < now < 0.55  # the middle of 0 to 0.95
+    assert 0.4 < now < 0.55  # the middle of the track
     recipe = Recipe(sparsity=now)
     tab.settled(recipe.fingerprint)
     removed = tab.page.locator('[data-testid="gauge-sparsity"]').get_attribute("data-value")

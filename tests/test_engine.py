@@ -19,7 +19,7 @@ from prune_core.errors import Cancelled, PruneCoreError
 from prune_core.recipe import Recipe
 
 TEXT = TextSpec("inline", "The quick brown fox jumps over the lazy dog. " * 60)
-OTHER = TextSpec("inline", "Once upon a time there was a king who had three sons. " * 400)
+OTHER = TextSpec("inline", "Once upon a time there was a king who had three sons. " * 200)
 
 
 def evaluate(sparsity: float, *, source: str = "tiny-llama", windows: int = 3) -> Evaluate:
@@ -28,7 +28,7 @@ def evaluate(sparsity: float, *, source: str = "tiny-llama", windows: int = 3) -
 
 def long_job(sparsity: float) -> Evaluate:
     """Some seconds of work: many windows of the largest context."""
-    return Evaluate("tiny-llama", Recipe(sparsity=sparsity), OTHER, 32, 500)
+    return Evaluate("tiny-llama", Recipe(sparsity=sparsity), OTHER, 32, 200)
 
 
 def numbers(ticket: Ticket) -> tuple[float, ...]:

@@ -54,17 +54,6 @@ def by_label(elements: Any, label: str) -> Any:
     return next(element for element in elements if element.label == label)
 
 
-class Upload:
-    """What Streamlit's uploader gives: a size and the bytes."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.size = len(content)
-
-    def getvalue(self) -> bytes:
-        return self.content
-
-
 def load_recipe(at: AppTest, content: bytes) -> AppTest:
     at.file_uploader(key="_recipe_file").upload("recipe.json", content, "application/json").run()
     return at
@@ -90,6 +79,12 @@ def test_the_slider_changes_the_numbers() -> None:
     assert numbers["perplexity"] != numbers["perplexity_dense"]
     assert recipe_shown(at) == Recipe(sparsity=0.5).fingerprint
     assert len(at.get("plotly_chart")) == 2
+
+
+def test_a_link_may_ask_for_everything() -> None:
+    at = fine(studio(sparsity="1.0"))
+    assert shown(at)["sparsity"] == 1.0
+    assert at.slider(key="sparsity").value == 1.0
 
 
 def test_two_changes_in_a_row_both_count() -> None:

@@ -259,8 +259,10 @@ class Engine:
         message = worker.receive(0.05)
         if message is not None:
             self._receive(running, *message)
-        elif time.monotonic() - running.started > running.job.deadline + GRACE_SECONDS:
-            running.attempts = 2  # a second try would hang as long
+        # also while events keep coming: a job that is busy for ever is as late as one that hangs
+        late = time.monotonic() - running.started > running.job.deadline + GRACE_SECONDS
+        if late and self._running is running:
+            running.attempts = 2  # a second try would take as long
             worker.kill()
             raise WorkerError(f"The job took longer than {running.job.deadline:.0f} s.")
 

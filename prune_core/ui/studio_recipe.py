@@ -54,7 +54,7 @@ def _sparsity(recipe: Recipe) -> None:
     st.slider(
         t("studio.sparsity"),
         0.0,
-        0.95,
+        1.0,  # all that a link or a file may ask for
         value=KEYS["sparsity"].default,
         step=0.01,
         format="percent",
