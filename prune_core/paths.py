@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -31,3 +32,15 @@ def cache_folder(*parts: str) -> Path:
     folder = cache_root().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+def trim_folder(folder: Path, budget: int) -> None:
+    """Delete the least recently used files of a cache folder until ``budget`` bytes are left."""
+    files = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]
+    total = sum(status.st_size for status, _ in files)
+    for status, path in sorted(files, key=lambda item: item[0].st_mtime_ns):
+        if total <= budget:
+            return
+        with suppress(OSError):  # another process may have it, or have deleted it
+            path.unlink()
+            total -= status.st_size

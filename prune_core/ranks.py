@@ -26,10 +26,13 @@ from prune_core import faults
 from prune_core.criteria import CRITERIA, LayerStats
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.models.structure import Layer
-from prune_core.paths import cache_folder
+from prune_core.paths import cache_folder, trim_folder
 from prune_core.patterns import parse_pattern
 
 EXACT_FLOAT = 2**24
+DISK_BUDGET = 6_000_000_000
+"""Bytes of rank files kept on disk; the least recently made go first."""
+
 _VERSION = 1
 _NO_STATS = LayerStats()
 
@@ -186,6 +189,7 @@ class RankStore:
             _fill(values, layers, make, progress, cancelled)
             if not _write(path, values):
                 return _split(torch.from_numpy(values), layers)
+            trim_folder(folder, max(DISK_BUDGET, 2 * values.nbytes))
         kind = torch.float32 if dtype == np.float32 else torch.int32
         # private mapping: pages come from the file, and nothing written here could reach it
         return _split(torch.from_file(str(path), shared=False, size=total, dtype=kind), layers)

@@ -18,9 +18,11 @@ from prune_core.analysis.heads import (
     mean_loss,
     weight_norm_scores,
 )
+from prune_core.engine.loaded import LoadedModel
 from prune_core.errors import RecipeError
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-neox", "tiny-opt", "tiny-t5"]
@@ -176,3 +178,77 @@ def test_rows_of_attention_sum_to_one(name: str, handles: Mapping[str, ModelHand
     assert handle.model.config._attn_implementation == before
     with pytest.raises(RecipeError, match="no self-attention"):
         attention_pattern(handle.model, handle.structure, window(4)[None], 99, "self")
+
+
+def test_weight_norms_of_fused_and_cross_projections(handles: Mapping[str, ModelHandle]) -> None:
+    """Where queries, keys and values lie in each family, written out from its own source."""
+    gpt2, neox, t5 = (handles[f"tiny-{name}"] for name in ("gpt2", "neox", "t5"))
+    rows = weight_norm_scores(gpt2.model, gpt2.structure)
+    for block, row in zip(gpt2.model.transformer.h, rows, strict=True):
+        width = block.attn.c_proj.weight.shape[0]
+        d = width // len(row)
+        for head, score in enumerate(row):
+            value = block.attn.c_attn.weight[:, 2 * width + head * d : 2 * width + (head + 1) * d]
+            output = block.attn.c_proj.weight[head * d : (head + 1) * d]
+            assert score == pytest.approx(float(value.norm() * output.norm()), rel=1e-5)
+    rows = weight_norm_scores(neox.model, neox.structure)
+    for block, row in zip(neox.model.gpt_neox.layers, rows, strict=True):
+        fused = block.attention.query_key_value.weight
+        value = fused.view(len(row), 3, -1, fused.shape[1])[:, 2]
+        output = block.attention.dense.weight.view(fused.shape[1], len(row), -1)
+        for head, score in enumerate(row):
+            expected = float(value[head].norm() * output[:, head].norm())
+            assert score == pytest.approx(expected, rel=1e-5)
+    rows = weight_norm_scores(t5.model, t5.structure)
+    sites = [b.layer[0].SelfAttention for b in t5.model.encoder.block]
+    sites += [b.layer[0].SelfAttention for b in t5.model.decoder.block]
+    sites += [b.layer[1].EncDecAttention for b in t5.model.decoder.block]
+    for site, row in zip(sites, rows, strict=True):
+        value = site.v.weight.view(len(row), -1, site.v.weight.shape[1])
+        output = site.o.weight.view(site.o.weight.shape[0], len(row), -1)
+        for head, score in enumerate(row):
+            expected = float(value[head].norm() * output[:, head].norm())
+            assert score == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_removed_head_is_a_gate_at_zero(handles: Mapping[str, ModelHandle]) -> None:
+    """Ties the gates of the scores to what dropping a head does to the weights."""
+    for name in FAMILIES:
+        handle = handles[name]
+        loaded = LoadedModel(handle)
+        loaded.copy.apply(loaded.plan(Recipe(drop_heads=((1, 1),))))
+        model, sites = clone_shared(handle.model), all_sites(handle.structure)
+        site = next(i for i, (b, a) in enumerate(sites) if b.index == 1 and a.kind == "self")
+        tokens = window()[None]
+        with torch.no_grad():
+            dropped = mean_loss(loaded.copy.model, handle.structure, tokens)
+            dense = mean_loss(model, handle.structure, tokens)
+            with head_gates(model, sites) as gates:
+                gates[site][1] = 0
+                gated = mean_loss(model, handle.structure, tokens)
+        assert float(dropped) == pytest.approx(float(gated), rel=1e-6)
+        assert float(dropped) != pytest.approx(float(dense), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_are_the_derivative_by_scaling_the_weights(
+    name: str, handles: Mapping[str, ModelHandle]
+) -> None:
+    """A gate on a head scales its columns of ``o``: d loss / d gate = sum of weight x gradient."""
+    handle = handles[name]
+    tokens = window()
+    rows = gradient_scores(handle.model, handle.structure, [tokens])
+    model = clone_shared(handle.model)
+    for row, (_block, attention) in zip(rows, all_sites(handle.structure), strict=True):
+        layer = handle.structure.layers[attention.o]
+        stored = layer.stored_weight(handle.model).clone().requires_grad_(True)
+        module = model.get_submodule(attention.o)
+        kept, module.weight = module.weight, torch.nn.Parameter(stored)
+        with torch.enable_grad():
+            loss = mean_loss(model, handle.structure, tokens[None])
+        (gradient,) = torch.autograd.grad(loss, [module.weight])
+        product = layer.from_stored(gradient * stored.detach())
+        for head, score in enumerate(row):
+            expected = abs(float(product[:, attention.columns(head)].sum()))
+            assert score == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        module.weight = kept

@@ -7,7 +7,7 @@ import torch
 
 from prune_core.engine.core import Core
 from prune_core.engine.jobs import Generate
-from prune_core.errors import PruneCoreError, RecipeError, TextError
+from prune_core.errors import Cancelled, PruneCoreError, RecipeError, TextError
 from prune_core.evaluation.generation import (
     Sampling,
     Writing,
@@ -16,6 +16,7 @@ from prune_core.evaluation.generation import (
     first_difference,
     next_tokens,
 )
+from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.recipe import Recipe
 
@@ -142,3 +143,68 @@ def test_what_cannot_be_written_is_refused(job: Generate) -> None:
 
 def test_an_empty_prompt_starts_from_the_start_token() -> None:
     assert run(Generate("tiny-llama", prompt="", max_new_tokens=3))["prompt_tokens"] == 1
+
+
+def test_an_encoder_decoder_writes_what_transformers_writes(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-t5"]
+    prompt = encode_prompt(handle.tokenizer, "Hello there", chat=False, max_context=256)
+    with torch.no_grad():
+        theirs = handle.model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            max_new_tokens=12,
+            eos_token_id=None,
+            pad_token_id=0,
+            use_cache=False,  # its own cache is as deep as the encoder: the decoder is deeper here
+        )[0]
+    assert greedy(handle, prompt, 12) == theirs[1:].tolist()
+
+
+@pytest.mark.parametrize("top_p", [0.0, -0.5, 1.5, float("nan"), float("inf")])
+def test_a_nucleus_out_of_range_is_refused(top_p: float) -> None:
+    with pytest.raises(RecipeError, match="top-p"):
+        Sampling(greedy=False, top_p=top_p)
+
+
+def test_seeds_decide_what_is_drawn() -> None:
+    def drawn(seed: int) -> object:
+        job = Generate("tiny-gpt2", Recipe(), "Hello", 16, greedy=False, seed=seed)
+        return run(job)["pruned"]
+
+    assert drawn(1) == drawn(1)
+    assert len({str(drawn(seed)) for seed in range(4)}) > 1
+
+
+def test_cancelled_writing_stops_at_the_next_token() -> None:
+    core, written = Core(), 0
+
+    def emit(event: dict[str, object]) -> None:
+        nonlocal written
+        written += "pruned" in event
+
+    with pytest.raises(Cancelled):
+        core.run(Generate("tiny-llama", Recipe(), "Hello", 60), emit, lambda: written >= 3)
+    assert written == 3
+
+
+def test_a_pruned_model_that_is_not_finite_writes_nothing(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-llama"]
+    model = clone_shared(handle.model)
+    head = model.get_submodule(handle.structure.head_module or "")
+    broken = torch.full_like(head.weight, float("nan"))
+    head.weight = torch.nn.Parameter(broken, requires_grad=False)
+    stream = next_tokens(
+        model,
+        handle.structure,
+        torch.tensor([[5, 6]]),
+        Sampling(),
+        ends=frozenset(),
+        max_new_tokens=3,
+    )
+    with pytest.raises(TextError, match="not finite"):
+        next(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from prune_core.errors import Cancelled, ModelFileError, RecipeError
 from prune_core.masks import count_removed, layer_mask
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.paths import trim_folder
 from prune_core.ranks import RankStore
 from prune_core.recipe import Recipe
 
@@ -214,6 +216,14 @@ def test_a_full_disk_leaves_nothing_half_written(
         ranked = store(llama, folder).ranked("magnitude", {}, "per-row")
         assert list(folder.iterdir()) == []
         assert len(ranked.ranks) == len(llama.handle.structure.layers)
+
+
+def test_old_rank_files_make_room(tmp_path: Path) -> None:
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+    trim_folder(tmp_path, 250)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "d"]
 
 
 def test_a_cancelled_ranking_leaves_nothing(llama: LoadedModel, tmp_path: Path) -> None:
