@@ -123,12 +123,10 @@ def test_a_cancelled_job_stops_and_can_be_asked_for_again(engine: Engine) -> Non
     while ticket.event is None:
         time.sleep(0.005)
     engine.cancel(ticket)
-    started = time.monotonic()
     again = engine.submit(evaluate(0.6), session="t", panel="p")
     numbers(again)
     assert ticket.state == "cancelled"
     assert ticket.result is None
-    assert time.monotonic() - started < 20
     numbers(engine.submit(long_job(0.33), session="s", panel="p"))
 
 
@@ -187,8 +185,8 @@ def test_a_job_whose_worker_dies_twice_fails_and_the_next_job_works(
     monkeypatch.setenv("PRUNE_FAULTS", "worker.event=kill")  # inherited by the next workers
     kill_worker(engine)
     ticket = engine.submit(evaluate(0.71), session="s", panel="p")
-    time.sleep(0.5)
-    while engine.worker_pid is None or ticket.computation.attempts < 2:
+    end = time.monotonic() + 120
+    while ticket.computation.attempts < 2 and time.monotonic() < end:
         time.sleep(0.01)
     monkeypatch.delenv("PRUNE_FAULTS")
     assert ticket.wait(60)
