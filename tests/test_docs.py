@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_core.cli import command_parser
+from prune_core.cli import command_parser, main
 from prune_core.criteria import CRITERIA
 from prune_core.models.sources import preset_names
 
@@ -47,6 +47,16 @@ def test_readme_names(name: str) -> None:
 @pytest.mark.parametrize("verb", _verbs())
 def test_readme_shows_every_verb(verb: str) -> None:
     assert re.search(rf"^python -m prune_core {re.escape(verb)}\b", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", _verbs())
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+
+    shown = capsys.readouterr()
+    assert stop.value.code == 0 and shown.err == ""
+    assert f"prune_core {verb}" in shown.out and "--json" in shown.out
 
 
 @pytest.mark.parametrize(
