@@ -6,7 +6,6 @@ four times a second and reruns the page once at its end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +14,12 @@ import streamlit as st
 
 from prune_core.engine.client import Engine, Ticket
 from prune_core.engine.jobs import Job
+from prune_core.ui.boot import engine as engine
 from prune_core.ui.components import plain
 from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import session_id
 
 POLL_SECONDS = 0.25
-
-
-@st.cache_resource(show_spinner=False)
-def engine() -> Engine:
-    """The server's one engine; ``PRUNE_ENGINE=inline`` runs jobs in the caller (tests)."""
-    return Engine(mode=os.environ.get("PRUNE_ENGINE", "process"))
 
 
 @dataclass(eq=False)
