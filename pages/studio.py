@@ -15,7 +15,7 @@ from prune_core.recipe import Recipe
 from prune_core.ui.components import chart, csv_button, dimmed, percent
 from prune_core.ui.i18n import t, t_or, words
 from prune_core.ui.keys import set_value, value
-from prune_core.ui.loading import Outcome, submit
+from prune_core.ui.loading import Outcome, follow, submit
 from prune_core.ui.state import Page, current_model, open_page, reproduce
 from prune_core.ui.studio_live import evaluate_job, generate_job, live
 from prune_core.ui.studio_recipe import recipe_panel
@@ -30,7 +30,7 @@ def damage(page: Page, outcome: Outcome) -> None:
     if not tokens:
         return
     st.subheader(t("studio.strip"), anchor=False)
-    st.caption(t("studio.strip_help"))
+    st.caption(t("common.updating") if outcome.stale else t("studio.strip_help"))
     labels = {name: t(f"studio.strip_{name}") for name in ("better", "worse", "hint", "read")}
     labels["alt"] = t("studio.strip_alt", tokens=len(tokens))
     strip(tokens, page.look.diverging, labels=labels, stale=outcome.stale, dark=page.look.dark)
@@ -88,10 +88,10 @@ def cut(page: Page, model: ModelInfo, recipe: Recipe) -> None:
     outcome = submit(job, "studio_histogram")
     if outcome.busy and outcome.ticket.wait(1.0):  # milliseconds once the ranks are there
         outcome = submit(job, "studio_histogram")
-    if outcome.result is None:
-        st.skeleton(280)
+    if outcome.fresh is None:  # the worker is busy with other sessions, or it failed
+        follow(job, "studio_histogram", what=t("studio.reading_layer"), height=280)
         return
-    layer = outcome.result["layers"][0]
+    layer = outcome.fresh["layers"][0]
     share = percent(layer["removed"] / layer["numel"] if layer["numel"] else 0.0)
     texts = {
         **words("weights", "kept", "removed", "cut"),
@@ -99,7 +99,7 @@ def cut(page: Page, model: ModelInfo, recipe: Recipe) -> None:
         "x": t("weights.magnitude"),
         "y": t("weights.number"),
     }
-    figure = histogram(outcome.result["edges"], layer, page.look, log=False, words=texts)
+    figure = histogram(outcome.fresh["edges"], layer, page.look, log=False, words=texts)
     chart(figure, key="_cut", alt=t("weights.histogram_alt", block=layer["block"], removed=share))
 
 

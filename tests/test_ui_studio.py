@@ -10,8 +10,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from prune_core.engine.client import Engine
+from prune_core.engine.jobs import Histograms, Job
+from prune_core.engine.tickets import Computation, Ticket
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Recipe
+from tests.browser import chromium, require_browser, visitor
 
 SMALL = {"model": "tiny-llama", "seq_len": "64", "windows": "2"}
 
@@ -52,6 +56,12 @@ def recipe_shown(at: AppTest) -> str:
 
 def by_label(elements: Any, label: str) -> Any:
     return next(element for element in elements if element.label == label)
+
+
+def drawn(at: AppTest, name: str) -> Any:
+    """What one of the Studio's own components was given to draw."""
+    found = [e.proto for e in at.get("bidi_component")]
+    return json.loads(next(p.json for p in found if p.component_name == f"prunescope.{name}"))
 
 
 def load_recipe(at: AppTest, content: bytes) -> AppTest:
@@ -187,8 +197,18 @@ def test_a_recipe_file_round_trip() -> None:
         b"x" * 200_000,
         json.dumps({**Recipe().to_dict(), "sparsity": 7}).encode(),
         json.dumps({**Recipe().to_dict(), "criterion": "gone"}).encode(),
+        b"[" * 90_000,
+        b'{"schema": 1, "sparsity": 1' + b"0" * 400 + b"}",
+        json.dumps({**Recipe().to_dict(), "criterion": ["magnitude"]}).encode(),
+        json.dumps({**Recipe().to_dict(), "criterion_args": "abc"}).encode(),
+        json.dumps({**Recipe().to_dict(), "criterion_args": None}).encode(),
+        json.dumps({**Recipe().to_dict(), "criterion_args": {"foo": 1}}).encode(),
+        json.dumps({**Recipe().to_dict(), "pattern": "nm:1:" + "9" * 5000}).encode(),
     ],
-    ids=["binary", "text", "list", "huge", "sparsity", "criterion"],
+    ids=[
+        *("binary", "text", "list", "huge", "sparsity", "criterion", "nested", "many_digits"),
+        *("criterion_list", "arguments_text", "arguments_null", "argument", "group_digits"),
+    ],
 )
 def test_a_bad_recipe_is_one_sentence_and_changes_nothing(content: bytes) -> None:
     at = load_recipe(studio(sparsity="0.2"), content)
@@ -196,6 +216,126 @@ def test_a_bad_recipe_is_one_sentence_and_changes_nothing(content: bytes) -> Non
     assert len(at.error) == 1
     assert "\n" not in at.error[0].value
     assert recipe_shown(at) == Recipe(sparsity=0.2).fingerprint
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read() -> None:
+    recipe = Recipe(sparsity=0.35)
+    at = load_recipe(studio(), b"\xef\xbb\xbf" + recipe.to_json().encode())
+    assert recipe_shown(fine(at)) == recipe.fingerprint
+
+
+def test_nothing_is_promised_after_a_failure() -> None:
+    elsewhere = Recipe(sparsity=0.4, overrides={"block:99": 0.5})
+    at = load_recipe(studio(sparsity="0.2"), elsewhere.to_json().encode())
+    assert len(at.error) == 1
+    gauges = drawn(at, "gauges")
+    assert gauges["state"] == "stale"
+    assert gauges["recipe"] == Recipe(sparsity=0.2).fingerprint
+    assert gauges["note"] == "Earlier settings; the new measurement failed"
+
+    cold = studio(sparsity="0.2", overrides="block:99=0.5")
+    gauges = drawn(cold, "gauges")
+    assert gauges["state"] == "empty"
+    assert gauges["gauges"][0]["value"] is None
+    assert gauges["note"] == "Not measured: the measurement failed"
+
+
+def test_numbers_and_answers_of_another_model_do_not_stay() -> None:
+    at = studio(sparsity="0.2")
+    assert drawn(at, "answers")["answers"][0]["pieces"]
+    at.session_state["overrides"] = "block:99=0.5"  # so that the other model has no numbers yet
+    at.session_state["model"] = "tiny-gpt2"
+    at.run()
+    assert drawn(at, "gauges")["state"] == "empty"
+    answers = drawn(at, "answers")
+    assert not answers["stale"]
+    assert [side["pieces"] for side in answers["answers"]] == [[], []]
+
+
+def test_an_old_answer_keeps_its_own_sparsity() -> None:
+    at = studio(sparsity="0.3")
+    assert drawn(at, "answers")["answers"][1]["note"] == "30 %"
+    by_label(at.toggle, "Write after every change").set_value(False)
+    at.slider(key="sparsity").set_value(0.6).run()
+    answers = drawn(fine(at), "answers")
+    assert answers["stale"]
+    assert answers["recipe"] == Recipe(sparsity=0.3).fingerprint
+    assert [side["note"] for side in answers["answers"]] == [
+        "earlier settings",
+        "30 % · earlier settings",
+    ]
+    at.button(key="_write").click().run()
+    answers = drawn(fine(at), "answers")
+    assert not answers["stale"]
+    assert answers["answers"][1]["note"] == "60 %"
+
+
+def test_a_histogram_that_waits_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = Engine.submit
+
+    def busy(engine: Engine, job: Job, **place: str) -> Ticket:
+        if isinstance(job, Histograms):  # another session has the worker
+            return Ticket(Computation(job, 1), **place)
+        return submit(engine, job, **place)
+
+    monkeypatch.setattr(Engine, "submit", busy)
+    at = fine(studio(sparsity="0.2"))
+    assert [bar.proto.text for bar in at.get("progress")] == ["Counting the layer's weights"]
+    assert len(at.get("plotly_chart")) == 1
+
+
+def test_a_text_file_is_measured_on() -> None:
+    at = studio()
+    by_label(at.toggle, "Use my own text").set_value(True).run()
+    before = shown(at)["nll_dense"]
+    text = "the brown fox jumps over a lazy dog and back again " * 40
+    at.file_uploader(key="_own_text_file").upload("a.txt", text.encode(), "text/plain").run()
+    numbers = shown(fine(at))
+    assert at.text_area(key="_own_text").value == text
+    assert numbers["protocol"]["text"] == "inline"
+    assert numbers["nll_dense"] != before
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"x" * 200_001], ids=["binary", "long"])
+def test_a_text_file_of_no_use_is_one_sentence(content: bytes) -> None:
+    at = studio()
+    by_label(at.toggle, "Use my own text").set_value(True).run()
+    at.file_uploader(key="_own_text_file").upload("a.txt", content, "text/plain").run()
+    assert not at.exception
+    assert len(at.error) == 1
+    assert shown(at)["protocol"]["text"] == "grimm"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("present", [False, True])
+def test_every_gauge_shows_its_name_and_its_error(present: bool) -> None:
+    require_browser()
+    at = fine(studio(sparsity="0.5", **({"present": "1"} if present else {})))
+    proto = next(
+        e.proto for e in at.get("bidi_component") if e.proto.component_name == "prunescope.gauges"
+    )
+    with chromium() as browser, visitor(browser, 1920, 1080) as tab:
+        tab.page.evaluate(
+            """async ([html, css, js, data]) => {
+            const host = document.body.appendChild(document.createElement("div"));
+            const root = host.attachShadow({mode: "open"});
+            root.innerHTML = `<style>${css}</style>${html}`;
+            const module = await import("data:text/javascript," + encodeURIComponent(js));
+            module.default({data: JSON.parse(data), parentElement: root});
+            }""",
+            [proto.html_content, proto.css_content, proto.js_content, proto.json],
+        )
+        gauges = tab.page.locator('[data-testid^="gauge-"]')
+        assert gauges.count() == len(drawn(at, "gauges")["gauges"]) == 5
+        for index in range(gauges.count()):
+            gauge = gauges.nth(index)
+            assert gauge.locator(".name").is_visible()
+            assert gauge.locator(".detail").is_visible()
+            if present:
+                size = gauge.locator(".value").evaluate("el => getComputedStyle(el).fontSize")
+                assert float(size.removesuffix("px")) >= 40
+        assert gauges.first.locator(".note").inner_text().startswith("Measured on")
+        assert tab.complaints == []
 
 
 def test_the_commands_and_the_link_name_the_recipe() -> None:

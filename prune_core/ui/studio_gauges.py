@@ -29,15 +29,13 @@ _CSS = """
 .main .value { font-size: 3.1rem; line-height: 1.1; }
 .main .value small { font-size: 1.15rem; font-weight: 400; opacity: .75; margin-left: .5rem; }
 .detail { font-size: .8rem; opacity: .8; font-variant-numeric: tabular-nums; }
-.gauge:not(.main) .note { display: none; }
-.note { font-size: .8rem; min-height: 1.2em; font-weight: 600; color: var(--st-primary-color); }
+.note { font-size: .95rem; min-height: 1.2em; font-weight: 600; color: var(--st-primary-color); }
 svg { width: 100%; height: 92px; display: block; align-self: center; overflow: visible; }
 .band { fill: var(--pruned); opacity: .22; } .line { fill: none; stroke: var(--pruned);
   stroke-width: 2; } .dense { stroke: var(--dense); stroke-width: 1.5; stroke-dasharray: 5 4; }
 .dot { fill: var(--pruned); } .label { font-size: 11px; fill: var(--st-text-color); opacity: .75; }
 .present .value { font-size: 2.6rem; } .present .main .value { font-size: 4.6rem; }
-.present .name, .present .detail, .present .gauge:not(.main) .note { display: none; }
-.note { font-size: 1.15rem; }
+.present .name, .present .detail, .present .note { font-size: 1.15rem; }
 @container (max-width: 560px) { .gauge { grid-column: span 6; }
   .gauge.main { grid-template-columns: 1fr; } }
 """
@@ -115,7 +113,8 @@ export default function (component) {
       make("span", "digits", value);
       make("small", "", value);
       make("div", "detail", left);
-      make("div", "note", left);
+      // only the sentence is read aloud, not the digits on their way
+      if (!index) make("div", "note", left).setAttribute("aria-live", "polite");
       if (!index) draw("svg", { role: "img" }, el);
     }
     el.dataset.testid = "gauge-" + gauge.id;
@@ -128,7 +127,7 @@ export default function (component) {
     tween(el.querySelector(".digits"), gauge.value, gauge);
     el.querySelector("small").textContent = gauge.aside;
     el.querySelector(".detail").textContent = gauge.detail;
-    el.querySelector(".note").textContent = index ? "" : data.note;
+    if (!index) el.querySelector(".note").textContent = data.note;
     const svg = el.querySelector("svg");
     if (svg) { svg.setAttribute("aria-label", data.alt); spark(svg, data.spark, data.dense,
                                                              data.dense_label); }
@@ -169,7 +168,7 @@ def gauges(
         present: larger type.
     """
     render = st.components.v2.component(
-        "prunescope.gauges", html='<div class="frame" aria-live="polite"></div>', css=_CSS, js=_JS
+        "prunescope.gauges", html='<div class="frame"></div>', css=_CSS, js=_JS
     )
     render(
         key="_gauges",

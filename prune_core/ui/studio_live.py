@@ -98,7 +98,7 @@ def _shown(recipe: Recipe, outcome: Outcome) -> tuple[Numbers | None, str, str, 
 
     Until a new recipe's first estimate is there the last numbers stay, marked as old.
     """
-    kept = st.session_state.setdefault("_studio_shown", {"numbers": None})
+    kept = _kept("_studio_shown", outcome.ticket.job.source)
     key = outcome.ticket.job.key
     numbers: Numbers | None = outcome.fresh
     state = "settled"
@@ -116,6 +116,23 @@ def _shown(recipe: Recipe, outcome: Outcome) -> tuple[Numbers | None, str, str, 
     if kept["numbers"] is not None:
         return kept["numbers"], "stale", kept["recipe"], kept["points"]
     return None, "empty", recipe.fingerprint, []
+
+
+def _kept(name: str, source: str) -> dict[str, Any]:
+    """What stays on the page until its successor comes; nothing of another model."""
+    kept: dict[str, Any] = st.session_state.get(name, {})
+    if kept.get("source") != source:
+        kept = {"source": source, "numbers": None, "state": None, "recipe": "", "share": 0.0}
+        st.session_state[name] = kept
+    return kept
+
+
+def _state_note(state: str, known: Numbers, outcome: Outcome) -> str:
+    """The state in words; nothing is promised that is not on its way."""
+    if state in ("stale", "empty") and not outcome.busy:
+        state = f"{state}_{'failed' if outcome.ticket.state == 'failed' else 'stopped'}"
+    tokens, total = int(known.get("tokens") or 0), known.get("total_tokens") or 0
+    return t(f"studio.state_{state}", tokens=tokens, total=total)
 
 
 def _points(numbers: Numbers) -> list[Any]:
@@ -158,17 +175,12 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
     known: Numbers = numbers or {}
     tokens = int(known.get("tokens") or 0)
     rows = [_main(known), *_others(known, model)]
-    note = t(
-        f"studio.state_{state}",
-        tokens=tokens,
-        total=known.get("total_tokens") or 0,
-    )
     gauges(
         rows,
         state={"stopped": "estimating"}.get(state, state),
         recipe=fingerprint,
         tokens=tokens,
-        note=note,
+        note=_state_note(state, known, outcome),
         alt=t("studio.spark_alt"),
         spark=points,
         dense=known.get("perplexity_dense"),
@@ -335,18 +347,19 @@ def t_text(name: str) -> str:
 def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | None) -> None:
     st.subheader(t("studio.answers"), anchor=False)
     prompt_panel(model)
-    kept = st.session_state.setdefault("_studio_written", {"state": None, "recipe": ""})
+    kept = _kept("_studio_written", model.source)
     state: Numbers | None = None
     if outcome is not None:
         state = outcome.fresh or (
             outcome.ticket.event if outcome.ticket.state != "failed" else None
         )
         if state is not None and state.get("pruned"):
-            kept.update(state=state, recipe=recipe.fingerprint, key=outcome.ticket.job.key)
+            kept.update(state=state, recipe=recipe.fingerprint, share=recipe.sparsity)
         else:
             state = None
-    stale = state is None
     shown = kept["state"] or {}
+    stale = state is None and bool(shown)
+    old = t("studio.answer_old") if stale else ""
     writing = outcome is not None and outcome.busy
     with st.container(horizontal=True, vertical_alignment="center"):
         _write_button(model, recipe, writing=writing)
@@ -358,11 +371,12 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
     sides = []
     for name, color in (("dense", page.look.dense), ("pruned", page.look.pruned)):
         part = shown.get(name) or {"pieces": [], "finished": False}
+        share = percent(kept["share"], 0) if name == "pruned" and shown else ""
         sides.append(
             {
                 "id": name,
                 "name": t(f"studio.{name}"),
-                "note": "" if name == "dense" else percent(recipe.sparsity, 0),
+                "note": " · ".join(filter(None, (share, old))),
                 "pieces": part["pieces"],
                 "finished": part["finished"],
                 "color": color,
@@ -373,7 +387,7 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
         sides,
         divergence=shown.get("divergence"),
         recipe=kept["recipe"],
-        stale=stale and bool(shown),
+        stale=stale,
         writing=writing,
         part_help=t("studio.parted_help"),
         present=page.presenting,

@@ -19,6 +19,7 @@ PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4")
 EFFORTS = {"quick": (256, 4), "standard": (256, 8), "thorough": (512, 16)}
 MAX_RECIPE_BYTES = 100_000
 MAX_HISTORY = 100
+MAX_OWN_TEXT = 200_000
 NEW_TOKENS = (24, 48, 64, 128, 256)
 
 
@@ -240,11 +241,35 @@ def _measured_on() -> None:
             st.text_area(
                 t("studio.own_text_label"),
                 key="_own_text",
-                max_chars=200_000,
+                max_chars=MAX_OWN_TEXT,
                 height=160,
                 help=t("studio.own_text_help"),
                 persist_state="session",
             )
+            st.file_uploader(
+                t("studio.own_text_file"),
+                type=["txt", "md"],
+                key="_own_text_file",
+                on_change=_load_own_text,
+            )
+            if st.session_state.get("_own_text_error"):
+                st.error(plain(st.session_state["_own_text_error"]), icon=":material/error:")
+
+
+def _load_own_text() -> None:
+    upload: Any = st.session_state.get("_own_text_file")
+    if upload is None:
+        return
+    st.session_state["_own_text_error"] = ""
+    try:
+        text = upload.getvalue().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        st.session_state["_own_text_error"] = t("studio.own_text_not_text")
+        return
+    if len(text) > MAX_OWN_TEXT:
+        st.session_state["_own_text_error"] = t("studio.own_text_too_long", limit=MAX_OWN_TEXT)
+        return
+    st.session_state["_own_text"] = text
 
 
 # ---- recipe files ----------------------------------------------------------------------------
@@ -255,16 +280,34 @@ def _load_recipe() -> None:
     if upload is None:
         return
     try:
-        if upload.size > MAX_RECIPE_BYTES:
-            raise RecipeError(t("studio.recipe_too_large"))
-        recipe = Recipe.from_json(upload.getvalue().decode("utf-8"))
-        CRITERIA[recipe.criterion]  # an unknown one is refused with its sentence
-        set_recipe(recipe)
+        set_recipe(read_recipe(upload.getvalue()))
         st.session_state["_recipe_error"] = ""
-    except UnicodeDecodeError:
-        st.session_state["_recipe_error"] = t("studio.recipe_not_text")
     except PruneCoreError as error:
         st.session_state["_recipe_error"] = str(error)
+
+
+def read_recipe(content: bytes) -> Recipe:
+    """A recipe from a file that anyone may have made.
+
+    Raises:
+        PruneCoreError: too large, not a recipe, or of a criterion or argument that is unknown.
+    """
+    if len(content) > MAX_RECIPE_BYTES:
+        raise RecipeError(t("studio.recipe_too_large"))
+    try:
+        recipe = Recipe.from_json(content.decode("utf-8-sig"))
+        known = CRITERIA[recipe.criterion].defaults
+        unknown = sorted(set(dict(recipe.criterion_args)) - set(known))
+    except UnicodeDecodeError:
+        raise RecipeError(t("studio.recipe_not_text")) from None
+    # wrong types, numbers past all bounds, brackets nested by the thousand
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise RecipeError(t("studio.recipe_not_readable")) from None
+    if unknown:
+        raise RecipeError(
+            t("studio.recipe_argument", criterion=recipe.criterion, names=", ".join(unknown))
+        )
+    return recipe
 
 
 def _files(recipe: Recipe) -> None:
