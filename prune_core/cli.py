@@ -23,7 +23,7 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
-from prune_core.recipe import Recipe
+from prune_core.recipe import Calibration, Recipe
 
 Result = dict[str, Any]
 
@@ -138,6 +138,16 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--pattern", default="per-layer", help="per-layer, per-row or nm:N:M")
     sub.add_argument("--allocation", default="uniform", help="uniform or global")
     sub.add_argument("--sparsity", type=float, help="0 to 1; N:M brings its own")
+    sub.add_argument(
+        "--calibration",
+        default="andersen",
+        metavar="FILE",
+        help="text for criteria that need one: a preset or a file",
+    )
+    sub.add_argument("--calibration-windows", type=int, default=32)
+    sub.add_argument("--calibration-seq-len", type=int, default=512)
+    sub.add_argument("--calibration-skip", type=int, default=0, metavar="TOKENS")
+    sub.add_argument("--calibration-seed", type=int, help="draw the windows at random")
     sub.add_argument("--drop-heads", default="", metavar="B:H,…", help="query heads to remove")
 
 
@@ -172,13 +182,32 @@ def _recipe_from_options(parsed: argparse.Namespace) -> Recipe:
         allocation=parsed.allocation,
         sparsity=sparsity,
         drop_heads=tuple(heads),
+        calibration=_calibration(parsed),
+    )
+
+
+def _calibration(parsed: argparse.Namespace) -> Calibration:
+    from prune_core.criteria import CRITERIA
+
+    if not CRITERIA[parsed.criterion].needs:
+        return Calibration()  # nothing reads it: it must not part equal recipes
+    return Calibration(
+        _named_text(parsed.calibration),
+        parsed.calibration_windows,
+        parsed.calibration_seq_len,
+        parsed.calibration_seed,
+        parsed.calibration_skip,
     )
 
 
 def _text(parsed: argparse.Namespace) -> TextSpec:
+    return _named_text(parsed.text)
+
+
+def _named_text(name: str) -> TextSpec:
     from prune_core.texts import TEXTS
 
-    return TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
+    return TextSpec("preset" if name in TEXTS else "file", name)
 
 
 # ---- verbs -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import PruneCoreError
-from prune_core.recipe import Recipe
+from prune_core.recipe import Calibration, Recipe
 
 
 def recipe_options(recipe: Recipe) -> list[str]:
@@ -32,6 +32,12 @@ def recipe_options(recipe: Recipe) -> list[str]:
         *("--allocation", recipe.allocation),
         *("--sparsity", repr(recipe.sparsity)),
     ]
+    chosen, default = recipe.calibration, Calibration()
+    if chosen.text != default.text:
+        options += _option("--calibration", _text_value(chosen.text))
+    for name in ("windows", "seq_len", "skip", "seed"):
+        if getattr(chosen, name) != getattr(default, name):
+            options += [f"--calibration-{name.replace('_', '-')}", str(getattr(chosen, name))]
     if recipe.drop_heads:
         options += ["--drop-heads", ",".join(f"{b}:{h}" for b, h in recipe.drop_heads)]
     return options

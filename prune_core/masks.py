@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from prune_core.models.structure import Layer, Structure
 from prune_core.patterns import Pattern, parse_pattern
 from prune_core.ranks import RankedLayers, RankProgress, RankStore
 from prune_core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from prune_core.calibration.statistics import Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def plan_cuts(
     structure: Structure,
     recipe: Recipe,
     *,
+    statistics: Statistics | None = None,
     progress: RankProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> CutPlan:
@@ -95,13 +100,18 @@ def plan_cuts(
             recipe.criterion,
             recipe.criterion_args,
             recipe.pattern,
+            statistics=statistics,
             progress=progress,
             cancelled=cancelled,
         )
         shares = uniform(layers, recipe.sparsity)
         if recipe.allocation == "global" and recipe.sparsity:
             ordered = store.ordered(
-                recipe.criterion, recipe.criterion_args, progress=progress, cancelled=cancelled
+                recipe.criterion,
+                recipe.criterion_args,
+                statistics=statistics,
+                progress=progress,
+                cancelled=cancelled,
             )
             counts = global_counts(ordered, recipe.sparsity)
         for name, layer in layers.items():

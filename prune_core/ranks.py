@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,10 +24,13 @@ from torch import Tensor, nn
 
 from prune_core import faults
 from prune_core.criteria import CRITERIA, LayerStats
-from prune_core.errors import Cancelled, ModelFileError
+from prune_core.errors import Cancelled, ModelFileError, RecipeError
 from prune_core.models.structure import Layer
 from prune_core.paths import cache_folder, trim_folder
 from prune_core.patterns import parse_pattern
+
+if TYPE_CHECKING:
+    from prune_core.calibration.statistics import Statistics
 
 EXACT_FLOAT = 2**24
 DISK_BUDGET = 6_000_000_000
@@ -54,19 +57,49 @@ class RankedLayers:
     left_dense: tuple[str, ...]
 
 
-def layer_scores(model: nn.Module, layer: Layer, criterion: str, args: Mapping[str, Any]) -> Tensor:
+def layer_scores(
+    model: nn.Module,
+    layer: Layer,
+    criterion: str,
+    args: Mapping[str, Any],
+    statistics: Statistics | None = None,
+) -> Tensor:
     """Scores of one layer, (out, in) float32 on the CPU.
 
     Raises:
+        RecipeError: an argument the criterion does not take, or statistics it lacks.
         ModelFileError: a score is not finite (a NaN or infinity in the weights).
     """
-    scores = CRITERIA[criterion].fn(layer.weight(model), _NO_STATS, **args)
+    entry = CRITERIA[criterion]
+    check_arguments(criterion, args)
+    stats = statistics.layers[layer.name] if statistics is not None else _NO_STATS
+    scores = entry.fn(layer.weight(model), stats, **args)
     scores = scores.float().cpu()
     if not bool(torch.isfinite(scores).all()):
         raise ModelFileError(
             f"The layer {layer.name} has scores that are not finite; its weights hold NaN or Inf."
         )
     return scores
+
+
+def check_arguments(criterion: str, args: Mapping[str, Any]) -> None:
+    """Refuse arguments a criterion does not take, or of another type than its defaults.
+
+    Raises:
+        UnknownNameError: no such criterion.
+        RecipeError: an argument is unknown or of the wrong type; named.
+    """
+    defaults = CRITERIA[criterion].defaults
+    for name, value in args.items():
+        if name not in defaults:
+            known = f"it takes {', '.join(defaults)}" if defaults else "it takes none"
+            raise RecipeError(f"the criterion {criterion} has no argument {name!r}; {known}.")
+        default = defaults[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = number and (isinstance(default, float) or isinstance(value, int))
+        if not fits or not abs(value) < 2**63:
+            kind = "a number" if isinstance(default, float) else "a whole number"
+            raise RecipeError(f"{name} of the criterion {criterion} must be {kind}, got {value!r}.")
 
 
 class RankStore:
@@ -99,6 +132,7 @@ class RankStore:
         args: Mapping[str, Any],
         pattern: str,
         *,
+        statistics: Statistics | None = None,
         progress: RankProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> RankedLayers:
@@ -108,6 +142,7 @@ class RankStore:
             criterion: registered name.
             args: its keyword arguments.
             pattern: ``per-layer``, ``per-row``, ``nm:N:M``.
+            statistics: what the criterion needs of a calibration text.
             progress: told (layers done, layers).
             cancelled: polled between layers.
 
@@ -115,7 +150,7 @@ class RankStore:
             ModelFileError: scores that are not finite.
             Cancelled: by ``cancelled``.
         """
-        key = self._key("ranks", criterion, args, pattern)
+        key = self._key("ranks", criterion, args, pattern, statistics)
         if key in self._ranked:
             return self._ranked[key]
         rule = parse_pattern(pattern)
@@ -125,7 +160,7 @@ class RankStore:
         dtype = np.dtype(np.float32 if exact else np.int32)
 
         def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
-            scores = layer_scores(self.model, layer, criterion, args).numpy()
+            scores = layer_scores(self.model, layer, criterion, args, statistics).numpy()
             ranks = rule.rank(scores)
             out[:] = (ranks.T if layer.transposed else ranks).reshape(-1)
 
@@ -144,6 +179,7 @@ class RankStore:
         criterion: str,
         args: Mapping[str, Any],
         *,
+        statistics: Statistics | None = None,
         progress: RankProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
@@ -152,11 +188,14 @@ class RankStore:
         Raises:
             ModelFileError, Cancelled: see :meth:`ranked`.
         """
-        key = self._key("ordered", criterion, args, "")
+        key = self._key("ordered", criterion, args, "", statistics)
         if key not in self._ordered:
 
             def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
-                scores = layer_scores(self.model, layer, criterion, args).numpy()
+                scores = layer_scores(self.model, layer, criterion, args, statistics).numpy()
+                if CRITERIA[criterion].needs and scores.size:
+                    # input norms differ from layer to layer: global ranking compares shares
+                    scores = scores / max(float(scores.mean(dtype=np.float64)), 1e-30)
                 out[:] = np.sort(scores.reshape(-1))
 
             layers = list(self.layers.values())
@@ -166,8 +205,16 @@ class RankStore:
             }
         return self._ordered[key]
 
-    def _key(self, what: str, criterion: str, args: Mapping[str, Any], pattern: str) -> str:
+    def _key(
+        self,
+        what: str,
+        criterion: str,
+        args: Mapping[str, Any],
+        pattern: str,
+        statistics: Statistics | None,
+    ) -> str:
         content = [_VERSION, what, self.fingerprint, criterion, dict(args), pattern]
+        content += [statistics.fingerprint] if statistics is not None else []
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 

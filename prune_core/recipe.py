@@ -17,9 +17,10 @@ from prune_core.errors import RecipeError
 
 SCHEMA_VERSION = 1
 
-_PATTERN = re.compile(r"^(per-layer|per-row|nm:(\d+):(\d+))$")
+_PATTERN = re.compile(r"^(per-layer|per-row|nm:(\d{1,4}):(\d{1,4}))$")
 ALLOCATIONS = ("uniform", "global")
 RECONSTRUCTIONS = ("none",)
+MAX_CALIBRATION_WINDOWS = 4096
 
 
 def checked_sparsity(value: object, what: str = "sparsity") -> float:
@@ -33,6 +34,48 @@ def checked_sparsity(value: object, what: str = "sparsity") -> float:
     if not math.isfinite(value) or not 0.0 <= value <= 1.0:
         raise RecipeError(f"{what} must lie between 0 and 1, got {value}.")
     return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpec:
+    """Which text: ``kind`` ``preset`` (value = name), ``file`` (path) or ``inline`` (the text)."""
+
+    kind: str = "preset"
+    value: str = "grimm"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The text that teaches criteria about activations and gradients, and how much of it.
+
+    Attributes:
+        text: what is read; it must not overlap the evaluation text.
+        windows: token windows taken.
+        seq_len: tokens of each window.
+        seed: None takes the windows from the start of the text on, a number draws them at random
+            from the whole text, the same ones for the same number.
+        skip: tokens left out at the start of the text.
+    """
+
+    text: TextSpec = field(default_factory=lambda: TextSpec("preset", "andersen"))
+    windows: int = 32
+    seq_len: int = 512
+    seed: int | None = None
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.text, Mapping):
+            object.__setattr__(self, "text", TextSpec(**self.text))
+        _whole(self.windows, 1, MAX_CALIBRATION_WINDOWS, "the number of calibration windows")
+        _whole(self.seq_len, 2, 2**20, "the length of a calibration window")
+        _whole(self.skip, 0, 2**40, "the number of calibration tokens to skip")
+        if self.seed is not None:
+            _whole(self.seed, 0, 2**63 - 1, "the calibration seed")
+
+
+def _whole(value: object, low: int, high: int, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RecipeError(f"{what} must be a whole number from {low} to {high}, got {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +93,7 @@ class Recipe:
             ``role:ROLE``, ``block:INDEX`` or ``layer:NAME``, the narrowest wins.
         drop_heads: (block, head) pairs of query heads whose output is removed.
         reconstruction: repair of the surviving weights; ``none``.
+        calibration: text and size of the statistics; read only where something needs them.
     """
 
     criterion: str = "magnitude"
@@ -60,6 +104,7 @@ class Recipe:
     overrides: Mapping[str, float] = field(default_factory=dict)
     drop_heads: tuple[tuple[int, int], ...] = ()
     reconstruction: str = "none"
+    calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
@@ -91,9 +136,13 @@ class Recipe:
                 "global ranking compares weights of all layers; use per-layer with it."
             )
         if self.reconstruction not in RECONSTRUCTIONS:
-            raise RecipeError(f"unknown reconstruction {self.reconstruction!r}; use none.")
+            raise RecipeError(
+                f"unknown reconstruction {self.reconstruction!r}; "
+                f"use {' or '.join(RECONSTRUCTIONS)}."
+            )
+        self._check_arguments()
         for key, value in self.overrides.items():
-            if key.split(":", 1)[0] not in ("role", "block", "layer") or ":" not in key:
+            if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
                 raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
             checked_sparsity(value, f"the override {key}")
         heads = []
@@ -102,6 +151,18 @@ class Recipe:
                 raise RecipeError(f"a head is a (block, head) pair of whole numbers, got {pair!r}.")
             heads.append((pair[0], pair[1]))
         object.__setattr__(self, "drop_heads", tuple(sorted(set(heads))))
+
+    def _check_arguments(self) -> None:
+        for name in ("criterion_args", "overrides"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise RecipeError(f"{name} must map names to values.")
+        if isinstance(self.calibration, Mapping):
+            try:
+                object.__setattr__(self, "calibration", Calibration(**self.calibration))
+            except TypeError as error:
+                raise RecipeError(f"the calibration is not readable: {error}.") from None
+        if not isinstance(self.calibration, Calibration):
+            raise RecipeError("the calibration must map names to values.")
 
     @property
     def kept_of(self) -> tuple[int, int] | None:
@@ -131,6 +192,8 @@ class Recipe:
         """Plain data with the schema version; lists in place of tuples."""
         data = asdict(self)
         data["drop_heads"] = [list(pair) for pair in self.drop_heads]
+        if self.calibration == Calibration():
+            del data["calibration"]  # recipes without one keep the fingerprint they had
         return {"schema": SCHEMA_VERSION, **data}
 
     def to_json(self) -> str:
@@ -158,7 +221,7 @@ class Recipe:
         try:
             content["drop_heads"] = tuple(tuple(p) for p in content.get("drop_heads", ()))
             return cls(**content)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError, OverflowError) as error:
             raise RecipeError(f"the recipe is not readable: {error}.") from None
 
     @classmethod
@@ -166,7 +229,7 @@ class Recipe:
         """Read what :meth:`to_json` wrote; see :meth:`from_dict`."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecipeError(f"the recipe is not valid JSON: {error}.") from None
         if not isinstance(data, dict):
             raise RecipeError("the recipe is not a JSON object.")

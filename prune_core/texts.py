@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
-from prune_core.engine.jobs import TextSpec
 from prune_core.errors import TextError
 from prune_core.models.sources import mode, shown
+from prune_core.recipe import TextSpec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import pytest
 
 from prune_core.engine.client import Engine
 from prune_core.engine.jobs import Evaluate, TextSpec
-from prune_core.recipe import Recipe
+from prune_core.recipe import Calibration, Recipe
 
 pytestmark = pytest.mark.real
 
@@ -74,3 +74,20 @@ def test_magnitude_2_4(engine: Engine) -> None:
     result = measured(engine, Recipe().with_pattern("nm:2:4"))
     assert result["perplexity"] == pytest.approx(MAGNITUDE_2_4, rel=5e-3)
     assert result["sparsity"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern", "sparsity"),
+    [
+        ("wanda per row, statistics of the dense model", "per-row", 0.3),
+        ("wanda per row, statistics of the dense model", "per-row", 0.5),
+        ("wanda 2:4, statistics of the dense model", "nm:2:4", 0.5),
+    ],
+)
+def test_wanda(engine: Engine, method: str, pattern: str, sparsity: float) -> None:
+    text = TextSpec("file", str(DATA / "wikitext2-valid.txt"))
+    recipe = Recipe(
+        criterion="wanda", pattern=pattern, sparsity=sparsity, calibration=Calibration(text)
+    )
+    result = measured(engine, recipe)
+    assert result["perplexity"] == pytest.approx(peers()[method, sparsity], rel=5e-3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from prune_core.errors import RecipeError
 from prune_core.registry import Registry
 
 if TYPE_CHECKING:
@@ -16,10 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerStats:
-    """What calibration learned of one layer; a field is None unless a criterion needs it."""
+    """What calibration learned of one layer; a field is None unless a criterion needs it.
+
+    Attributes:
+        input_norm: (in,) L2 norm of each input feature over all calibration tokens.
+        obs_diagonal: (in,) diagonal of U, the upper Cholesky factor of the inverse of
+            H = 2/n X^T X + damping (arXiv 2301.00774); 1 at inputs that are always 0.
+        gradient: (out, in) gradient of the mean loss, averaged over windows.
+        gradient_abs: (out, in) mean over windows of the gradient's absolute value.
+        gradient_squared: (out, in) mean over windows of the squared gradient.
+    """
 
     input_norm: Tensor | None = None
-    """(in,): L2 norm of each input feature over all calibration tokens."""
+    obs_diagonal: Tensor | None = None
+    gradient: Tensor | None = None
+    gradient_abs: Tensor | None = None
+    gradient_squared: Tensor | None = None
 
 
 class Criterion(Protocol):
@@ -31,3 +44,16 @@ class Criterion(Protocol):
 
 
 CRITERIA: Registry[Criterion] = Registry("criterion")
+
+
+def required(value: Tensor | None, criterion: str, statistic: str) -> Tensor:
+    """A statistic that a criterion cannot do without.
+
+    Raises:
+        RecipeError: it was not gathered.
+    """
+    if value is None:
+        raise RecipeError(
+            f"{criterion} needs the statistic {statistic} of a calibration text; give one."
+        )
+    return value

@@ -14,14 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from prune_core.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class TextSpec:
-    """Which text: ``kind`` ``preset`` (value = name), ``file`` (path) or ``inline`` (the text)."""
-
-    kind: str = "preset"
-    value: str = "grimm"
+from prune_core.recipe import TextSpec as TextSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,8 @@ class Evaluate(Job):
     """Apply a recipe and measure it on a text, window by window.
 
     Events and result share these fields (``None`` where not known):
-        ``stage``: ``dense`` (the dense reference is being measured first), ``ranks`` (weights are
+        ``stage``: ``dense`` (the dense reference is being measured first), ``statistics``
+            (the calibration text is being read: ``done``/``total`` windows), ``ranks`` (weights are
             being ranked: ``done``/``total`` layers), ``evaluate``, ``done``.
         ``metric``: ``perplexity`` (language models) or ``similarity`` (encoders without a
             language-model head: mean cosine of dense and pruned sentence embeddings).
@@ -96,6 +90,7 @@ class Evaluate(Job):
     seq_len: int = 256
     windows: int = 8
     priority: ClassVar[int] = 0
+    deadline: ClassVar[float] = 900.0  # a long calibration text on a slow machine
 
 
 @dataclass(frozen=True, slots=True)

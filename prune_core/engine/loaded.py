@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from prune_core.analysis.distributions import layer_row
+from prune_core.calibration.statistics import Statistics, input_statistics
+from prune_core.calibration.windows import calibration_windows
+from prune_core.criteria import CRITERIA
 from prune_core.engine.activations import BlockRunner, PrefixCache
 from prune_core.engine.jobs import TextSpec
 from prune_core.engine.working_copy import WorkingCopy
@@ -20,7 +23,7 @@ from prune_core.masks import CutPlan, plan_cuts
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.ranks import RankProgress, RankStore
-from prune_core.recipe import Recipe
+from prune_core.recipe import Calibration, Recipe
 from prune_core.texts import read_text, token_windows
 
 DEFAULT_PREFIX_MEGABYTES = 768
@@ -51,6 +54,7 @@ class LoadedModel:
         self.prefix = PrefixCache(int(float(megabytes) * 1e6))
         self._windows: dict[tuple[TextSpec, int, int], list[Tensor]] = {}
         self._rows: list[dict[str, Any]] = []
+        self._calibration: tuple[Calibration, Tensor] | None = None
 
     @cached_property
     def copy(self) -> WorkingCopy:
@@ -68,11 +72,57 @@ class LoadedModel:
         *,
         progress: RankProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
+        calibrating: RankProgress | None = None,
     ) -> CutPlan:
-        """Work out a recipe for this model; see ``prune_core.masks.plan_cuts``."""
+        """Work out a recipe for this model; see ``prune_core.masks.plan_cuts``.
+
+        Raises:
+            TextError: a criterion needs a calibration text, and that one is of no use.
+        """
         return plan_cuts(
-            self.ranks, self.handle.structure, recipe, progress=progress, cancelled=cancelled
+            self.ranks,
+            self.handle.structure,
+            recipe,
+            statistics=self.statistics(recipe, progress=calibrating, cancelled=cancelled),
+            progress=progress,
+            cancelled=cancelled,
         )
+
+    def statistics(
+        self,
+        recipe: Recipe,
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Statistics | None:
+        """What the recipe's criterion needs of its calibration text; None if nothing."""
+        cuts = recipe.sparsity or any(recipe.overrides.values())
+        if not (cuts and CRITERIA[recipe.criterion].needs):
+            return None
+        return input_statistics(
+            self.dense,
+            self.handle.structure,
+            self.handle.fingerprint,
+            self.calibration(recipe),
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def calibration(self, recipe: Recipe) -> Tensor:
+        """The recipe's calibration windows, (windows, seq_len); the last text is remembered.
+
+        Raises:
+            TextError: see ``prune_core.calibration.windows``.
+        """
+        chosen = recipe.calibration
+        if (
+            self._calibration is None
+            or self._calibration[0] != chosen
+            or chosen.text.kind == "file"
+        ):
+            tokens = calibration_windows(self.handle.tokenizer, chosen, self.handle.info.context)
+            self._calibration = (chosen, tokens)
+        return self._calibration[1]
 
     def windows(self, text: TextSpec, seq_len: int, count: int) -> list[Tensor]:
         """Token windows of a text, (seq,) each; the last few texts are remembered.

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prune_core.calibration.windows import check_apart
+from prune_core.criteria import CRITERIA
 from prune_core.engine.activations import BlockStates
 from prune_core.engine.jobs import Evaluate
 from prune_core.engine.loaded import LoadedModel
@@ -59,6 +61,14 @@ def measure(
     def ranking(done: int, total: int) -> None:
         emit({"stage": "ranks", "done": done, "total": total, "windows": len(windows)})
 
+    def calibrating(done: int, total: int) -> None:
+        emit({"stage": "statistics", "done": done, "total": total, "windows": len(windows)})
+
+    mark = time.perf_counter()
+    if CRITERIA[job.recipe.criterion].needs and job.recipe.sparsity:
+        check_apart(loaded.calibration(job.recipe), windows)
+    loaded.statistics(job.recipe, progress=calibrating, cancelled=cancelled)
+    seconds["statistics"] = time.perf_counter() - mark
     mark = time.perf_counter()
     plan = loaded.plan(job.recipe, progress=ranking, cancelled=cancelled)
     seconds["ranks"] = time.perf_counter() - mark

@@ -25,7 +25,7 @@ from prune_core.criteria import CRITERIA as REGISTERED
 from prune_core.engine.jobs import TextSpec
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.models.sources import DEFAULT_PRESET
-from prune_core.recipe import ALLOCATIONS, Recipe
+from prune_core.recipe import ALLOCATIONS, Calibration, Recipe
 from prune_core.ui.i18n import LANGUAGES, browser
 
 CRITERIA = tuple(REGISTERED)
@@ -289,6 +289,17 @@ def share_link(recipe: Recipe | None = None, page: str = "") -> str:
     return f"{base}?{query}" if query else base
 
 
+def _calibration() -> Calibration:
+    """What a loaded recipe brought, else a preset that is not the evaluation text."""
+    if not REGISTERED[str(value("criterion"))].needs:
+        return Calibration()  # nothing reads it: it must not part equal recipes
+    brought = st.session_state.get("_calibration")
+    if isinstance(brought, Calibration):
+        return brought
+    other = next(name for name in reversed(TEXTS) if name != value("text"))
+    return Calibration(TextSpec("preset", other))
+
+
 def _recipe() -> Recipe:
     heads = [pair.split(":") for pair in str(value("heads")).split(",") if pair]
     recipe = Recipe(
@@ -298,6 +309,7 @@ def _recipe() -> Recipe:
         sparsity=float(value("sparsity")),
         overrides=parse_overrides(str(value("overrides"))),
         drop_heads=tuple((int(block), int(head)) for block, head in heads),
+        calibration=_calibration(),
     )
     return recipe.with_pattern(str(value("pattern")))
 
@@ -312,7 +324,9 @@ def recipe_from_state() -> Recipe:
         return _recipe()
     except (RecipeError, ValueError):
         return Recipe(
-            criterion=str(value("criterion")), sparsity=float(value("sparsity"))
+            criterion=str(value("criterion")),
+            sparsity=float(value("sparsity")),
+            calibration=_calibration(),
         ).with_pattern(str(value("pattern")))
 
 
@@ -330,6 +344,8 @@ def _recipe_values(recipe: Recipe) -> dict[str, Any]:
 def set_recipe(recipe: Recipe) -> None:
     """Make ``recipe`` the session's. Call it in a callback or before the recipe's widgets run."""
     st.session_state["_criterion_args"] = json.dumps(dict(recipe.criterion_args))
+    chosen = recipe.calibration
+    st.session_state["_calibration"] = chosen if chosen != Calibration() else None
     for key, new in _recipe_values(recipe).items():
         set_value(key, new)
 

@@ -13,7 +13,15 @@ from prune_core.models.info import ModelInfo
 from prune_core.recipe import ALLOCATIONS, Recipe
 from prune_core.ui.components import choice, percent, plain
 from prune_core.ui.i18n import t, t_or
-from prune_core.ui.keys import KEYS, recipe_from_state, set_recipe, set_value, value, widget
+from prune_core.ui.keys import (
+    KEYS,
+    parse_overrides,
+    recipe_from_state,
+    set_recipe,
+    set_value,
+    value,
+    widget,
+)
 
 PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4")
 EFFORTS = {"quick": (256, 4), "standard": (256, 8), "thorough": (512, 16)}
@@ -78,12 +86,22 @@ def _pattern_name(pattern: str) -> str:
     return t(f"studio.pattern_{pattern.replace('-', '_')}")
 
 
+def _criterion_chosen() -> None:
+    """Criteria made of input norms compare within a row, as their papers do; the user may undo."""
+    st.session_state["_criterion_args"] = "{}"  # they belonged to the criterion before
+    single = value("pattern") in ("per-layer", "per-row") and value("allocation") == "uniform"
+    if single and not parse_overrides(str(value("overrides"))):
+        needs = CRITERIA[str(value("criterion"))].needs
+        set_value("pattern", "per-row" if "input_norm" in needs else "per-layer")
+
+
 def _choices(recipe: Recipe) -> None:
     st.selectbox(
         t("studio.criterion"),
         list(CRITERIA),
         format_func=lambda name: t_or(f"studio.criterion_{name}", CRITERIA[name].title),
         help=t("studio.criterion_help"),
+        on_change=_criterion_chosen,
         **widget("criterion"),
     )
     patterns = list(PATTERNS)

@@ -1,0 +1,1 @@
+"""Calibration: what a text teaches about the inputs of each layer."""
