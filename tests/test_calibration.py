@@ -194,9 +194,13 @@ def test_overlap_is_counted_in_tokens() -> None:
     check_apart(calibration, evaluation)
 
 
-def test_the_evaluation_text_may_not_calibrate(handles: Mapping[str, ModelHandle]) -> None:
+@pytest.mark.parametrize("overridden", [False, True])
+def test_the_evaluation_text_may_not_calibrate(
+    overridden: bool, handles: Mapping[str, ModelHandle]
+) -> None:
     loaded = LoadedModel(handles["tiny-llama"])
-    recipe = Recipe(criterion="ria", sparsity=0.5, calibration=Calibration(SPOKEN, 2, 32))
+    share: dict[str, Any] = {"sparsity": 0.5} if not overridden else {"overrides": {"block:0": 0.5}}
+    recipe = Recipe(criterion="ria", calibration=Calibration(SPOKEN, 2, 32), **share)
     job = Evaluate("tiny-llama", recipe, SPOKEN, 32, 2)
     with pytest.raises(TextError, match="64 of the 64 evaluation tokens"):
         measure(loaded, job, lambda event: None, lambda: False, 0.0)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from prune_core import faults
 from prune_core.criteria import LayerStats
 from prune_core.errors import Cancelled, ModelFileError
+from prune_core.evaluation.scoring import run_window
 from prune_core.models.structure import Structure
 from prune_core.paths import cache_folder
 
@@ -41,7 +42,7 @@ class Statistics:
 
 
 class _LastInputSeenError(Exception):
-    """The last block's last layer has had its input: head and loss need not run."""
+    """The last block has run: head and loss need not."""
 
 
 def gather_input_norms(
@@ -90,11 +91,12 @@ def gather_input_norms(
     handles = [model.get_submodule(n).register_forward_pre_hook(hook(n)) for n in structure.layers]
     end = model.get_submodule(structure.blocks[-1].module)
     handles.append(end.register_forward_hook(stop))
+    device = next(model.parameters()).device
     try:
         with torch.inference_mode():
             for count, row in enumerate(windows, start=1):
                 with suppress(_LastInputSeenError):
-                    _forward(model, structure, row[None])
+                    run_window(model, structure, row[None].to(device))
                 if progress is not None:
                     progress(count, len(windows))
     finally:
@@ -107,21 +109,6 @@ def gather_input_norms(
                 "the model's weights hold NaN or Inf, or its dtype overflows."
             )
     return {name: total.sqrt().float() for name, total in sums.items()}
-
-
-def _forward(model: nn.Module, structure: Structure, tokens: Tensor) -> None:
-    """Run a window; an encoder-decoder reads the first half and is given the second."""
-    device = next(model.parameters()).device
-    tokens = tokens.to(device)
-    if structure.kind == "encoder-decoder":
-        half = tokens.shape[-1] - tokens.shape[-1] // 2
-        prepare: Any = model.prepare_decoder_input_ids_from_labels
-        shifted = prepare(labels=tokens[:, half:])
-        model(input_ids=tokens[:, :half], decoder_input_ids=shifted, use_cache=False)
-    elif structure.kind == "decoder":
-        model(input_ids=tokens, use_cache=False)
-    else:
-        model(input_ids=tokens)
 
 
 def input_statistics(

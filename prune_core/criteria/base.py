@@ -21,18 +21,9 @@ class LayerStats:
 
     Attributes:
         input_norm: (in,) L2 norm of each input feature over all calibration tokens.
-        obs_diagonal: (in,) diagonal of U, the upper Cholesky factor of the inverse of
-            H = 2/n X^T X + damping (arXiv 2301.00774); 1 at inputs that are always 0.
-        gradient: (out, in) gradient of the mean loss, averaged over windows.
-        gradient_abs: (out, in) mean over windows of the gradient's absolute value.
-        gradient_squared: (out, in) mean over windows of the squared gradient.
     """
 
     input_norm: Tensor | None = None
-    obs_diagonal: Tensor | None = None
-    gradient: Tensor | None = None
-    gradient_abs: Tensor | None = None
-    gradient_squared: Tensor | None = None
 
 
 class Criterion(Protocol):

@@ -72,7 +72,6 @@ class LoadedModel:
         *,
         progress: RankProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
-        calibrating: RankProgress | None = None,
     ) -> CutPlan:
         """Work out a recipe for this model; see ``prune_core.masks.plan_cuts``.
 
@@ -83,10 +82,16 @@ class LoadedModel:
             self.ranks,
             self.handle.structure,
             recipe,
-            statistics=self.statistics(recipe, progress=calibrating, cancelled=cancelled),
+            statistics=self.statistics(recipe, cancelled=cancelled),
             progress=progress,
             cancelled=cancelled,
         )
+
+    @staticmethod
+    def needs_calibration(recipe: Recipe) -> bool:
+        """True if weights go by a criterion that reads a calibration text."""
+        cuts = bool(recipe.sparsity) or any(recipe.overrides.values())
+        return cuts and bool(CRITERIA[recipe.criterion].needs)
 
     def statistics(
         self,
@@ -96,8 +101,7 @@ class LoadedModel:
         cancelled: Callable[[], bool] | None = None,
     ) -> Statistics | None:
         """What the recipe's criterion needs of its calibration text; None if nothing."""
-        cuts = recipe.sparsity or any(recipe.overrides.values())
-        if not (cuts and CRITERIA[recipe.criterion].needs):
+        if not self.needs_calibration(recipe):
             return None
         return input_statistics(
             self.dense,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.calibration.windows import check_apart
-from prune_core.criteria import CRITERIA
 from prune_core.engine.activations import BlockStates
 from prune_core.engine.jobs import Evaluate
 from prune_core.engine.loaded import LoadedModel
@@ -65,7 +64,7 @@ def measure(
         emit({"stage": "statistics", "done": done, "total": total, "windows": len(windows)})
 
     mark = time.perf_counter()
-    if CRITERIA[job.recipe.criterion].needs and job.recipe.sparsity:
+    if loaded.needs_calibration(job.recipe):
         check_apart(loaded.calibration(job.recipe), windows)
     loaded.statistics(job.recipe, progress=calibrating, cancelled=cancelled)
     seconds["statistics"] = time.perf_counter() - mark

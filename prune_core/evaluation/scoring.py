@@ -90,7 +90,7 @@ def _identity(hidden: Tensor) -> Tensor:
     return hidden
 
 
-def _forward(model: nn.Module, structure: Structure, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def run_window(model: nn.Module, structure: Structure, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (or hidden states under ``bare_head``) that predict, and the tokens they predict."""
     if structure.kind == "encoder-decoder":
         half = tokens.shape[-1] - tokens.shape[-1] // 2
@@ -109,7 +109,7 @@ def _slices(
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Logits in slices of positions: (positions, float logits, targets)."""
     with bare_head(model, structure) as head:
-        values, targets = _forward(model, structure, tokens)
+        values, targets = run_window(model, structure, tokens)
     buffer: Tensor | None = None
     for start in range(0, targets.shape[0], SLICE):
         rows = slice(start, min(start + SLICE, targets.shape[0]))
