@@ -17,9 +17,14 @@ from prune_core.errors import RecipeError
 
 SCHEMA_VERSION = 1
 
-_PATTERN = re.compile(r"^(per-layer|per-row|nm:(\d{1,4}):(\d{1,4}))$")
-ALLOCATIONS = ("uniform", "global")
-RECONSTRUCTIONS = ("none",)
+_PATTERN = re.compile(
+    r"^(per-layer|per-row|nm:(\d{1,4}):(\d{1,4})|block:(\d{1,4})(?::(avg|max))?)$"
+)
+ALLOCATIONS = ("uniform", "global", "per-role", "manual", "erk", "owl", "sensitivity")
+ALLOCATION_ARGS: Mapping[str, Mapping[str, float]] = {"owl": {"m": 5.0, "spread": 0.08}}
+"""Arguments of allocations that take named ones, with their defaults."""
+RECONSTRUCTIONS = ("none", "sparsegpt")
+CALIBRATION_MODES = ("auto", "dense", "sequential")
 MAX_CALIBRATION_WINDOWS = 4096
 
 
@@ -55,6 +60,9 @@ class Calibration:
         seed: None takes the windows from the start of the text on, a number draws them at random
             from the whole text, the same ones for the same number.
         skip: tokens left out at the start of the text.
+        mode: ``dense`` (statistics of the unpruned model: any sparsity at once), ``sequential``
+            (each block is pruned on what the pruned blocks before it give: once per sparsity) or
+            ``auto``: sequential with a reconstruction, else dense.
     """
 
     text: TextSpec = field(default_factory=lambda: TextSpec("preset", "andersen"))
@@ -62,8 +70,13 @@ class Calibration:
     seq_len: int = 512
     seed: int | None = None
     skip: int = 0
+    mode: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.mode not in CALIBRATION_MODES:
+            raise RecipeError(
+                f"unknown calibration mode {self.mode!r}; use {', '.join(CALIBRATION_MODES)}."
+            )
         if isinstance(self.text, Mapping):
             object.__setattr__(self, "text", TextSpec(**self.text))
         _whole(self.windows, 1, MAX_CALIBRATION_WINDOWS, "the number of calibration windows")
@@ -84,15 +97,20 @@ class Recipe:
 
     Attributes:
         criterion: registered criterion.
-        pattern: ``per-layer``, ``per-row`` or ``nm:N:M`` (N of every M consecutive inputs kept).
-        allocation: ``uniform`` or ``global``.
+        pattern: ``per-layer``, ``per-row``, ``nm:N:M`` (N of every M consecutive inputs kept) or
+            ``block:B``, squares of B x B weights that go together, ranked by the mean of their
+            scores (``block:B:max``: by the largest).
+        allocation: ``uniform``, ``global``, ``per-role``, ``manual``, ``erk``, ``owl`` or
+            ``sensitivity``; see ``prune_core.allocation``.
+        allocation_args: ``per-role``: role to its share relative to the others (1 where not
+            named); ``manual``: the same by block index; ``owl``: ``m`` and ``spread``.
         sparsity: fraction removed of all prunable weights, 0 to 1. With ``nm:N:M`` it must be
             1 - N/M (``Recipe.for_pattern`` fills it in).
         criterion_args: keyword arguments of the criterion.
         overrides: sparsity of single parts in place of the allocated one; keys are
             ``role:ROLE``, ``block:INDEX`` or ``layer:NAME``, the narrowest wins.
         drop_heads: (block, head) pairs of query heads whose output is removed.
-        reconstruction: repair of the surviving weights; ``none``.
+        reconstruction: repair of the surviving weights; ``none`` or ``sparsegpt``.
         calibration: text and size of the statistics; read only where something needs them.
     """
 
@@ -105,13 +123,17 @@ class Recipe:
     drop_heads: tuple[tuple[int, int], ...] = ()
     reconstruction: str = "none"
     calibration: Calibration = field(default_factory=Calibration)
+    allocation_args: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
         if not _PATTERN.match(self.pattern):
             raise RecipeError(
-                f"unknown pattern {self.pattern!r}; use per-layer, per-row or nm:N:M, as in nm:2:4."
+                f"unknown pattern {self.pattern!r}; use per-layer, per-row, nm:N:M as in nm:2:4, "
+                "or block:B as in block:4."
             )
+        if self.block_of is not None and self.block_of[0] < 1:
+            raise RecipeError("a weight block has at least 1 x 1 weights.")
         kept = self.kept_of
         if kept is not None:
             n, m = kept
@@ -131,7 +153,7 @@ class Recipe:
             raise RecipeError(
                 f"unknown allocation {self.allocation!r}; use {' or '.join(ALLOCATIONS)}."
             )
-        if self.allocation == "global" and self.pattern == "per-row":
+        if self.allocation == "global" and (self.pattern == "per-row" or self.block_of):
             raise RecipeError(
                 "global ranking compares weights of all layers; use per-layer with it."
             )
@@ -141,6 +163,12 @@ class Recipe:
                 f"use {' or '.join(RECONSTRUCTIONS)}."
             )
         self._check_arguments()
+        self._check_threshold()
+        if self.is_sequential and self.allocation == "global":
+            raise RecipeError(
+                "global ranking needs all scores at once; with a reconstruction or sequential "
+                "calibration use another allocation."
+            )
         for key, value in self.overrides.items():
             if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
                 raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
@@ -153,7 +181,7 @@ class Recipe:
         object.__setattr__(self, "drop_heads", tuple(sorted(set(heads))))
 
     def _check_arguments(self) -> None:
-        for name in ("criterion_args", "overrides"):
+        for name in ("criterion_args", "overrides", "allocation_args"):
             if not isinstance(getattr(self, name), Mapping):
                 raise RecipeError(f"{name} must map names to values.")
         if isinstance(self.calibration, Mapping):
@@ -163,6 +191,64 @@ class Recipe:
                 raise RecipeError(f"the calibration is not readable: {error}.") from None
         if not isinstance(self.calibration, Calibration):
             raise RecipeError("the calibration must map names to values.")
+        self._check_allocation_args()
+
+    def _check_allocation_args(self) -> None:
+        known = ALLOCATION_ARGS.get(self.allocation, {})
+        for name, value in self.allocation_args.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise RecipeError(f"the allocation argument {name} must be a number, got {value!r}.")
+            if not math.isfinite(value) or not 0 <= value <= 1000:
+                raise RecipeError(
+                    f"the allocation argument {name} must lie between 0 and 1000, got {value}."
+                )
+            if self.allocation == "manual":
+                fits = str(name).isdecimal()
+            else:
+                fits = self.allocation == "per-role" or name in known
+            if not fits:
+                what = "a block's index" if self.allocation == "manual" else ", ".join(known)
+                raise RecipeError(
+                    f"the allocation {self.allocation} has no argument {name!r}; "
+                    + (f"it takes {what}." if what else "it takes none.")
+                )
+
+    def _check_threshold(self) -> None:
+        if self.cut_value is None:
+            return
+        if self.sparsity or self.pattern != "per-layer" or self.allocation != "uniform":
+            raise RecipeError(
+                "a threshold cuts by value: it takes sparsity 0, the pattern per-layer and the "
+                "allocation uniform."
+            )
+        if self.reconstruction != "none":
+            raise RecipeError("a threshold cuts by value; it takes no reconstruction.")
+
+    @property
+    def cut_value(self) -> float | None:
+        """|w| below which weights go, where the criterion is ``threshold`` and has a value."""
+        value = self.criterion_args.get("value") if self.criterion == "threshold" else None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if number and value > 0 else None  # type: ignore[operator,arg-type]
+
+    @property
+    def block_of(self) -> tuple[int, str] | None:
+        """(B, pooling) of a ``block:B`` pattern, else None."""
+        found = _PATTERN.match(self.pattern)
+        if not found or found.group(4) is None:
+            return None
+        return int(found.group(4)), found.group(5) or "avg"
+
+    @property
+    def removes_weights(self) -> bool:
+        """True if single weights go (not only heads)."""
+        return bool(self.sparsity) or any(self.overrides.values()) or self.cut_value is not None
+
+    @property
+    def is_sequential(self) -> bool:
+        """True if each block is calibrated on what the pruned blocks before it give."""
+        mode = self.calibration.mode
+        return mode == "sequential" or (mode == "auto" and self.reconstruction != "none")
 
     @property
     def kept_of(self) -> tuple[int, int] | None:
@@ -175,7 +261,7 @@ class Recipe:
     @property
     def is_dense(self) -> bool:
         """True if nothing is removed."""
-        return self.sparsity == 0.0 and not self.drop_heads and not any(self.overrides.values())
+        return not self.removes_weights and not self.drop_heads
 
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""
@@ -184,7 +270,12 @@ class Recipe:
             n, m = int(found.group(2)), int(found.group(3))
             share = 1 - n / m if m else 0.0
             return replace(
-                self, pattern=pattern, sparsity=share, allocation="uniform", overrides={}
+                self,
+                pattern=pattern,
+                sparsity=share,
+                allocation="uniform",
+                allocation_args={},
+                overrides={},
             )
         return replace(self, pattern=pattern)
 
@@ -194,6 +285,10 @@ class Recipe:
         data["drop_heads"] = [list(pair) for pair in self.drop_heads]
         if self.calibration == Calibration():
             del data["calibration"]  # recipes without one keep the fingerprint they had
+        elif self.calibration.mode == "auto":
+            del data["calibration"]["mode"]
+        if not self.allocation_args:
+            del data["allocation_args"]
         return {"schema": SCHEMA_VERSION, **data}
 
     def to_json(self) -> str:

@@ -44,7 +44,11 @@ class Pattern(Protocol):
         ...
 
     def removed(self, rows: int, columns: int, cut: int) -> int:
-        """How many weights of the layer a cut removes."""
+        """How many weights of the layer a cut removes; proportional to ``cut``."""
+        ...
+
+    def places(self, rows: int, columns: int) -> int:
+        """The cut that removes every weight."""
         ...
 
 

@@ -52,3 +52,7 @@ class NM:
     def removed(self, rows: int, columns: int, cut: int) -> int:
         """``cut`` of every m."""
         return rows * columns // self.m * cut
+
+    def places(self, rows: int, columns: int) -> int:
+        """M."""
+        return self.m

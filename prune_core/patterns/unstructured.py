@@ -36,6 +36,10 @@ class PerLayer:
         """One weight per rank."""
         return cut
 
+    def places(self, rows: int, columns: int) -> int:
+        """One for each weight."""
+        return rows * columns
+
 
 @dataclass(frozen=True, slots=True)
 class PerRow:
@@ -64,3 +68,7 @@ class PerRow:
     def removed(self, rows: int, columns: int, cut: int) -> int:
         """As many in every row."""
         return rows * cut
+
+    def places(self, rows: int, columns: int) -> int:
+        """One for each weight of a row."""
+        return columns
