@@ -125,6 +125,7 @@ class RankStore:
         self._folder = folder
         self._ranked: dict[str, RankedLayers] = {}
         self._ordered: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+        self._outliers: dict[str, list[float]] = {}
 
     def ranked(
         self,
@@ -204,6 +205,37 @@ class RankStore:
                 key: {x.name: part.numpy() for x, part in zip(layers, flat, strict=True)}
             }
         return self._ordered[key]
+
+    def outliers(
+        self,
+        criterion: str,
+        args: Mapping[str, Any],
+        m: float,
+        *,
+        statistics: Statistics | None = None,
+    ) -> list[float]:
+        """For each block, the share of its scores above ``m`` times the block's mean score.
+
+        OWL, arXiv 2310.05175.
+
+        Raises:
+            ModelFileError: see :meth:`ranked`.
+        """
+        key = self._key(f"outliers {m}", criterion, args, "", statistics)
+        if key not in self._outliers:
+            found = []
+            for block in sorted({layer.block for layer in self.layers.values()}):
+                scores = torch.cat(
+                    [
+                        layer_scores(self.model, layer, criterion, args, statistics).reshape(-1)
+                        for layer in self.layers.values()
+                        if layer.block == block
+                    ]
+                )
+                limit = float(m * scores.mean(dtype=torch.float64))
+                found.append(float((scores > limit).double().mean()))
+            self._outliers[key] = found
+        return self._outliers[key]
 
     def _key(
         self,

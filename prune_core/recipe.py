@@ -197,7 +197,9 @@ class Recipe:
         known = ALLOCATION_ARGS.get(self.allocation, {})
         for name, value in self.allocation_args.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise RecipeError(f"the allocation argument {name} must be a number, got {value!r}.")
+                raise RecipeError(
+                    f"the allocation argument {name} must be a number, got {value!r}."
+                )
             if not math.isfinite(value) or not 0 <= value <= 1000:
                 raise RecipeError(
                     f"the allocation argument {name} must lie between 0 and 1000, got {value}."

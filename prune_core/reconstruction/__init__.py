@@ -1,0 +1,1 @@
+"""Reconstruction: repair of the weights that stay."""
