@@ -21,9 +21,15 @@ class LayerStats:
 
     Attributes:
         input_norm: (in,) L2 norm of each input feature over all calibration tokens.
+        obs_diagonal: (in,) diagonal of U, the upper Cholesky factor of the damped Hessian's
+            inverse (arXiv 2301.00774).
+        gradient: (out, in) what the criterion's loss gradients gave: the mean, the mean absolute
+            value or the mean square over calibration windows, as the criterion needs.
     """
 
     input_norm: Tensor | None = None
+    obs_diagonal: Tensor | None = None
+    gradient: Tensor | None = None
 
 
 class Criterion(Protocol):
