@@ -1,0 +1,186 @@
+"""Loss gradients of every prunable weight, one block at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prune_core.errors import Cancelled, ModelFileError
+from prune_core.models.structure import Structure
+from prune_core.analysis.heads import mean_loss
+
+Take = Callable[[str, Tensor], None]
+
+
+class _Recomputed(torch.autograd.Function):
+    """A block that keeps its inputs only and is run again when its gradients are asked for.
+
+    The gradients of its weights are handed to ``take`` and forgotten: none is ever stored, so the
+    memory is that of one block, whatever the model.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, run: Callable[..., list[Any]], weights: Any, take: Take, *tensors: Any
+    ) -> tuple[Any, ...]:
+        ctx.run, ctx.weights, ctx.take = run, weights, take
+        ctx.save_for_backward(*tensors)
+        with torch.no_grad():
+            return tuple(run(*tensors[1:]))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        _anchor, *inputs = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4:]
+        fresh = [
+            x.detach().requires_grad_(True) if isinstance(x, Tensor) and want else x
+            for x, want in zip(inputs, wanted, strict=True)
+        ]
+        weights = list(ctx.weights.values())
+        for weight in weights:
+            weight.requires_grad_(True)
+        try:
+            with torch.enable_grad():
+                outputs = ctx.run(*fresh)
+                pairs = [
+                    (out, grad)
+                    for out, grad in zip(outputs, gradients, strict=True)
+                    if isinstance(out, Tensor) and out.requires_grad and grad is not None
+                ]
+                asked = [x for x, want in zip(fresh, wanted, strict=True) if want]
+                found = torch.autograd.grad(
+                    [out for out, _ in pairs],
+                    [*asked, *weights],
+                    [grad for _, grad in pairs],
+                    allow_unused=True,
+                )
+        finally:
+            for weight in weights:
+                weight.requires_grad_(False)
+        for name, gradient in zip(ctx.weights, found[len(asked) :], strict=True):
+            if gradient is not None:
+                ctx.take(name, gradient)
+        back = iter(found[: len(asked)])
+        return (None, None, None, None, *(next(back) if want else None for want in wanted))
+
+
+def _wrapped(
+    forward: Callable[..., Any],
+    weights: dict[str, nn.Parameter],
+    take: Take,
+    anchor: Tensor,
+    cancelled: Callable[[], bool] | None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    if cancelled is not None and cancelled():
+        raise Cancelled("Cancelled while gradients were gathered.")
+    leaves, layout = pytree.tree_flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    shape: list[Any] = []
+
+    def run(*tensors: Any) -> list[Any]:
+        given = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            given[place] = tensor
+        inner_args, inner_kwargs = pytree.tree_unflatten(given, layout)
+        outputs, shape[:] = pytree.tree_flatten(forward(*inner_args, **inner_kwargs)), []
+        shape.append(outputs[1])
+        return list(outputs[0])
+
+    found = _Recomputed.apply(run, weights, take, anchor, *[leaves[i] for i in places])
+    return pytree.tree_unflatten(list(found), shape[0])
+
+
+def gather_gradients(
+    model: nn.Module,
+    structure: Structure,
+    windows: Tensor,
+    kind: str,
+    *,
+    has_language_head: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Tensor:
+    """Gradients of the mean loss of each window, averaged over windows.
+
+    Blocks are recomputed in the backward pass and their weights' gradients added up at once:
+    beside the model there is one number for each prunable weight and the memory of one block. An
+    encoder without a language head has no loss; there it is the sentence embedding's projection
+    on random signs (seeded), whose squared gradient estimates that of the whole embedding.
+
+    Args:
+        model: a clone of the dense model, its blocks' ``forward`` free to be wrapped.
+        structure: of the model.
+        windows: (windows, seq_len) int64.
+        kind: ``gradient_mean``, ``gradient_abs`` (mean absolute value) or ``gradient_square``.
+        has_language_head: False for an encoder that gives embeddings.
+        progress: told (windows done, windows).
+        cancelled: polled between blocks.
+
+    Returns:
+        Flat float32 over all layers in order, each (out, in) row by row.
+
+    Raises:
+        ModelFileError: gradients that are not finite; the layer is named.
+        Cancelled: by ``cancelled``.
+    """
+    flat = torch.zeros(sum(x.numel for x in structure.layers.values()))
+    sizes = [x.numel for x in structure.layers.values()]
+    totals = {
+        name: part.view(layer.out_features, layer.in_features)
+        for (name, layer), part in zip(structure.layers.items(), flat.split(sizes), strict=True)
+    }
+
+    def take(name: str, gradient: Tensor) -> None:
+        gradient = structure.layers[name].from_stored(gradient).float().cpu()
+        if kind == "gradient_square":
+            totals[name].addcmul_(gradient, gradient)
+        else:
+            totals[name].add_(gradient.abs() if kind == "gradient_abs" else gradient)
+
+    device = next(model.parameters()).device
+    anchor = torch.zeros((), device=device, requires_grad=True)
+    wrapped = []
+    for block in structure.blocks:
+        module = model.get_submodule(block.module)
+        weights = {name: model.get_submodule(name).weight for name in block.layers}
+        wrapped.append(module)
+        module.__dict__["forward"] = functools.partial(
+            _wrapped, module.forward, weights, take, anchor, cancelled
+        )
+    try:
+        with torch.enable_grad():
+            for count, row in enumerate(windows, start=1):
+                tokens = row[None].to(device)
+                if has_language_head:
+                    loss = mean_loss(model, structure, tokens)
+                else:
+                    loss = _projection(model, tokens, count)
+                torch.autograd.grad(loss, [anchor], allow_unused=True)
+                if progress is not None:
+                    progress(count, len(windows))
+    finally:
+        for module in wrapped:
+            del module.__dict__["forward"]
+    flat /= len(windows)
+    for name, total in totals.items():
+        if not bool(torch.isfinite(total).all()):
+            raise ModelFileError(
+                f"The gradients of the layer {name} are not finite on the calibration text; "
+                "the model's weights hold NaN or Inf, or its dtype overflows."
+            )
+    return flat
+
+
+def _projection(model: nn.Module, tokens: Tensor, seed: int) -> Tensor:
+    base: Any = getattr(model, "base_model", model)
+    embedding = base(input_ids=tokens).last_hidden_state[0].float().mean(dim=0)
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, embedding.shape, generator=generator) * 2 - 1
+    return (embedding * signs.to(embedding.device)).sum()
