@@ -23,7 +23,7 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
-from prune_core.recipe import Calibration, Recipe
+from prune_core.recipe import ALLOCATIONS, RECONSTRUCTIONS, Calibration, Recipe
 
 Result = dict[str, Any]
 
@@ -135,8 +135,9 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
         "--recipe", metavar="FILE", help="a recipe as JSON; replaces the options below"
     )
     sub.add_argument("--criterion", default="magnitude")
-    sub.add_argument("--pattern", default="per-layer", help="per-layer, per-row or nm:N:M")
-    sub.add_argument("--allocation", default="uniform", help="uniform or global")
+    sub.add_argument("--pattern", default="per-layer", help="per-layer, per-row, nm:N:M or block:B")
+    sub.add_argument("--allocation", default="uniform", help=", ".join(ALLOCATIONS))
+    sub.add_argument("--reconstruction", default="none", help=" or ".join(RECONSTRUCTIONS))
     sub.add_argument("--sparsity", type=float, help="0 to 1; N:M brings its own")
     sub.add_argument(
         "--calibration",
@@ -147,6 +148,9 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--calibration-windows", type=int, default=32)
     sub.add_argument("--calibration-seq-len", type=int, default=512)
     sub.add_argument("--calibration-skip", type=int, default=0, metavar="TOKENS")
+    sub.add_argument(
+        "--calibration-mode", default="auto", help="auto, dense or sequential: one block at a time"
+    )
     sub.add_argument("--calibration-seed", type=int, help="draw the windows at random")
     sub.add_argument("--drop-heads", default="", metavar="B:H,…", help="query heads to remove")
 
@@ -182,6 +186,7 @@ def _recipe_from_options(parsed: argparse.Namespace) -> Recipe:
         allocation=parsed.allocation,
         sparsity=sparsity,
         drop_heads=tuple(heads),
+        reconstruction=parsed.reconstruction,
         calibration=_calibration(parsed),
     )
 
@@ -189,7 +194,8 @@ def _recipe_from_options(parsed: argparse.Namespace) -> Recipe:
 def _calibration(parsed: argparse.Namespace) -> Calibration:
     from prune_core.criteria import CRITERIA
 
-    if not CRITERIA[parsed.criterion].needs:
+    reads = CRITERIA[parsed.criterion].needs or parsed.allocation == "sensitivity"
+    if not reads and parsed.reconstruction == "none":
         return Calibration()  # nothing reads it: it must not part equal recipes
     return Calibration(
         _named_text(parsed.calibration),
@@ -197,6 +203,7 @@ def _calibration(parsed: argparse.Namespace) -> Calibration:
         parsed.calibration_seq_len,
         parsed.calibration_seed,
         parsed.calibration_skip,
+        parsed.calibration_mode,
     )
 
 

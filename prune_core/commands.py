@@ -24,7 +24,7 @@ def recipe_options(recipe: Recipe) -> list[str]:
     A recipe with overrides or criterion arguments needs ``--recipe FILE``; its JSON is given as
     the file's text through the shell (``<(echo …)`` in bash).
     """
-    if recipe.overrides or recipe.criterion_args:
+    if recipe.overrides or recipe.criterion_args or recipe.allocation_args:
         return ["--recipe", f"<(echo {shlex.quote(recipe.to_json())})"]
     options = [
         *("--criterion", recipe.criterion),
@@ -32,10 +32,12 @@ def recipe_options(recipe: Recipe) -> list[str]:
         *("--allocation", recipe.allocation),
         *("--sparsity", repr(recipe.sparsity)),
     ]
+    if recipe.reconstruction != "none":
+        options += ["--reconstruction", recipe.reconstruction]
     chosen, default = recipe.calibration, Calibration()
     if chosen.text != default.text:
         options += _option("--calibration", _text_value(chosen.text))
-    for name in ("windows", "seq_len", "skip", "seed"):
+    for name in ("windows", "seq_len", "skip", "seed", "mode"):
         if getattr(chosen, name) != getattr(default, name):
             options += [f"--calibration-{name.replace('_', '-')}", str(getattr(chosen, name))]
     if recipe.drop_heads:

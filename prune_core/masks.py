@@ -197,8 +197,11 @@ def plan_cuts(
     increases: Increases | None = None,
     progress: RankProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    by_ranks: bool = True,
 ) -> CutPlan:
     """Work out a recipe: ranks (cached), shares per layer, counts, cuts.
+
+    ``by_ranks`` False leaves the ranks out: :func:`plan_edits` puts weights in their place.
 
     Raises:
         RecipeError: a part that the model does not have, a sparsity N:M cannot give.
@@ -218,6 +221,9 @@ def plan_cuts(
         progress=progress,
         cancelled=cancelled,
     )
+    if not by_ranks:
+        cuts = {name: LayerCut("", counts[name]) for name in structure.layers}
+        return CutPlan(cuts, None, parse_pattern(recipe.pattern), left, full)
     ranked = store.ranked(
         recipe.criterion,
         recipe.criterion_args,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from prune_core.calibration.statistics import gather_input_norms, input_statistics
+from prune_core.calibration.statistics import gather_input_norms, statistics_of
 from prune_core.calibration.windows import calibration_windows, check_apart
 from prune_core.engine.jobs import Evaluate, TextSpec
 from prune_core.engine.loaded import LoadedModel
@@ -98,11 +98,12 @@ def test_a_second_run_reads_the_file_and_a_damaged_one_is_not_believed(
     windows, folder = tokens(handle), tmp_path
 
     def run() -> Any:
-        return input_statistics(
+        return statistics_of(
             clone_shared(handle.model),
             handle.structure,
             handle.fingerprint,
             windows,
+            frozenset({"input_norm"}),
             folder=folder,
             progress=lambda done, total: calls.append(done),
         )
@@ -125,8 +126,13 @@ def test_a_full_disk_costs_the_file_only(
     handle = handles["tiny-llama"]
     monkeypatch.setenv("PRUNE_FAULTS", "statistics.before_write=disk-full")
     model = clone_shared(handle.model)
-    found = input_statistics(
-        model, handle.structure, handle.fingerprint, tokens(handle), folder=tmp_path
+    found = statistics_of(
+        model,
+        handle.structure,
+        handle.fingerprint,
+        tokens(handle),
+        frozenset({"input_norm"}),
+        folder=tmp_path,
     )
     assert len(found.layers) == len(handle.structure.layers)
     assert not list(tmp_path.iterdir())

@@ -103,7 +103,7 @@ def exact_cuts(
     unit = {n: pattern.removed(p.rows, p.columns, 1) for n, p in parts.items()}
     left = wanted - sum(cuts[n] * unit[n] for n in parts)
     for name in sorted(parts, key=lambda n: -fractions[n]):
-        if fractions[name] >= 0 and 0 < unit[name] and unit[name] / 2 <= left:
+        if fractions[name] >= 0 and unit[name] > 0 and unit[name] / 2 <= left:
             cuts[name] += 1
             left -= unit[name]
     return cuts

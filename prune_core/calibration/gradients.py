@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prune_core.analysis.heads import mean_loss
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.models.structure import Structure
-from prune_core.analysis.heads import mean_loss
 
 Take = Callable[[str, Tensor], None]
 
@@ -149,7 +149,7 @@ def gather_gradients(
     wrapped = []
     for block in structure.blocks:
         module = model.get_submodule(block.module)
-        weights = {name: model.get_submodule(name).weight for name in block.layers}
+        weights = {name: model.get_parameter(f"{name}.weight") for name in block.layers}
         wrapped.append(module)
         module.__dict__["forward"] = functools.partial(
             _wrapped, module.forward, weights, take, anchor, cancelled

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import faults
+from prune_core.calibration.gradients import gather_gradients
 from prune_core.criteria import LayerStats
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.evaluation.scoring import run_window
+from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Structure
-from prune_core.paths import cache_folder
+from prune_core.paths import cache_folder, trim_folder
 
 _VERSION = 1
 
@@ -111,50 +113,155 @@ def gather_input_norms(
     return {name: total.sqrt().float() for name, total in sums.items()}
 
 
-def input_statistics(
+def gather_obs_diagonals(
+    model: nn.Module,
+    structure: Structure,
+    windows: Tensor,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Tensor]:
+    """Diagonal of the upper Cholesky factor of each layer's damped inverse Hessian.
+
+    One block at a time: only its Hessians are in memory, one for layers that read one input.
+
+    Args:
+        model: a clone of the dense model, its blocks' ``forward`` free to be wrapped.
+        structure: of the model.
+        windows: (windows, seq_len) int64.
+        progress: told (blocks done, blocks).
+        cancelled: polled between batches.
+
+    Returns:
+        Layer name to (in,) float32 on the CPU.
+    """
+    # the pass over blocks is the engine's, the factor the reconstruction's
+    from prune_core.calibration.stream import BlockStream, add_gram, fill_symmetric
+    from prune_core.engine.activations import BlockRunner
+    from prune_core.reconstruction.sparsegpt import inverse_factor
+
+    stream = BlockStream(BlockRunner(model, structure), model, structure, windows, cancelled)
+    found: dict[str, Tensor] = {}
+    for done, block in enumerate(structure.blocks):
+        hessians: dict[tuple[str, ...], Tensor] = {}
+        tokens: dict[tuple[str, ...], int] = {}
+
+        def visit(
+            names: tuple[str, ...],
+            inputs: Tensor,
+            hessians: dict[tuple[str, ...], Tensor] = hessians,
+            tokens: dict[tuple[str, ...], int] = tokens,
+        ) -> None:
+            if names not in hessians:
+                hessians[names] = inputs.new_zeros(inputs.shape[1], inputs.shape[1])
+            tokens[names] = tokens.get(names, 0) + inputs.shape[0]
+            add_gram(hessians[names], inputs)
+
+        stream.see(block, visit)
+        for names, total in hessians.items():
+            upper, _, _ = inverse_factor(fill_symmetric(total).cpu() * (2 / tokens[names]))
+            found |= dict.fromkeys(names, upper.diagonal().clone())
+        if done + 1 < len(structure.blocks):
+            stream.run(block, keep=True)
+        if progress is not None:
+            progress(done + 1, len(structure.blocks))
+    return {name: found[name] for name in structure.layers}
+
+
+GRADIENTS = ("gradient_mean", "gradient_abs", "gradient_square")
+DISK_BUDGET = 4_000_000_000
+"""Bytes of statistics kept on disk; the least recently made go first."""
+
+
+def statistics_of(
     model: nn.Module,
     structure: Structure,
     model_fingerprint: str,
     windows: Tensor,
+    needs: frozenset[str],
     *,
+    has_language_head: bool = True,
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Statistics:
-    """Input norms from the cache on disk, or gathered now; see :func:`gather_input_norms`."""
+    """The statistics asked for, each from the cache on disk or gathered now.
+
+    Args:
+        model: dense; only read.
+        structure: of the model.
+        model_fingerprint: of the model.
+        windows: (windows, seq_len) int64.
+        needs: ``input_norm``, ``obs_diagonal`` or one of :data:`GRADIENTS`.
+        has_language_head: see ``prune_core.calibration.gradients``.
+        folder: of the cache; None for the usual one.
+        progress: told (done, total) of the pass that runs.
+        cancelled: polled between blocks.
+    """
     digest = hashlib.sha256(f"{_VERSION} {model_fingerprint} {tuple(windows.shape)}".encode())
     digest.update(windows.numpy().tobytes())
     key = digest.hexdigest()[:24]
-    path = (folder or cache_folder("statistics")) / f"{key}.npy"
-    norms = _read(path, structure)
-    if norms is None:
-        norms = gather_input_norms(
-            model, structure, windows, progress=progress, cancelled=cancelled
-        )
-        _write(path, norms)
-    layers = {name: LayerStats(input_norm=norm) for name, norm in norms.items()}
+    place = folder or cache_folder("statistics")
+    fields: dict[str, dict[str, Tensor]] = {}
+    for kind in sorted(needs):
+        wide = kind in GRADIENTS
+        sizes = [x.numel if wide else x.in_features for x in structure.layers.values()]
+        path = place / (f"{key}.npy" if kind == "input_norm" else f"{key}.{kind}.npy")
+        flat = _read(path, sum(sizes))
+        if flat is None:
+            clone = clone_shared(model)
+            if kind == "input_norm":
+                norms = gather_input_norms(
+                    clone, structure, windows, progress=progress, cancelled=cancelled
+                )
+                flat = torch.cat(list(norms.values()))
+            elif kind == "obs_diagonal":
+                diagonals = gather_obs_diagonals(
+                    clone, structure, windows, progress=progress, cancelled=cancelled
+                )
+                flat = torch.cat(list(diagonals.values()))
+            else:
+                flat = gather_gradients(
+                    clone,
+                    structure,
+                    windows,
+                    kind,
+                    has_language_head=has_language_head,
+                    progress=progress,
+                    cancelled=cancelled,
+                )
+            _write(path, flat)
+        parts = flat.split(sizes)
+        if wide:
+            shaped = zip(structure.layers.values(), parts, strict=True)
+            parts = tuple(p.view(x.out_features, x.in_features) for x, p in shaped)
+        field = "gradient" if wide else kind
+        fields[field] = dict(zip(structure.layers, parts, strict=True))
+    layers = {
+        name: LayerStats(**{field: values[name] for field, values in fields.items()})
+        for name in structure.layers
+    }
     return Statistics(key, layers, windows.shape[0], windows.shape[1])
 
 
-def _read(path: Path, structure: Structure) -> dict[str, Tensor] | None:
+def _read(path: Path, size: int) -> Tensor | None:
     """What was written, or None if there is nothing or it is damaged."""
-    widths = [layer.in_features for layer in structure.layers.values()]
     try:
-        flat = torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
+        # copy on write: nothing written here could reach the file
+        flat = torch.from_numpy(np.load(path, allow_pickle=False, mmap_mode="c"))
+    except (OSError, ValueError, EOFError, TypeError):
         return None
-    if flat.dtype != torch.float32 or flat.shape != (sum(widths),):
-        return None
-    return dict(zip(structure.layers, flat.split(widths), strict=True))
+    return flat if flat.dtype == torch.float32 and flat.shape == (size,) else None
 
 
-def _write(path: Path, norms: Mapping[str, Tensor]) -> None:
+def _write(path: Path, flat: Tensor) -> None:
     """Under another name first, then in place; a full disk costs the cache, not the result."""
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex}.npy")
     try:
         faults.point("statistics.before_write")
-        np.save(temporary, np.concatenate([norm.numpy() for norm in norms.values()]))
+        np.save(temporary, flat.numpy())
         temporary.replace(path)
+        trim_folder(path.parent, DISK_BUDGET)
     except OSError:
         return
     finally:

@@ -64,7 +64,10 @@ class BlockStream:
                         raise Cancelled("Cancelled while the calibration text was read.")
                     known = [self._before[index][b.stack] for b in self._earlier(block)]
                     record: list[Any] = []
-                    with self._runner.session(known=known, record=record), suppress(_BlockDoneError):
+                    with (
+                        self._runner.session(known=known, record=record),
+                        suppress(_BlockDoneError),
+                    ):
                         run_window(self._model, self._structure, batch)
                     if keep:
                         self._before[index][block.stack] = record[-1]

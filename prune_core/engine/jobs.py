@@ -57,8 +57,10 @@ class Evaluate(Job):
 
     Events and result share these fields (``None`` where not known):
         ``stage``: ``dense`` (the dense reference is being measured first), ``statistics``
-            (the calibration text is being read: ``done``/``total`` windows), ``ranks`` (weights are
-            being ranked: ``done``/``total`` layers), ``evaluate``, ``done``.
+            (the calibration text is being read: ``done``/``total``), ``sensitivity`` (blocks are
+            pruned one at a time), ``ranks`` (weights are being ranked: ``done``/``total`` layers),
+            ``reconstruction`` (blocks are pruned in order: ``done``/``total``), ``evaluate``,
+            ``done``.
         ``metric``: ``perplexity`` (language models) or ``similarity`` (encoders without a
             language-model head: mean cosine of dense and pruned sentence embeddings).
         ``window``, ``windows``: measured so far, asked for.
@@ -75,7 +77,8 @@ class Evaluate(Job):
         ``similarity``, ``similarity_stderr``: encoders only.
         ``sparsity``: counted, removed / all prunable weights.
         ``removed``: layer name -> weights removed; ``left_dense``: names of layers the pattern
-            does not fit.
+            does not fit; ``clipped``: removed whole, the allocation asked for more; ``damped``:
+            layers whose singular Hessian needed more damping.
         ``seconds``: dict of ``load``, ``statistics``, ``ranks``, ``apply``, ``evaluate``,
             ``first`` (from job start to first estimate).
         ``first_block``: block from which blocks were recomputed (prefix cache), or None.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor
 
 from prune_core.analysis.distributions import layer_row
-from prune_core.calibration.statistics import Statistics, input_statistics
+from prune_core.calibration.sensitivity import block_increases
+from prune_core.calibration.statistics import GRADIENTS, Statistics, statistics_of
 from prune_core.calibration.windows import calibration_windows
 from prune_core.criteria import CRITERIA
 from prune_core.engine.activations import BlockRunner, PrefixCache
@@ -19,11 +22,14 @@ from prune_core.engine.jobs import TextSpec
 from prune_core.engine.working_copy import WorkingCopy
 from prune_core.errors import Cancelled
 from prune_core.evaluation.reference import DenseReference
-from prune_core.masks import CutPlan, plan_cuts
+from prune_core.masks import CutPlan, Increases, plan_cuts, plan_edits
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
-from prune_core.ranks import RankProgress, RankStore
+from prune_core.paths import cache_folder
+from prune_core.ranks import RankProgress, RankStore, check_arguments
 from prune_core.recipe import Calibration, Recipe
+from prune_core.reconstruction.edits import Edits, read_edits, write_edits
+from prune_core.reconstruction.sequential import decides, prune_by_block
 from prune_core.texts import read_text, token_windows
 
 DEFAULT_PREFIX_MEGABYTES = 768
@@ -55,6 +61,7 @@ class LoadedModel:
         self._windows: dict[tuple[TextSpec, int, int], list[Tensor]] = {}
         self._rows: list[dict[str, Any]] = []
         self._calibration: tuple[Calibration, Tensor] | None = None
+        self._edits: Edits | None = None
 
     @cached_property
     def copy(self) -> WorkingCopy:
@@ -78,20 +85,40 @@ class LoadedModel:
         Raises:
             TextError: a criterion needs a calibration text, and that one is of no use.
         """
-        return plan_cuts(
+        statistics = self.statistics(recipe, cancelled=cancelled)
+        plan = plan_cuts(
             self.ranks,
             self.handle.structure,
             recipe,
-            statistics=self.statistics(recipe, cancelled=cancelled),
+            statistics=statistics,
+            increases=self.increases(recipe, cancelled=cancelled),
             progress=progress,
             cancelled=cancelled,
+            by_ranks=not self.needs_edits(recipe),
         )
+        if not self.needs_edits(recipe):
+            return plan
+        edits = self._edits_of(recipe, plan, statistics, progress, cancelled)
+        return plan_edits(self.handle.structure, recipe, plan, edits)
 
     @staticmethod
-    def needs_calibration(recipe: Recipe) -> bool:
-        """True if weights go by a criterion that reads a calibration text."""
-        cuts = bool(recipe.sparsity) or any(recipe.overrides.values())
-        return cuts and bool(CRITERIA[recipe.criterion].needs)
+    def needs_edits(recipe: Recipe) -> bool:
+        """True if weights are computed for this very recipe, not cut from ranks."""
+        if not recipe.removes_weights:
+            return False
+        reads = bool(CRITERIA[recipe.criterion].needs_for(recipe.criterion_args))
+        return recipe.reconstruction != "none" or (recipe.is_sequential and reads)
+
+    @classmethod
+    def needs_calibration(cls, recipe: Recipe) -> bool:
+        """True if the recipe reads a calibration text."""
+        if not recipe.removes_weights:
+            return False
+        return (
+            bool(CRITERIA[recipe.criterion].needs_for(recipe.criterion_args))
+            or (recipe.allocation == "sensitivity" and bool(recipe.sparsity))
+            or cls.needs_edits(recipe)
+        )
 
     def statistics(
         self,
@@ -100,17 +127,83 @@ class LoadedModel:
         progress: RankProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Statistics | None:
-        """What the recipe's criterion needs of its calibration text; None if nothing."""
-        if not self.needs_calibration(recipe):
+        """What the recipe needs of its calibration text in the dense model; None if nothing.
+
+        Sequential calibration gathers statistics of inputs as it prunes: then only those that
+        the allocation or a gradient criterion asks for are gathered here.
+        """
+        needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
+        check_arguments(recipe.criterion, recipe.criterion_args)
+        scored = recipe.allocation in ("owl", "sensitivity", "global") and recipe.sparsity
+        if self.needs_edits(recipe) and not scored:
+            needs = frozenset(n for n in needs if n in GRADIENTS)
+        if not needs or not recipe.removes_weights:
             return None
-        return input_statistics(
-            self.dense,
+        return statistics_of(
+            self.handle.model,
             self.handle.structure,
             self.handle.fingerprint,
             self.calibration(recipe),
+            needs,
+            has_language_head=self.handle.info.has_language_head,
             progress=progress,
             cancelled=cancelled,
         )
+
+    def increases(
+        self,
+        recipe: Recipe,
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Increases | None:
+        """Each block's loss increase alone, where the allocation is ``sensitivity``."""
+        if recipe.allocation != "sensitivity" or not recipe.sparsity:
+            return None
+        return block_increases(
+            self.ranks,
+            self.handle,
+            recipe,
+            self.calibration(recipe),
+            self.statistics(recipe, cancelled=cancelled),
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def _edits_of(
+        self,
+        recipe: Recipe,
+        plan: CutPlan,
+        statistics: Statistics | None,
+        progress: RankProgress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Edits:
+        """Computed weights: those of the last recipe, from disk, or computed now."""
+        windows = self.calibration(recipe)
+        cuts = {name: cut.cut for name, cut in plan.cuts.items()}
+        content = [1, self.handle.fingerprint, decides(recipe), cuts, list(windows.shape)]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        digest.update(windows.numpy().tobytes())
+        key = digest.hexdigest()[:24]
+        folder = cache_folder("edits")
+        if self._edits is None or self._edits.fingerprint != key:
+            self._edits = None  # before the next are made: each is as large as the model
+            found = read_edits(folder, key)
+            if found is None:
+                found = prune_by_block(
+                    self.handle.model,
+                    self.handle.structure,
+                    windows,
+                    recipe,
+                    cuts,
+                    key,
+                    gradients=statistics.layers if statistics is not None else None,
+                    progress=progress,
+                    cancelled=cancelled,
+                )
+                write_edits(folder, found)
+            self._edits = found
+        return self._edits
 
     def calibration(self, recipe: Recipe) -> Tensor:
         """The recipe's calibration windows, (windows, seq_len); the last text is remembered.

@@ -26,6 +26,7 @@ from prune_core.evaluation.scoring import (
     predictions_per_window,
     score_window,
 )
+from prune_core.masks import CutPlan
 
 FIRST_TOKENS = 128
 """Length of the first look: the leading part of the first window, for a number within a second."""
@@ -57,16 +58,22 @@ def measure(
     seconds = {"load": load_seconds, "statistics": 0.0, "ranks": 0.0, "apply": 0.0, "evaluate": 0.0}
     windows = loaded.windows(job.text, job.seq_len, job.windows)
 
+    stage = "reconstruction" if loaded.needs_edits(job.recipe) else "ranks"
+
     def ranking(done: int, total: int) -> None:
-        emit({"stage": "ranks", "done": done, "total": total, "windows": len(windows)})
+        emit({"stage": stage, "done": done, "total": total, "windows": len(windows)})
 
     def calibrating(done: int, total: int) -> None:
         emit({"stage": "statistics", "done": done, "total": total, "windows": len(windows)})
+
+    def sensing(done: int, total: int) -> None:
+        emit({"stage": "sensitivity", "done": done, "total": total, "windows": len(windows)})
 
     mark = time.perf_counter()
     if loaded.needs_calibration(job.recipe):
         check_apart(loaded.calibration(job.recipe), windows)
     loaded.statistics(job.recipe, progress=calibrating, cancelled=cancelled)
+    loaded.increases(job.recipe, progress=sensing, cancelled=cancelled)
     seconds["statistics"] = time.perf_counter() - mark
     mark = time.perf_counter()
     plan = loaded.plan(job.recipe, progress=ranking, cancelled=cancelled)
@@ -74,7 +81,7 @@ def measure(
     mark = time.perf_counter()
     applied = loaded.copy.apply(plan, cancelled)
     seconds["apply"] = time.perf_counter() - mark
-    run = _Measurement(loaded, job, windows, applied, list(plan.left_dense), seconds, started, emit)
+    run = _Measurement(loaded, job, windows, applied, plan, seconds, started, emit)
     return run.run(cancelled)
 
 
@@ -87,13 +94,15 @@ class _Measurement:
         job: Evaluate,
         windows: list[Tensor],
         applied: Applied,
-        left_dense: list[str],
+        plan: CutPlan,
         seconds: dict[str, float],
         started: float,
         emit: Emit,
     ) -> None:
         self.loaded, self.job, self.windows = loaded, job, windows
-        self.applied, self.left_dense = applied, left_dense
+        self.applied, self.left_dense = applied, list(plan.left_dense)
+        self.clipped = list(plan.clipped)
+        self.damped = list(plan.edits.damped) if plan.edits is not None else []
         self.seconds, self.started, self.emit = seconds, started, emit
         self.structure = loaded.handle.structure
         self.language = loaded.handle.info.has_language_head
@@ -218,6 +227,8 @@ class _Measurement:
             "sparsity": self.applied.sparsity,
             "removed": self.applied.removed,
             "left_dense": self.left_dense,
+            "clipped": self.clipped,
+            "damped": self.damped,
             "first_block": self.first_block,
             "seconds": self._seconds(),
         }

@@ -84,7 +84,9 @@ class WorkingCopy:
     def _write(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
         layer = self.structure.layers[name]
         dense, out = layer.stored_weight(self._dense), self._buffers[name]
-        if cut.cut and plan.ranked is not None:
+        if cut.cut and plan.edits is not None:
+            out.copy_(layer.to_stored(plan.edits.weights[name]))
+        elif cut.cut and plan.ranked is not None:
             cut_into(dense, plan.ranked.ranks[name], cut.cut, out)
         else:
             out.copy_(dense)

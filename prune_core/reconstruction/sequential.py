@@ -15,9 +15,9 @@ from prune_core.errors import ModelFileError
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Block, Structure
 from prune_core.patterns import parse_pattern
+from prune_core.recipe import Recipe
 from prune_core.reconstruction.edits import Edits, pack
 from prune_core.reconstruction.sparsegpt import inverse_factor, prune_together
-from prune_core.recipe import Recipe
 
 
 def prune_by_block(
@@ -152,7 +152,7 @@ def _one_block(
     return found
 
 
-def needs_no_text(recipe: Recipe) -> dict[str, Any]:
+def decides(recipe: Recipe) -> dict[str, Any]:
     """Fields of a recipe that decide edits beside the cuts and the text."""
     return {
         "criterion": recipe.criterion,

@@ -124,7 +124,6 @@ def _slab(pattern: Pattern, columns: int) -> int:
     return min(columns, max(unit, SLAB // unit * unit))
 
 
-
 def _choose(
     slab: Tensor,
     kept: Tensor,
@@ -150,7 +149,7 @@ def _choose(
             kept[:, part] = ranks.view(count, -1).T
             continue
         ranks = torch.from_numpy(pattern.rank(scores[:, part].T.contiguous().numpy()))
-        kept[:, part] = ranks.T >= here
+        kept[:, part] = here <= ranks.T
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:

@@ -291,7 +291,9 @@ def share_link(recipe: Recipe | None = None, page: str = "") -> str:
 
 def _calibration() -> Calibration:
     """What a loaded recipe brought, else a preset that is not the evaluation text."""
-    if not REGISTERED[str(value("criterion"))].needs:
+    brought = st.session_state.get("_brought", {})
+    reads = REGISTERED[str(value("criterion"))].needs or value("allocation") == "sensitivity"
+    if not reads and brought.get("reconstruction", "none") == "none":
         return Calibration()  # nothing reads it: it must not part equal recipes
     brought = st.session_state.get("_calibration")
     if isinstance(brought, Calibration):
@@ -310,8 +312,17 @@ def _recipe() -> Recipe:
         overrides=parse_overrides(str(value("overrides"))),
         drop_heads=tuple((int(block), int(head)) for block, head in heads),
         calibration=_calibration(),
+        **_brought(),
     )
     return recipe.with_pattern(str(value("pattern")))
+
+
+def _brought() -> dict[str, Any]:
+    """What only a recipe file can ask for: reconstruction, arguments of its allocation."""
+    brought = dict(st.session_state.get("_brought", {}))
+    if brought.pop("allocation", None) != value("allocation"):
+        brought.pop("allocation_args", None)  # they belonged to the allocation before
+    return brought
 
 
 def recipe_from_state() -> Recipe:
@@ -346,6 +357,11 @@ def set_recipe(recipe: Recipe) -> None:
     st.session_state["_criterion_args"] = json.dumps(dict(recipe.criterion_args))
     chosen = recipe.calibration
     st.session_state["_calibration"] = chosen if chosen != Calibration() else None
+    st.session_state["_brought"] = {
+        "reconstruction": recipe.reconstruction,
+        "allocation": recipe.allocation,
+        "allocation_args": dict(recipe.allocation_args),
+    }
     for key, new in _recipe_values(recipe).items():
         set_value(key, new)
 

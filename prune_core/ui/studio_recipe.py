@@ -119,8 +119,9 @@ def _choices(recipe: Recipe) -> None:
         choice(
             "allocation",
             t("studio.allocation"),
-            list(ALLOCATIONS),
-            lambda name: t(f"studio.allocation_{name}"),
+            # shares by role and by hand come with a recipe file
+            [n for n in ALLOCATIONS if n == value("allocation") or n not in ("per-role", "manual")],
+            lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
             help_text=t("studio.allocation_help"),
             width="stretch",
         )

@@ -14,11 +14,12 @@ from prune_core.models.handle import ModelHandle
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def stats(columns: int) -> LayerStats:
+def stats(columns: int, rows: int = 6) -> LayerStats:
     """Statistics of inputs that differ in size, one of them dead."""
     norm = torch.rand(columns, generator=torch.Generator().manual_seed(columns)) * 3
     norm[0] = 0
-    return LayerStats(input_norm=norm)
+    gradient = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows))
+    return LayerStats(norm, norm + 0.5, gradient.square())
 
 
 @pytest.mark.parametrize("name", list(CRITERIA))
@@ -41,7 +42,9 @@ def test_a_model_is_only_read(name: str, handles: Mapping[str, ModelHandle]) -> 
     for handle in handles.values():
         before = {n: (p, p.clone()) for n, p in handle.model.state_dict(keep_vars=True).items()}
         for layer in handle.structure.layers.values():
-            CRITERIA[name].fn(layer.weight(handle.model), stats(layer.in_features))
+            CRITERIA[name].fn(
+                layer.weight(handle.model), stats(layer.in_features, layer.out_features)
+            )
         for key, now in handle.model.state_dict(keep_vars=True).items():
             assert now is before[key][0]
             assert torch.equal(now, before[key][1])
@@ -69,6 +72,25 @@ def test_ria_by_hand() -> None:
     assert torch.equal(CRITERIA["ria"].fn(weight, norms), expected)
     flat = CRITERIA["ria"].fn(weight, norms, power=0.0)
     assert flat[0].tolist() == [0.5, 1.5]
+
+
+def test_sparsegpt_taylor_and_fisher_by_hand() -> None:
+    weight = torch.tensor([[-1.0, 2.0, 0.0], [4.0, -0.5, 3.0]])
+    diagonal = LayerStats(obs_diagonal=torch.tensor([0.5, 2.0, 1.0]))
+    expected = torch.tensor([[4.0, 1.0, 0.0], [64.0, 0.0625, 9.0]])
+    assert torch.equal(CRITERIA["sparsegpt"].fn(weight, diagonal), expected)
+    gradient = LayerStats(gradient=torch.tensor([[3.0, -1.0, 5.0], [0.5, 8.0, 0.0]]))
+    expected = torch.tensor([[3.0, 2.0, 0.0], [2.0, 4.0, 0.0]])
+    assert torch.equal(CRITERIA["taylor"].fn(weight, gradient), expected)
+    square = LayerStats(gradient=torch.tensor([[4.0, 1.0, 5.0], [0.5, 8.0, 2.0]]))
+    expected = torch.tensor([[2.0, 2.0, 0.0], [4.0, 1.0, 9.0]])
+    assert torch.equal(CRITERIA["fisher"].fn(weight, square), expected)
+
+
+def test_taylor_reads_what_its_argument_asks_for() -> None:
+    entry = CRITERIA["taylor"]
+    assert entry.needs == {"gradient_abs"}
+    assert entry.needs_for({"signed": 1}) == {"gradient_mean"}
 
 
 @pytest.mark.parametrize("name", [n for n in CRITERIA if CRITERIA[n].needs])
