@@ -70,14 +70,19 @@ def layer_scores(
         RecipeError: an argument the criterion does not take, or statistics it lacks.
         ModelFileError: a score is not finite (a NaN or infinity in the weights).
     """
-    entry = CRITERIA[criterion]
-    check_arguments(criterion, args)
     stats = statistics.layers[layer.name] if statistics is not None else _NO_STATS
-    scores = entry.fn(layer.weight(model), stats, **args)
-    scores = scores.float().cpu()
+    return weight_scores(layer.name, layer.weight(model), criterion, args, stats)
+
+
+def weight_scores(
+    name: str, weight: Tensor, criterion: str, args: Mapping[str, Any], stats: LayerStats
+) -> Tensor:
+    """Scores of a weight (out, in), float32 on the CPU; see :func:`layer_scores`."""
+    check_arguments(criterion, args)
+    scores = CRITERIA[criterion].fn(weight, stats, **args).float().cpu()
     if not bool(torch.isfinite(scores).all()):
         raise ModelFileError(
-            f"The layer {layer.name} has scores that are not finite; its weights hold NaN or Inf."
+            f"The layer {name} has scores that are not finite; its weights hold NaN or Inf."
         )
     return scores
 

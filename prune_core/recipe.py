@@ -230,8 +230,9 @@ class Recipe:
     def cut_value(self) -> float | None:
         """|w| below which weights go, where the criterion is ``threshold`` and has a value."""
         value = self.criterion_args.get("value") if self.criterion == "threshold" else None
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if number and value > 0 else None  # type: ignore[operator,arg-type]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            return None
+        return float(value)
 
     @property
     def block_of(self) -> tuple[int, str] | None:

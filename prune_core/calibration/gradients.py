@@ -24,6 +24,7 @@ class _Recomputed(torch.autograd.Function):
     memory is that of one block, whatever the model.
     """
 
+    # torch declares both with *args only; every function of one's own overrides them so
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, run: Callable[..., list[Any]], weights: Any, take: Take, *tensors: Any

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from prune_core import faults
 from prune_core.calibration.gradients import gather_gradients
+from prune_core.calibration.stream import BlockStream, Hessians
 from prune_core.criteria import LayerStats
+from prune_core.engine.activations import BlockRunner
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Structure
 from prune_core.paths import cache_folder, trim_folder
+from prune_core.reconstruction.sparsegpt import inverse_factor
 
 _VERSION = 1
 
@@ -135,31 +138,13 @@ def gather_obs_diagonals(
     Returns:
         Layer name to (in,) float32 on the CPU.
     """
-    # the pass over blocks is the engine's, the factor the reconstruction's
-    from prune_core.calibration.stream import BlockStream, add_gram, fill_symmetric
-    from prune_core.engine.activations import BlockRunner
-    from prune_core.reconstruction.sparsegpt import inverse_factor
-
     stream = BlockStream(BlockRunner(model, structure), model, structure, windows, cancelled)
     found: dict[str, Tensor] = {}
     for done, block in enumerate(structure.blocks):
-        hessians: dict[tuple[str, ...], Tensor] = {}
-        tokens: dict[tuple[str, ...], int] = {}
-
-        def visit(
-            names: tuple[str, ...],
-            inputs: Tensor,
-            hessians: dict[tuple[str, ...], Tensor] = hessians,
-            tokens: dict[tuple[str, ...], int] = tokens,
-        ) -> None:
-            if names not in hessians:
-                hessians[names] = inputs.new_zeros(inputs.shape[1], inputs.shape[1])
-            tokens[names] = tokens.get(names, 0) + inputs.shape[0]
-            add_gram(hessians[names], inputs)
-
-        stream.see(block, visit)
-        for names, total in hessians.items():
-            upper, _, _ = inverse_factor(fill_symmetric(total).cpu() * (2 / tokens[names]))
+        hessians = Hessians()
+        stream.see(block, hessians.add)
+        for names in hessians:
+            upper, _, _ = inverse_factor(hessians.take(names))
             found |= dict.fromkeys(names, upper.diagonal().clone())
         if done + 1 < len(structure.blocks):
             stream.run(block, keep=True)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.stream import BlockStream, add_gram, fill_symmetric
+from prune_core.calibration.stream import BlockStream, Hessians
 from prune_core.criteria import CRITERIA, LayerStats
 from prune_core.engine.activations import BlockRunner
-from prune_core.errors import ModelFileError
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Block, Structure
 from prune_core.patterns import parse_pattern
+from prune_core.ranks import weight_scores
 from prune_core.recipe import Recipe
 from prune_core.reconstruction.edits import Edits, pack
 from prune_core.reconstruction.sparsegpt import inverse_factor, prune_together
@@ -91,19 +91,18 @@ def _one_block(
 ) -> dict[str, tuple[Tensor, Tensor, bool]]:
     """New weights, masks and whether damping was raised, for the layers that lose weights."""
     repairs = recipe.reconstruction == "sparsegpt"
-    needs = CRITERIA[recipe.criterion].needs
-    hessians: dict[tuple[str, ...], Tensor] = {}
+    own_choice = repairs and recipe.criterion == "sparsegpt"
+    scores_by_hessian = "obs_diagonal" in CRITERIA[recipe.criterion].needs_for(
+        recipe.criterion_args
+    )
+    hessians = Hessians()
     squares: dict[tuple[str, ...], Tensor] = {}
-    tokens: dict[tuple[str, ...], int] = {}
 
     def visit(names: tuple[str, ...], inputs: Tensor) -> None:
-        tokens[names] = tokens.get(names, 0) + inputs.shape[0]
         norm = torch.linalg.vector_norm(inputs, dim=0).double().square()
         squares[names] = squares[names] + norm if names in squares else norm
-        if repairs or "obs_diagonal" in needs:
-            if names not in hessians:
-                hessians[names] = inputs.new_zeros(inputs.shape[1], inputs.shape[1])
-            add_gram(hessians[names], inputs)
+        if repairs or scores_by_hessian:
+            hessians.add(names, inputs)
 
     stream.see(block, visit)
     found: dict[str, tuple[Tensor, Tensor, bool]] = {}
@@ -114,12 +113,9 @@ def _one_block(
             continue
         layers = [structure.layers[name] for name in chosen]
         dense = [layer.weight(model).cpu() for layer in layers]
-        hessian = None
-        if names in hessians:
-            hessian = fill_symmetric(hessians.pop(names)).cpu() * (2 / tokens[names])
+        hessian = hessians.take(names) if repairs or scores_by_hessian else None
         diagonal, raised = None, False
-        own_choice = repairs and recipe.criterion == "sparsegpt"
-        if hessian is not None and not own_choice and "obs_diagonal" in needs:
+        if hessian is not None and scores_by_hessian and not own_choice:
             upper, _, raised = inverse_factor(hessian)
             diagonal = upper.diagonal().clone()
         masks: list[Tensor | None] = []
@@ -133,11 +129,7 @@ def _one_block(
                 obs_diagonal=diagonal,
                 gradient=before.gradient,
             )
-            scores = CRITERIA[recipe.criterion].fn(weight, stats, **recipe.criterion_args).float()
-            if not bool(torch.isfinite(scores).all()):
-                raise ModelFileError(
-                    f"The layer {name} has scores that are not finite; its weights hold NaN or Inf."
-                )
+            scores = weight_scores(name, weight, recipe.criterion, recipe.criterion_args, stats)
             ranks = torch.from_numpy(pattern.rank(scores.contiguous().numpy()))
             masks.append(ranks >= cuts[name])
         if repairs and hessian is not None:
