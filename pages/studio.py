@@ -58,6 +58,9 @@ def where(page: Page, model: ModelInfo, recipe: Recipe, result: Mapping[str, Any
     chart(figure, key="_map", alt=t("studio.map_alt", share=percent(result["sparsity"])))
     if result["left_dense"]:
         st.caption(t("studio.left_dense", count=len(result["left_dense"])))
+    for name in ("clipped", "damped"):
+        if result[name]:
+            st.caption(t(f"studio.{name}", count=len(result[name])))
     rows = [
         {
             "layer": layer.name,

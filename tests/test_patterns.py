@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from prune_core.allocation import global_counts
 from prune_core.errors import RecipeError
-from prune_core.patterns import NM, Pattern, PerLayer, PerRow, num_pruned, parse_pattern
+from prune_core.patterns import NM, Blocks, Pattern, PerLayer, PerRow, num_pruned, parse_pattern
 from prune_core.recipe import Recipe
 
 SHARES = [0.0, 0.25, 0.29, 0.5, 1.0]
@@ -124,3 +124,28 @@ def test_global_counts_are_a_stable_sort_of_everything(
     expected = np.bincount(gone, minlength=len(layers)).tolist()
     counts = global_counts({str(i): np.sort(x) for i, x in enumerate(layers)}, share)
     assert list(counts.values()) == expected
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize(("rows", "columns", "size"), [(6, 10, 2), (4, 12, 4), (2, 2, 1)])
+def test_blocks_are_a_stable_sort_of_squares(
+    rows: int, columns: int, size: int, pooling: str
+) -> None:
+    scores = np.random.default_rng(rows).integers(0, 4, (rows, columns)).astype(np.float32)
+    pattern = parse_pattern(f"block:{size}:{pooling}")
+    pool = np.mean if pooling == "avg" else np.max
+    squares = [(r, c) for r in range(0, rows, size) for c in range(0, columns, size)]
+    order = sorted(squares, key=lambda s: pool(scores[s[0] : s[0] + size, s[1] : s[1] + size]))
+    ranks = pattern.rank(scores)
+    for place, (r, c) in enumerate(order):
+        assert (ranks[r : r + size, c : c + size] == place).all()
+    cut = pattern.cut(rows, columns, 0.4)
+    assert cut == round(0.4 * len(squares))
+    assert int((ranks < cut).sum()) == pattern.removed(rows, columns, cut) == cut * size**2
+
+
+def test_mean_and_largest_rank_blocks_apart() -> None:
+    scores = np.array([[9, 0, 3, 3], [0, 0, 3, 3]], dtype=np.float32)
+    assert Blocks(2, "avg").rank(scores)[0].tolist() == [0, 0, 1, 1]
+    assert Blocks(2, "max").rank(scores)[0].tolist() == [1, 1, 0, 0]
+    assert not Blocks(2).fits(3, 4) and not Blocks(2).fits(4, 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prune_core.analysis.heads import mean_loss
 from prune_core.calibration.gradients import gather_gradients
 from prune_core.calibration.windows import calibration_windows
 from prune_core.engine.jobs import TextSpec
@@ -183,8 +184,6 @@ def test_a_full_disk_and_a_cancel_leave_nothing(
 def test_gradients_are_those_of_plain_autograd(
     family: str, handles: Mapping[str, ModelHandle]
 ) -> None:
-    from prune_core.analysis.heads import mean_loss
-
     handle = handles[family]
     windows = calibration_windows(handle.tokenizer, Calibration(READ, 2, 16), handle.info.context)
     plain = clone_shared(handle.model)
@@ -207,6 +206,42 @@ def test_gradients_are_those_of_plain_autograd(
             part.view(expected[name].shape), expected[name], rtol=1e-3, atol=1e-5
         )
     assert not any(p.requires_grad for p in handle.model.parameters())
+
+
+def test_increases_are_those_of_one_block_pruned_alone(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-llama"]
+    chosen = Calibration(READ, 2, 16)
+    recipe = Recipe(sparsity=0.5, allocation="sensitivity", calibration=chosen)
+    found = LoadedModel(handle).increases(recipe)
+    assert found is not None
+    windows = calibration_windows(handle.tokenizer, chosen, handle.info.context)
+
+    def loss(model: torch.nn.Module) -> float:
+        with torch.no_grad():
+            losses = [mean_loss(model, handle.structure, row[None]) for row in windows]
+        return float(torch.stack(losses).double().mean())
+
+    sparsities, increases = found
+    for block in handle.structure.blocks:
+        for share, increase in zip(sparsities, increases[block.index], strict=True):
+            model = clone_shared(handle.model)
+            for name in block.layers:
+                weight = handle.structure.layers[name].weight(handle.model).clone()
+                order = weight.abs().reshape(-1).argsort(stable=True)
+                weight.view(-1)[order[: round(share * weight.numel())]] = 0
+                model.get_submodule(name).weight = torch.nn.Parameter(weight, requires_grad=False)
+            assert increase == pytest.approx(loss(model) - loss(handle.model), abs=1e-5)
+
+
+def test_outliers_are_counted_over_the_whole_block(handles: Mapping[str, ModelHandle]) -> None:
+    handle = handles["tiny-gpt2"]
+    found = LoadedModel(handle).ranks.outliers("magnitude", {}, 2.0)
+    for block, share in zip(handle.structure.blocks, found, strict=True):
+        layers = [handle.structure.layers[name] for name in block.layers]
+        scores = torch.cat([x.weight(handle.model).abs().reshape(-1) for x in layers]).double()
+        assert share == pytest.approx(float((scores > 2 * scores.mean()).double().mean()), abs=1e-5)
 
 
 def test_what_cannot_be_is_one_sentence() -> None:

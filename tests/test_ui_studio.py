@@ -14,7 +14,7 @@ from prune_core.engine.client import Engine
 from prune_core.engine.jobs import Histograms, Job
 from prune_core.engine.tickets import Computation, Ticket
 from prune_core.paths import PROJECT_ROOT
-from prune_core.recipe import Recipe
+from prune_core.recipe import Calibration, Recipe, TextSpec
 from tests.browser import chromium, require_browser, visitor
 
 SMALL = {"model": "tiny-llama", "seq_len": "64", "windows": "2"}
@@ -122,10 +122,38 @@ def test_n_of_m_fixes_the_sparsity() -> None:
 
 def test_global_ranking_is_left_when_the_pattern_needs_it() -> None:
     at = studio(sparsity="0.5")
-    by_label(at.segmented_control, "Allocation").set_value("global").run()
+    at.selectbox(key="allocation").select("global").run()
     assert recipe_shown(fine(at)) == Recipe(sparsity=0.5, allocation="global").fingerprint
     at.selectbox(key="pattern").select("per-row").run()
     assert recipe_shown(fine(at)) == Recipe(sparsity=0.5, pattern="per-row").fingerprint
+
+
+def test_reconstruction_brings_its_scores_and_goes_again() -> None:
+    at = studio(sparsity="0.5", allocation="global")
+    at.selectbox(key="reconstruction").select("sparsegpt").run()
+    assert at.selectbox(key="criterion").value == "sparsegpt"
+    assert at.selectbox(key="allocation").value == "uniform"
+    calibration = Calibration(TextSpec("preset", "andersen"), seq_len=256)
+    repaired = Recipe(
+        "sparsegpt", sparsity=0.5, reconstruction="sparsegpt", calibration=calibration
+    )
+    assert recipe_shown(fine(at)) == repaired.fingerprint
+    at.button(key="_undo").click().run()
+    assert at.selectbox(key="reconstruction").value == "none"
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.5, allocation="global").fingerprint
+
+
+def test_owl_is_there_for_wanda_per_row() -> None:
+    at = studio(sparsity="0.5", criterion="wanda", pattern="per-row")
+    at.selectbox(key="allocation").select("owl").run()
+    calibration = Calibration(TextSpec("preset", "andersen"), seq_len=256)
+    asked = Recipe("wanda", "per-row", "owl", 0.5, calibration=calibration)
+    assert recipe_shown(fine(at)) == asked.fingerprint
+
+
+def test_blocks_of_weights_have_a_name_in_a_link_too() -> None:
+    at = studio(sparsity="0.5", pattern="block:2:max")
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.5, pattern="block:2:max").fingerprint
 
 
 def test_undo_redo_and_reset() -> None:

@@ -25,7 +25,7 @@ from prune_core.criteria import CRITERIA as REGISTERED
 from prune_core.engine.jobs import TextSpec
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.models.sources import DEFAULT_PRESET
-from prune_core.recipe import ALLOCATIONS, Calibration, Recipe
+from prune_core.recipe import ALLOCATIONS, RECONSTRUCTIONS, Calibration, Recipe
 from prune_core.ui.i18n import LANGUAGES, browser
 
 CRITERIA = tuple(REGISTERED)
@@ -135,6 +135,7 @@ KEYS: dict[str, Key] = {
     "criterion": Key("magnitude", _choice(*CRITERIA)),
     "pattern": Key("per-layer", _pattern),
     "allocation": Key("uniform", _choice(*ALLOCATIONS)),
+    "reconstruction": Key("none", _choice(*RECONSTRUCTIONS)),
     "sparsity": Key(0.0, _number(0.0, 1.0), bound=True),
     "heads": Key("", _heads),
     "overrides": Key("", _overrides),
@@ -161,7 +162,10 @@ KEYS: dict[str, Key] = {
 }
 """Everything the app remembers. Add a key here before giving it to a widget."""
 
-RECIPE_KEYS = ("criterion", "pattern", "allocation", "sparsity", "heads", "overrides")
+RECIPE_KEYS = (
+    *("criterion", "pattern", "allocation", "reconstruction"),
+    *("sparsity", "heads", "overrides"),
+)
 
 
 def widget(key: str) -> dict[str, Any]:
@@ -291,15 +295,17 @@ def share_link(recipe: Recipe | None = None, page: str = "") -> str:
 
 def _calibration() -> Calibration:
     """What a loaded recipe brought, else a preset that is not the evaluation text."""
-    brought = st.session_state.get("_brought", {})
     reads = REGISTERED[str(value("criterion"))].needs or value("allocation") == "sensitivity"
-    if not reads and brought.get("reconstruction", "none") == "none":
+    if not reads and value("reconstruction") == "none":
         return Calibration()  # nothing reads it: it must not part equal recipes
     brought = st.session_state.get("_calibration")
     if isinstance(brought, Calibration):
         return brought
     other = next(name for name in reversed(TEXTS) if name != value("text"))
-    return Calibration(TextSpec("preset", other))
+    known = st.session_state.get("_model_info")  # a window may not be longer than its context
+    usual = Calibration().seq_len
+    seq_len = min(usual, known.context) if known is not None else usual
+    return Calibration(TextSpec("preset", other), seq_len=seq_len)
 
 
 def _recipe() -> Recipe:
@@ -312,17 +318,16 @@ def _recipe() -> Recipe:
         overrides=parse_overrides(str(value("overrides"))),
         drop_heads=tuple((int(block), int(head)) for block, head in heads),
         calibration=_calibration(),
-        **_brought(),
+        reconstruction=str(value("reconstruction")),
+        allocation_args=_allocation_args(),
     )
     return recipe.with_pattern(str(value("pattern")))
 
 
-def _brought() -> dict[str, Any]:
-    """What only a recipe file can ask for: reconstruction, arguments of its allocation."""
-    brought = dict(st.session_state.get("_brought", {}))
-    if brought.pop("allocation", None) != value("allocation"):
-        brought.pop("allocation_args", None)  # they belonged to the allocation before
-    return brought
+def _allocation_args() -> dict[str, float]:
+    """Of a loaded recipe's allocation; another allocation has none of them."""
+    name, brought = st.session_state.get("_allocation_args", ("", {}))
+    return dict(brought) if name == value("allocation") else {}
 
 
 def recipe_from_state() -> Recipe:
@@ -346,6 +351,7 @@ def _recipe_values(recipe: Recipe) -> dict[str, Any]:
         "criterion": recipe.criterion,
         "pattern": recipe.pattern,
         "allocation": recipe.allocation,
+        "reconstruction": recipe.reconstruction,
         "sparsity": recipe.sparsity,
         "heads": ",".join(f"{block}:{head}" for block, head in recipe.drop_heads),
         "overrides": ",".join(f"{k}={v:.6g}" for k, v in sorted(recipe.overrides.items())),
@@ -357,11 +363,7 @@ def set_recipe(recipe: Recipe) -> None:
     st.session_state["_criterion_args"] = json.dumps(dict(recipe.criterion_args))
     chosen = recipe.calibration
     st.session_state["_calibration"] = chosen if chosen != Calibration() else None
-    st.session_state["_brought"] = {
-        "reconstruction": recipe.reconstruction,
-        "allocation": recipe.allocation,
-        "allocation_args": dict(recipe.allocation_args),
-    }
+    st.session_state["_allocation_args"] = (recipe.allocation, dict(recipe.allocation_args))
     for key, new in _recipe_values(recipe).items():
         set_value(key, new)
 

@@ -10,7 +10,7 @@ import streamlit as st
 from prune_core.criteria import CRITERIA
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import ALLOCATIONS, Recipe
+from prune_core.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
 from prune_core.ui.components import choice, percent, plain
 from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import (
@@ -23,7 +23,7 @@ from prune_core.ui.keys import (
     widget,
 )
 
-PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4")
+PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 EFFORTS = {"quick": (256, 4), "standard": (256, 8), "thorough": (512, 16)}
 MAX_RECIPE_BYTES = 100_000
 MAX_HISTORY = 100
@@ -73,7 +73,7 @@ def _sparsity(recipe: Recipe) -> None:
 
 
 def _pattern_chosen() -> None:
-    if value("pattern") != "per-layer":
+    if value("allocation") not in _allocations(str(value("pattern"))):
         set_value("allocation", "uniform")
     if str(value("pattern")).startswith("nm:"):
         set_value("overrides", "")
@@ -83,13 +83,37 @@ def _pattern_name(pattern: str) -> str:
     if pattern.startswith("nm:"):
         _, n, m = pattern.split(":")
         return t("studio.pattern_nm", n=n, m=m)
+    if pattern.startswith("block:"):
+        return t("studio.pattern_block", size=pattern.split(":")[1])
     return t(f"studio.pattern_{pattern.replace('-', '_')}")
+
+
+def _allocations(pattern: str) -> list[str]:
+    """What a pattern may be shared by; shares by role and by hand come with a recipe file."""
+    if pattern.startswith("nm:"):
+        return ["uniform"]
+    names = [n for n in ALLOCATIONS if n == value("allocation") or n not in ("per-role", "manual")]
+    if pattern != "per-layer" or value("reconstruction") != "none":
+        names.remove("global")
+    return names
+
+
+def _reconstruction_chosen() -> None:
+    """Repair wants its own scores, unless another criterion was chosen for good reason."""
+    if value("reconstruction") == "none":
+        return
+    st.session_state["_criterion_args"] = "{}"
+    set_value("criterion", "sparsegpt")
+    if value("allocation") == "global":
+        set_value("allocation", "uniform")
+    if value("pattern") == "per-row":
+        set_value("pattern", "per-layer")
 
 
 def _criterion_chosen() -> None:
     """Criteria made of input norms compare within a row, as their papers do; the user may undo."""
     st.session_state["_criterion_args"] = "{}"  # they belonged to the criterion before
-    single = value("pattern") in ("per-layer", "per-row") and value("allocation") == "uniform"
+    single = value("pattern") in ("per-layer", "per-row") and value("allocation") != "global"
     if single and not parse_overrides(str(value("overrides"))):
         needs = CRITERIA[str(value("criterion"))].needs
         set_value("pattern", "per-row" if "input_norm" in needs else "per-layer")
@@ -115,16 +139,23 @@ def _choices(recipe: Recipe) -> None:
         on_change=_pattern_chosen,
         **widget("pattern"),
     )
-    if recipe.pattern == "per-layer":
-        choice(
-            "allocation",
+    allocations = _allocations(recipe.pattern)
+    if len(allocations) > 1:
+        st.selectbox(
             t("studio.allocation"),
-            # shares by role and by hand come with a recipe file
-            [n for n in ALLOCATIONS if n == value("allocation") or n not in ("per-role", "manual")],
-            lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
-            help_text=t("studio.allocation_help"),
-            width="stretch",
+            allocations,
+            format_func=lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
+            help=t("studio.allocation_help"),
+            **widget("allocation"),
         )
+    st.selectbox(
+        t("studio.reconstruction"),
+        list(RECONSTRUCTIONS),
+        format_func=lambda name: t(f"studio.reconstruction_{name}"),
+        help=t("studio.reconstruction_help"),
+        on_change=_reconstruction_chosen,
+        **widget("reconstruction"),
+    )
 
 
 # ---- undo, redo ------------------------------------------------------------------------------
