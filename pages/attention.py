@@ -10,15 +10,27 @@ import streamlit as st
 
 from prune_core.commands import command_line
 from prune_core.engine.jobs import AttentionPattern, HeadImportance
-from prune_core.figures.attention import importance_map, pattern_grid
+from prune_core.figures.attention import agreement_map, importance_map, pattern_grid
 from prune_core.figures.theme import visible
 from prune_core.models.info import ModelInfo
 from prune_core.recipe import Recipe
 from prune_core.ui.attention_lines import attention_lines
-from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, plain
-from prune_core.ui.heads import Choice, all_heads, chosen_head, drop_head, drop_least, head_text
+from prune_core.ui.attention_steps import stepped
+from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number
+from prune_core.ui.heads import (
+    Choice,
+    agreement,
+    all_heads,
+    chosen_head,
+    drop_group,
+    drop_head,
+    drop_least,
+    head_text,
+    importance,
+    remember,
+)
 from prune_core.ui.i18n import t, t_or, words
-from prune_core.ui.keys import KEYS, set_value, widget
+from prune_core.ui.keys import HEAD_METHODS, KEYS, set_value, value, widget
 from prune_core.ui.loading import Outcome
 from prune_core.ui.state import (
     Page,
@@ -35,28 +47,50 @@ def controls(model: ModelInfo) -> HeadImportance:
     method = choice(
         "head_method",
         t("attention.method"),
-        ["weight-norm", "gradient"],
+        list(HEAD_METHODS),
         lambda name: t(f"attention.method_{name.replace('-', '_')}"),
         help_text=t("attention.method_help"),
     )
     st.caption(t(f"attention.explain_{method.replace('-', '_')}"))
+    if method == "ablation":
+        windows = st.select_slider(
+            t("attention.windows"), [1, 2, 4, 8], key="_head_windows", persist_state="session"
+        )
+        st.caption(t("attention.ablation_note"))
+        return HeadImportance(model.source, method, text_spec(), windows=int(windows))
     return HeadImportance(model.source, method=method, text=text_spec())
 
 
 def map_clicked(key: str, kind: str) -> None:
     point = clicked(key)
-    if point is not None:
-        set_value("head", f"{kind}:{point[0]}:{point[1]}")
+    if point is None:
+        return
+    set_value("head", f"{kind}:{point[0]}:{point[1]}")
+    if st.session_state.get("_click_drops") and kind == "self":
+        pair = (int(point[0]), int(point[1]))
+        drop_head(pair, wanted=pair not in recipe_from_state().drop_heads)
+        # the same square clicked again is no new choice to the browser: a new figure forgets it
+        st.session_state["_map_round"] = st.session_state.get("_map_round", 0) + 1
 
 
-def maps(page: Page, sites: list[Mapping[str, Any]], unit: str, head: Choice) -> None:
+def maps(
+    page: Page,
+    sites: list[Mapping[str, Any]],
+    unit: str,
+    head: Choice | None,
+    *,
+    live: bool = False,
+) -> None:
+    """One heat map for each kind of attention; ``live`` while they fill."""
     dropped = recipe_from_state().drop_heads
     columns = st.columns(len(sites)) if len(sites) > 1 else [st.container()]
     for column, site in zip(columns, sites, strict=True):
         alone = "only" if len(sites) == 1 else site["stack"]
         name = t(f"attention.site_{alone}_{site['kind']}")
-        key = f"_map_{site['stack']}_{site['kind']}"
-        mine = (head.block, head.head) if head.kind == site["kind"] else None
+        times = st.session_state.get("_map_round", 0)
+        key = f"{'_live' if live else ''}_map_{site['stack']}_{site['kind']}_{times}"
+        fits = head is not None and head.kind == site["kind"]
+        mine = (head.block, head.head) if head is not None and fits else None
         texts = words("attention", "block", "head", "group", "dropped")
         texts |= {"title": name, "x": t("attention.head"), "y": t("attention.block")}
         texts["score"] = t("attention.score", unit=unit) if len(sites) == 1 else ""
@@ -64,8 +98,12 @@ def maps(page: Page, sites: list[Mapping[str, Any]], unit: str, head: Choice) ->
             chart(
                 importance_map(site, page.look, selected=mine, dropped=dropped, words=texts),
                 key=key,
-                alt=t("attention.map_alt", name=name, best=head_text(head)),
-                on_select=partial(map_clicked, key, str(site["kind"])),
+                alt=t(
+                    "attention.map_alt",
+                    name=name,
+                    best=t("common.none") if head is None else head_text(head),
+                ),
+                on_select=None if live else partial(map_clicked, key, str(site["kind"])),
             )
 
 
@@ -76,8 +114,48 @@ def head_picked(names: Mapping[str, str]) -> None:
         set_value("head", names[picked])
 
 
-def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
-    same = sorted((h.score for h in heads if h.kind == head.kind), reverse=True)
+def group_toggle(head: Choice, group: int) -> None:
+    """All query heads that share one key/value head, where several do."""
+    if group < 2:
+        return
+    first = head.head // group * group
+    pairs = [(head.block, first + place) for place in range(group)]
+    gone = set(pairs) <= set(recipe_from_state().drop_heads)
+    key = f"_drop_group_{head.block}_{first}_{gone}"
+    st.session_state[key] = gone
+    st.toggle(
+        t("attention.drop_group", group=head.head // group, size=group),
+        key=key,
+        help=t("attention.drop_group_help"),
+        on_change=lambda: drop_group(pairs, wanted=st.session_state[key]),
+    )
+
+
+def agreeing(page: Page) -> None:
+    """Rank correlations of the methods asked so far."""
+    table = agreement()
+    with st.expander(t("attention.agreement"), icon=":material/compare_arrows:"):
+        if table is None:
+            st.caption(t("attention.agreement_empty"))
+            return
+        names = [t(f"attention.method_{name.replace('-', '_')}") for name in table.columns]
+        chart(
+            agreement_map(
+                table.to_numpy().tolist(),
+                names,
+                page.look,
+                title=t("attention.agreement_title"),
+                unit=t("attention.agreement_unit"),
+            ),
+            key="_agreement",
+            alt=t("attention.agreement_alt", methods=", ".join(names)),
+        )
+        st.caption(t("attention.agreement_note"))
+
+
+def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None:
+    by = str(value("head_method"))
+    same = sorted((importance(by, h.score) for h in heads if h.kind == head.kind), reverse=True)
     names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
     with st.container(border=True):
         st.session_state["_head"] = st.session_state["_head_shown"] = head_text(head)
@@ -92,19 +170,25 @@ def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             st.metric(t("attention.importance", unit=unit), number(head.score), width="stretch")
             st.caption(
-                t("attention.place_of", place=same.index(head.score) + 1, total=len(same)),
+                t(
+                    "attention.place_of",
+                    place=same.index(importance(by, head.score)) + 1,
+                    total=len(same),
+                ),
                 width="content",
             )
         if head.kind == "self":
             pair = (head.block, head.head)
-            key = f"_drop_{head.block}_{head.head}"
-            st.session_state[key] = pair in recipe_from_state().drop_heads
+            gone = pair in recipe_from_state().drop_heads
+            key = f"_drop_{head.block}_{head.head}_{gone}"
+            st.session_state[key] = gone
             st.toggle(
                 t("attention.drop"),
                 key=key,
                 help=t("attention.drop_help"),
                 on_change=lambda: drop_head(pair, wanted=st.session_state[key]),
             )
+            group_toggle(head, group)
         else:
             st.caption(t("attention.cross_kept"))
 
@@ -112,14 +196,23 @@ def head_panel(heads: list[Choice], head: Choice, unit: str) -> None:
 def thinning(heads: list[Choice]) -> None:
     own = [h for h in heads if h.kind == "self"]
     if len(own) > 1:
-        st.session_state["_drop_count"] = len(recipe_from_state().drop_heads)
+        # named after the count: what a browser still says of an older count is no choice of now
+        count = len(recipe_from_state().drop_heads)
+        key = f"_drop_count_{count}"
+        st.session_state[key] = min(count, len(own))
         st.slider(
             t("attention.drop_least"),
             0,
             len(own),
-            key="_drop_count",
+            key=key,
             help=t("attention.drop_least_help"),
-            on_change=lambda: drop_least(own, st.session_state["_drop_count"]),
+            on_change=lambda: drop_least(own, st.session_state[key], str(value("head_method"))),
+        )
+        st.toggle(
+            t("attention.click_drops"),
+            key="_click_drops",
+            persist_state="session",
+            help=t("attention.click_drops_help"),
         )
         left = len(own) - len(recipe_from_state().drop_heads)
         st.caption(t("attention.heads_left", left=left, total=len(own)))
@@ -194,9 +287,27 @@ def plain_cell(token: str) -> str:
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
+def unit_of(model: ModelInfo, method: str) -> str:
+    """What a score is counted in; an encoder without a language head has no loss."""
+    name = method.replace("-", "_")
+    plain_unit = t(f"attention.unit_{name}")
+    if model.has_language_head:
+        return plain_unit
+    return t_or(f"attention.unit_{name}_encoder", plain_unit)
+
+
 def page_body(page: Page, model: ModelInfo) -> None:
     job = controls(model)
-    outcome = follow(job, "heads", what=t("attention.scoring"), height=420)
+
+    def fill(event: Mapping[str, Any]) -> None:
+        if "sites" in event:
+            named = unit_of(model, job.method)
+            maps(page, list(event["sites"]), named, None, live=True)
+
+    partial = fill if job.method == "ablation" else None
+    outcome = follow(job, "heads", what=t("attention.scoring"), height=420, partial=partial)
+    if outcome.busy and partial is not None:
+        return
     if outcome.result is None:
         return
     sites = list(outcome.result["sites"])
@@ -205,7 +316,7 @@ def page_body(page: Page, model: ModelInfo) -> None:
         st.info(t("attention.empty"), icon=":material/info:")
         return
     head = chosen_head(heads)
-    unit = t_or(f"attention.unit_{job.method.replace('-', '_')}", plain(outcome.result["unit"]))
+    unit = unit_of(model, job.method)
     alone = len(sites) == 1
     # one map has its head beside it, so that what a click chose is seen without scrolling
     above = st.container()
@@ -213,13 +324,20 @@ def page_body(page: Page, model: ModelInfo) -> None:
     with left if alone else above, dimmed(outcome.stale, "maps"):
         maps(page, sites, unit, head)
     with right if alone else left:
-        head_panel(heads, head, unit)
+        of_kind = next(site for site in sites if site["kind"] == head.kind)
+        head_panel(heads, head, unit, int(of_kind["group_size"]))
     with right:
         pattern = read_pattern(model, head)
         draw_lines(page, pattern, head)
     with left:
         thinning(heads)
     draw_grid(page, pattern, head)
+    if pattern.fresh is not None:
+        read = pattern.ticket.job
+        stepped(model, head, read.sentence, pattern.fresh["tokens"], read.recipe)
+    if outcome.fresh is not None:
+        remember((model.source, job.text), job.method, heads)
+    agreeing(page)
     reproduce(command_line(job))
 
 

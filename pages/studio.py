@@ -17,8 +17,11 @@ from prune_core.ui.i18n import t, t_or, words
 from prune_core.ui.keys import set_value, value
 from prune_core.ui.loading import Outcome, follow, submit
 from prune_core.ui.state import Page, current_model, open_page, reproduce
+from prune_core.ui.studio_cost import cost_drawer
+from prune_core.ui.studio_export import export_drawer
 from prune_core.ui.studio_live import evaluate_job, generate_job, live
 from prune_core.ui.studio_recipe import recipe_panel
+from prune_core.ui.studio_save import save_panel
 from prune_core.ui.studio_texts import strip
 
 BINS = 1024
@@ -135,4 +138,8 @@ with open_page("studio") as page:
             commands = [command_line(evaluate_job(model, recipe))]
             if model.has_language_head:
                 commands.append(command_line(generate_job(model, recipe)))
+            if outcome.fresh is not None:
+                save_panel(model, recipe)
+            cost_drawer(page, model, recipe)
+            export_drawer(model, recipe)
             reproduce(*commands)

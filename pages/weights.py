@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from prune_core.commands import command_line
-from prune_core.engine.jobs import Histograms, LayerTable
+from prune_core.engine.jobs import Histograms, LayerTable, ScoreHistogram
 from prune_core.figures.weights import histogram, ridges
 from prune_core.models.info import LayerInfo, ModelInfo
 from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, percent, plain
@@ -22,6 +22,8 @@ from prune_core.ui.state import (
     recipe_from_state,
     reproduce,
 )
+from prune_core.ui.studio_choices import cut_by_value, cut_control
+from prune_core.ui.weights_scores import compared, scores_section
 
 COLUMNS = (
     *("block", "role", "rows", "columns", "mean_abs", "std", "kurtosis", "zeros", "removed"),
@@ -46,6 +48,12 @@ def row_clicked() -> None:
         layer, role = names[rows[0]]
         set_value("role", role)
         set_value("layer", layer)
+
+
+def bar_clicked() -> None:
+    point = clicked("_histogram")
+    if point is not None:
+        cut_by_value(float(f"{point[0]:.4g}"))
 
 
 def block_chosen(key: str, names: Collection[str]) -> None:
@@ -169,7 +177,9 @@ def one_layer(
         histogram(edges, layer, page.look, log=log, words=labels),
         key="_histogram",
         alt=t("weights.histogram_alt", block=layer["block"], removed=percent(share)),
+        on_select=bar_clicked,
     )
+    cut_control()
 
 
 def table(model: ModelInfo) -> None:
@@ -211,5 +221,10 @@ with open_page("weights") as page:
         st.info(t("weights.empty"), icon=":material/info:")
     elif model is not None:
         pictures(page, model)
+        scores_section(page, model)
         table(model)
-        reproduce(command_line(LayerTable(model.source)))
+        commands = [command_line(LayerTable(model.source))]
+        other = compared()
+        if other is not None:
+            commands.append(command_line(ScoreHistogram(model.source, recipe=other)))
+        reproduce(*commands)

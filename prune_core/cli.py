@@ -14,6 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from prune_core import (
+    cli_blocks,
+    cli_compare,
+    cli_export,
+    cli_frontier,
+    cli_neurons,
+    cli_report,
+    cli_sweep,
+)
 from prune_core.engine.jobs import (
     Evaluate,
     Generate,
@@ -23,7 +32,7 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
-from prune_core.recipe import ALLOCATIONS, RECONSTRUCTIONS, Calibration, Recipe
+from prune_core.recipe import ALLOCATIONS, NEURON_METHODS, RECONSTRUCTIONS, Calibration, Recipe
 
 Result = dict[str, Any]
 
@@ -98,11 +107,29 @@ def command_parser() -> argparse.ArgumentParser:
 
     sub = verb("inspect", _inspect, _show_rows, "Statistics of every layer of a model.")
     sub.add_argument("model", metavar="MODEL")
+    sub.add_argument("--scores", metavar="CRITERION", help="what a criterion gives each layer too")
+    _calibration_options(sub)
 
-    sub = verb("importance", _importance, _show_importance, "Importance of attention heads.")
+    sub = verb(
+        "importance",
+        _importance,
+        _show_importance,
+        "Importance of heads, neurons, blocks or layers.",
+    )
     sub.add_argument("model", metavar="MODEL")
-    sub.add_argument("--of", choices=["heads"], default="heads")
-    sub.add_argument("--method", choices=["gradient", "weight-norm"], default="gradient")
+    sub.add_argument("--of", choices=["heads", "neurons", "blocks", "layers"], default="heads")
+    sub.add_argument(
+        "--method",
+        help="heads: gradient, weight-norm, ablation, confidence, entropy; neurons: "
+        "mean-activation, firing, weighted, fluctuation; blocks: block-influence, angular, "
+        "ablation, greedy; layers: ablation or a criterion",
+    )
+    sub.add_argument(
+        "--lowest", type=float, metavar="SHARE", help="also the least important heads or neurons"
+    )
+    sub.add_argument("--scope", choices=["block", "global"], default="block", help="of --lowest")
+    cli_neurons.importance_options(sub)
+    cli_blocks.importance_options(sub)
     sub.add_argument("--normalize", action="store_true", help="divide each block by its L2 norm")
     _text_options(sub, windows=4, seq_len=512)
 
@@ -110,6 +137,38 @@ def command_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL")
     _recipe_options(sub)
     _text_options(sub, windows=16, seq_len=512)
+
+    sub = verb("compare", cli_compare.run, cli_compare.show, "Two to four recipes side by side.")
+    cli_compare.options(sub)
+    _text_options(sub, windows=16, seq_len=512)
+
+    sub = verb(
+        "frontier",
+        cli_frontier.run,
+        cli_frontier.show,
+        "Which runs of a store nothing beats, or what keeps a budget.",
+    )
+    cli_frontier.options(sub)
+    _calibration_options(sub)
+    _text_options(sub, windows=8, seq_len=512)
+
+    sub = verb(
+        "sweep",
+        cli_sweep.sweep,
+        cli_sweep.show_sweep,
+        "Measure a grid, cell by cell, into a store.",
+    )
+    cli_sweep.sweep_options(sub)
+
+    sub = verb(
+        "runs", cli_sweep.runs, cli_sweep.show_runs, "List, search, note, delete and move runs."
+    )
+    cli_sweep.runs_options(sub)
+
+    sub = verb(
+        "report", cli_report.run, cli_report.show, "Slides, a page and tables from a store's runs."
+    )
+    cli_report.options(sub)
 
     sub = verb("generate", _generate, _show_generation, "Continue a prompt, dense and pruned.")
     sub.add_argument("model", metavar="MODEL")
@@ -121,6 +180,8 @@ def command_parser() -> argparse.ArgumentParser:
     sub.add_argument("--temperature", type=float, default=0.8)
     sub.add_argument("--top-p", type=float, default=0.95)
     sub.add_argument("--chat", action="store_true", help="wrap the prompt in the chat template")
+
+    cli_export.add_verbs(verb, _recipe_options, _text_options)
     return parser
 
 
@@ -139,6 +200,15 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--allocation", default="uniform", help=", ".join(ALLOCATIONS))
     sub.add_argument("--reconstruction", default="none", help=" or ".join(RECONSTRUCTIONS))
     sub.add_argument("--sparsity", type=float, help="0 to 1; N:M brings its own")
+    _calibration_options(sub)
+    sub.add_argument("--drop-heads", default="", metavar="B:H,…", help="query heads to remove")
+    cli_neurons.recipe_options(sub)
+    sub.add_argument("--drop-blocks", default="", metavar="B,…", help="blocks to remove")
+    sub.add_argument("--drop-attention", default="", metavar="B,…", help="only their attention")
+    sub.add_argument("--drop-mlp", default="", metavar="B,…", help="only their MLP")
+
+
+def _calibration_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--calibration",
         default="andersen",
@@ -152,14 +222,11 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
         "--calibration-mode", default="auto", help="auto, dense or sequential: one block at a time"
     )
     sub.add_argument("--calibration-seed", type=int, help="draw the windows at random")
-    sub.add_argument("--drop-heads", default="", metavar="B:H,…", help="query heads to remove")
 
 
 def _recipe(parsed: argparse.Namespace) -> Recipe:
-    from prune_core.criteria import CRITERIA
-
     recipe = _recipe_file(parsed.recipe) if parsed.recipe else _recipe_from_options(parsed)
-    CRITERIA[recipe.criterion]  # a misspelled one is told even where nothing is to be ranked
+    _criterion(recipe.criterion)  # a misspelled one is told even where nothing is to be ranked
     return recipe
 
 
@@ -171,32 +238,57 @@ def _recipe_file(name: str) -> Recipe:
 
 
 def _recipe_from_options(parsed: argparse.Namespace) -> Recipe:
-    heads = []
-    for pair in filter(None, parsed.drop_heads.split(",")):
-        block, _, head = pair.strip().partition(":")
-        if not (block.isdecimal() and head.isdecimal()):
-            raise RecipeError(f"--drop-heads takes BLOCK:HEAD pairs such as 0:3,5:1, got {pair!r}.")
-        heads.append((int(block), int(head)))
     sparsity = parsed.sparsity
     if sparsity is None:
         sparsity = Recipe().with_pattern(parsed.pattern).sparsity
+    share, pairs = cli_neurons.neuron_share(parsed)
     return Recipe(
         criterion=parsed.criterion,
         pattern=parsed.pattern,
         allocation=parsed.allocation,
         sparsity=sparsity,
-        drop_heads=tuple(heads),
+        drop_heads=_parts(parsed.drop_heads, "--drop-heads"),
+        drop_neurons=pairs,
+        neurons=share,
+        compensate=parsed.compensate,
+        drop_blocks=_indices(parsed.drop_blocks, "--drop-blocks"),
+        drop_attention=_indices(parsed.drop_attention, "--drop-attention"),
+        drop_mlp=_indices(parsed.drop_mlp, "--drop-mlp"),
         reconstruction=parsed.reconstruction,
         calibration=_calibration(parsed),
     )
+
+
+def _parts(text: str, option: str) -> tuple[tuple[int, int], ...]:
+    found = []
+    for pair in filter(None, text.split(",")):
+        block, _, part = pair.strip().partition(":")
+        if not (block.isdecimal() and part.isdecimal()):
+            what = option.removeprefix("--drop-").removesuffix("s").upper()
+            raise RecipeError(f"{option} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.")
+        found.append((int(block), int(part)))
+    return tuple(found)
+
+
+def _indices(text: str, option: str) -> tuple[int, ...]:
+    found = [part.strip() for part in text.split(",") if part]
+    for part in found:
+        if not part.isdecimal():
+            raise RecipeError(f"{option} takes the indices of blocks such as 3,5, got {part!r}.")
+    return tuple(int(part) for part in found)
 
 
 def _calibration(parsed: argparse.Namespace) -> Calibration:
     from prune_core.criteria import CRITERIA
 
     reads = CRITERIA[parsed.criterion].needs or parsed.allocation == "sensitivity"
+    reads = reads or cli_neurons.neuron_share(parsed)[0] is not None or parsed.compensate
     if not reads and parsed.reconstruction == "none":
         return Calibration()  # nothing reads it: it must not part equal recipes
+    return _given_calibration(parsed)
+
+
+def _given_calibration(parsed: argparse.Namespace) -> Calibration:
     return Calibration(
         _named_text(parsed.calibration),
         parsed.calibration_windows,
@@ -205,6 +297,12 @@ def _calibration(parsed: argparse.Namespace) -> Calibration:
         parsed.calibration_skip,
         parsed.calibration_mode,
     )
+
+
+def _criterion(name: str) -> str:
+    from prune_core.criteria import CRITERIA
+
+    return CRITERIA[name].name  # an unknown one is told before a model is loaded
 
 
 def _text(parsed: argparse.Namespace) -> TextSpec:
@@ -262,33 +360,60 @@ def _fetch(parsed: argparse.Namespace) -> Result:
 
 
 def _inspect(parsed: argparse.Namespace) -> Result:
-    result = _run(LayerTable(parsed.model))
+    job = LayerTable(parsed.model)
+    if parsed.scores:
+        recipe = Recipe(criterion=_criterion(parsed.scores), calibration=_given_calibration(parsed))
+        job = LayerTable(parsed.model, recipe, scored=True)
+    result = _run(job)
     for row in result["rows"]:
         row["shape"] = [row["rows"], row["columns"]]
         row["quantiles"] = {name: row[name] for name in QUANTILES}
     return result
 
 
+_METHODS = {
+    "heads": ("gradient", "weight-norm", "ablation", "confidence", "entropy"),
+    "neurons": (*NEURON_METHODS, "activation"),
+}
+
+
 def _importance(parsed: argparse.Namespace) -> Result:
-    result = _run(
-        HeadImportance(
-            parsed.model,
-            parsed.method,
-            _text(parsed),
-            parsed.seq_len,
-            parsed.windows,
-            parsed.normalize,
-        )
-    )
+    if parsed.of == "blocks":
+        return cli_blocks.blocks(parsed, _text(parsed), _run)
+    if parsed.of == "layers":
+        return cli_blocks.layers(parsed, _text(parsed), _criterion, _run)
+    known = _METHODS[parsed.of]
+    method = parsed.method or known[0]
+    if method not in known:
+        raise RecipeError(f"unknown method {method!r} for {parsed.of}; use {' or '.join(known)}.")
+    measured = (_text(parsed), parsed.seq_len, parsed.windows)
+    if parsed.of == "neurons":
+        result = cli_neurons.importance(parsed, method, _text(parsed), _run)
+        return result if parsed.neuron else result | _lowest(parsed, "drop_neurons", result)
+    result = _run(HeadImportance(parsed.model, method, *measured, parsed.normalize))
     # the first map is the one a decoder has; the others stand under "sites"
-    scores = result["sites"][0]["scores"]
+    site = result["sites"][0]
+    scores = site["scores"]
     shape = [len(scores), max((len(row) for row in scores), default=0)]
-    return {**result, "of": "heads", "shape": shape, "scores": scores}
+    least = _lowest(parsed, "drop_heads", site)
+    return {**result, "of": "heads", "shape": shape, "scores": scores} | least
+
+
+def _lowest(parsed: argparse.Namespace, field: str, scored: Result) -> Result:
+    """What ``--lowest`` asks for, as a recipe's field."""
+    if parsed.lowest is None:
+        return {}
+    from prune_core.analysis.choosing import lowest
+
+    found = lowest(scored["blocks"], scored["scores"], parsed.lowest, parsed.scope)
+    return {field: [list(pair) for pair in found]}
 
 
 def _evaluate(parsed: argparse.Namespace) -> Result:
     recipe = _recipe(parsed)
     result = _run(Evaluate(parsed.model, recipe, _text(parsed), parsed.seq_len, parsed.windows))
+    for warning in cli_neurons.emptied_warnings(result):
+        _say(warning)
     return {**result, "recipe": recipe.to_dict(), "fingerprint": recipe.fingerprint}
 
 
@@ -317,20 +442,38 @@ def _show_fetch(result: Result) -> None:
 
 
 def _show_rows(result: Result) -> None:
-    print(f"{'layer':48} {'role':10} {'shape':>13} {'mean |w|':>10} {'std':>10} {'zeros':>8}")
-    for row in result["rows"]:
+    rows = result["rows"]
+    scored = bool(rows) and "score_mean" in rows[0]
+    head = f"{'layer':48} {'role':10} {'shape':>13} {'mean |w|':>10} {'std':>10} {'zeros':>8}"
+    more = [f"{name:>11}" for name in ("mean score", "1 %", "50 %", "99 %", "largest")]
+    print(" ".join([head, *(more if scored else [])]))
+    for row in rows:
         shape = f"{row['rows']} x {row['columns']}"
-        print(
+        line = (
             f"{row['name']:48} {row['role']:10} {shape:>13} {row['mean_abs']:10.5f} "
             f"{row['std']:10.5f} {row['zeros']:8d}"
         )
+        fields = ("mean", "q01", "q50", "q99", "max") if scored else ()
+        print(" ".join([line, *(f"{row[f'score_{name}']:11.4g}" for name in fields)]))
 
 
 def _show_importance(result: Result) -> None:
-    for site in result["sites"]:
+    if result["of"] == "blocks":
+        cli_blocks.show_blocks(result)
+    if result["of"] == "layers":
+        cli_blocks.show_layers(result)
+    if result["of"] == "neurons":
+        cli_neurons.show_all(result)
+    if result["of"] == "neuron":
+        cli_neurons.show_one(result)
+    for site in result.get("sites", ()):
         print(f"{site['stack']} {site['kind']}-attention, {result['method']}, {result['unit']}")
         for block, row in zip(site["blocks"], site["scores"], strict=True):
             print(f"{block:4d}  " + " ".join(f"{score:9.4g}" for score in row))
+    for field in ("drop_heads", "drop_neurons"):
+        if field in result:
+            pairs = ",".join(f"{block}:{part}" for block, part in result[field])
+            print(f"--{field.replace('_', '-')} {pairs}")
 
 
 def _within(value: float | None, error: float | None, digits: int = 4) -> str:
@@ -341,6 +484,8 @@ def _within(value: float | None, error: float | None, digits: int = 4) -> str:
 
 def _show_evaluation(result: Result) -> None:
     print(f"sparsity      {result['sparsity']:.6f} of the prunable weights, counted")
+    if result["sparsity_of_rest"] != result["sparsity"]:
+        print(f"              {result['sparsity_of_rest']:.6f} of what dropped parts leave")
     if result["metric"] == "similarity":
         similarity = _within(result["similarity"], result["similarity_stderr"])
         print(f"similarity    {similarity} (cosine to the dense embedding)")

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 
 from prune_core.engine.jobs import (
+    BlockAblation,
+    BlockImportance,
+    Cost,
     Evaluate,
+    Export,
     Generate,
+    GreedyBlocks,
     HeadImportance,
     Histograms,
     Job,
     LayerTable,
     LoadModel,
+    NeuronDetails,
+    NeuronImportance,
+    NeuronProfile,
+    ScoreHistogram,
     TextSpec,
 )
 from prune_core.errors import PruneCoreError
 from prune_core.recipe import Calibration, Recipe
+
+MAX_NEURONS = 50
+"""More dropped neurons than these go through a recipe file."""
 
 
 def recipe_options(recipe: Recipe) -> list[str]:
@@ -24,7 +37,8 @@ def recipe_options(recipe: Recipe) -> list[str]:
     A recipe with overrides or criterion arguments needs ``--recipe FILE``; its JSON is given as
     the file's text through the shell (``<(echo …)`` in bash).
     """
-    if recipe.overrides or recipe.criterion_args or recipe.allocation_args:
+    many = len(recipe.drop_neurons) > MAX_NEURONS
+    if recipe.overrides or recipe.criterion_args or recipe.allocation_args or many:
         return ["--recipe", f"<(echo {shlex.quote(recipe.to_json())})"]
     options = [
         *("--criterion", recipe.criterion),
@@ -34,14 +48,44 @@ def recipe_options(recipe: Recipe) -> list[str]:
     ]
     if recipe.reconstruction != "none":
         options += ["--reconstruction", recipe.reconstruction]
+    options += _calibration_options(recipe)
+    if recipe.drop_heads:
+        options += ["--drop-heads", _pairs(recipe.drop_heads)]
+    options += _neuron_options(recipe)
+    for name in ("drop_blocks", "drop_attention", "drop_mlp"):
+        if blocks := getattr(recipe, name):
+            options += [_flag(name), ",".join(str(block) for block in blocks)]
+    return options
+
+
+def _neuron_options(recipe: Recipe) -> list[str]:
+    """A share and named neurons stand together in one option."""
+    share = recipe.neurons
+    given = [] if share is None else [repr(share.fraction)]
+    given += [_pairs(recipe.drop_neurons)] if recipe.drop_neurons else []
+    options = ["--drop-neurons", ",".join(given)] if given else []
+    if share is not None:
+        options += ["--neuron-method", share.method, "--neuron-scope", share.scope]
+    return [*options, "--compensate"] if recipe.compensate else options
+
+
+def _pairs(pairs: Sequence[tuple[int, int]]) -> str:
+    return ",".join(f"{block}:{part}" for block, part in pairs)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _calibration_options(recipe: Recipe) -> list[str]:
+    """What differs from the defaults; nothing for a recipe that reads no calibration text."""
+    options: list[str] = []
     chosen, default = recipe.calibration, Calibration()
     if chosen.text != default.text:
         options += _option("--calibration", _text_value(chosen.text))
     for name in ("windows", "seq_len", "skip", "seed", "mode"):
         if getattr(chosen, name) != getattr(default, name):
             options += [f"--calibration-{name.replace('_', '-')}", str(getattr(chosen, name))]
-    if recipe.drop_heads:
-        options += ["--drop-heads", ",".join(f"{b}:{h}" for b, h in recipe.drop_heads)]
     return options
 
 
@@ -53,6 +97,17 @@ def _text_value(text: TextSpec) -> str:
 def _option(name: str, value: str) -> list[str]:
     """An option with free text as its value: one that begins with a dash would pass for another."""
     return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
+def compare_line(
+    source: str, recipes: Mapping[str, Recipe], text: TextSpec, seq_len: int, windows: int
+) -> str:
+    """The command that compares recipes as the Compare page does, quoted for a shell (bash)."""
+    files = [f"<(echo {shlex.quote(recipe.to_json())})" for recipe in recipes.values()]
+    words = _option("--text", _text_value(text))
+    words += ["--seq-len", str(seq_len), "--windows", str(windows)]
+    begin = ["python -m prune_core compare", shlex.quote(source), "--recipes", *files]
+    return " ".join([*begin, *(shlex.quote(word) for word in words)])
 
 
 def command_line(job: Job) -> str:
@@ -75,12 +130,50 @@ def command_line(job: Job) -> str:
             else:
                 words += ["--temperature", repr(job.temperature), "--top-p", repr(job.top_p)]
             words += ["--chat"] if job.chat else []
+        case BlockImportance() | BlockAblation() | GreedyBlocks():
+            words = ["importance", job.source, "--of", "blocks", "--method"]
+            match job:
+                case BlockAblation():
+                    words += ["ablation", *(["--halves"] if job.parts != ("block",) else [])]
+                case GreedyBlocks():
+                    words += ["greedy", "--steps", str(job.steps)]
+                    words += ["--ends"] if job.ends else []
+                case _:
+                    words += ["block-influence"]
+            words += _option("--text", _text_value(job.text))
+            words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
+        case NeuronImportance():
+            words = ["importance", job.source, "--of", "neurons", "--method", job.method]
+            words += _option("--text", _text_value(job.text))
+            words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
+        case NeuronProfile():
+            chosen = job.calibration
+            words = ["importance", job.source, "--of", "neurons"]
+            words += _option("--text", _text_value(chosen.text))
+            words += ["--seq-len", str(chosen.seq_len), "--windows", str(chosen.windows)]
+        case NeuronDetails():
+            words = ["importance", job.source, "--of", "neurons"]
+            words += ["--neuron", f"{job.block}:{job.neuron}"]
+            words += _option("--text", _text_value(job.text))
+            words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
+        case Export():
+            words = ["export", job.source, *recipe_options(job.recipe)]
+            words += ["--format", job.format, *_option("--to", job.folder)]
+            words += ["--overwrite"] if job.overwrite else []
+            words += _option("--text", _text_value(job.text))
+            words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
+        case Cost():
+            words = ["cost", job.source, *recipe_options(job.recipe)]
+            words += ["--repeats", str(job.repeats)]
         case HeadImportance():
             words = ["importance", job.source, "--of", "heads", "--method", job.method]
             if job.method != "weight-norm":
                 words += _option("--text", _text_value(job.text))
                 words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
             words += ["--normalize"] if job.normalize else []
+        case LayerTable(scored=True) | ScoreHistogram():
+            words = ["inspect", job.source, "--scores", job.recipe.criterion]
+            words += _calibration_options(job.recipe)
         case LayerTable() | Histograms() | LoadModel():
             words = ["inspect", job.source]
         case _:

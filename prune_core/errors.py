@@ -42,8 +42,20 @@ class TextError(PruneCoreError, ValueError):
     """A text is missing, empty, too short or not readable."""
 
 
+class ProtocolError(PruneCoreError):
+    """Results that were not measured alike were to be compared."""
+
+
 class MemoryGuardError(PruneCoreError):
     """The job would need more memory than this machine has."""
+
+
+class GridError(PruneCoreError, ValueError):
+    """A grid asks for nothing, for too much, or for what cannot be read."""
+
+
+class StoreError(PruneCoreError):
+    """The store of runs cannot be opened, read or written; it is left as it is."""
 
 
 class Cancelled(PruneCoreError):  # noqa: N818 - an outcome, not a fault

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,9 +22,17 @@ from prune_core.allocation import (
 )
 from prune_core.errors import RecipeError
 from prune_core.models.structure import Layer, Structure
-from prune_core.patterns import Pattern, parse_pattern
+from prune_core.patterns import Pattern, PerLayer, parse_pattern
 from prune_core.ranks import RankedLayers, RankProgress, RankStore
 from prune_core.recipe import ALLOCATION_ARGS, Recipe
+from prune_core.structural import (
+    LayerCut,
+    Remaining,
+    counts_by_hand,
+    left_shape,
+    remove_parts,
+    structural_cuts,
+)
 
 if TYPE_CHECKING:
     from prune_core.calibration.statistics import Statistics
@@ -33,20 +41,8 @@ if TYPE_CHECKING:
 Increases = tuple[Sequence[float], Sequence[Sequence[float]]]
 """Sparsities, and for each block its measured loss increases at them."""
 
-
-@dataclass(frozen=True, slots=True)
-class LayerCut:
-    """What happens to one layer.
-
-    Attributes:
-        ranks: fingerprint of the ranks that are cut; empty where nothing is.
-        cut: ranks below it are removed.
-        dropped_heads: query heads whose input columns of this layer (an ``o``) are removed.
-    """
-
-    ranks: str = ""
-    cut: int = 0
-    dropped_heads: tuple[int, ...] = ()
+WHOLE = LayerCut()
+"""Nothing of the layer goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,9 @@ class CutPlan:
         left_dense: layers whose shape the pattern does not fit.
         clipped: layers that the allocation removes whole, its share would exceed 1.
         edits: weights that were computed for this recipe (reconstruction, sequential calibration).
+        dropped_blocks: blocks that pass on what they are given.
+        remaining: limits of the ranks of layers of which structure takes a part.
+        biases: what is added to the bias of a layer, (out,) float64.
     """
 
     cuts: Mapping[str, LayerCut]
@@ -68,6 +67,24 @@ class CutPlan:
     left_dense: tuple[str, ...]
     clipped: tuple[str, ...] = ()
     edits: Edits | None = None
+    dropped_blocks: tuple[int, ...] = ()
+    remaining: Mapping[str, Remaining] = field(default_factory=dict)
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def limit(self, layer: Layer) -> tuple[Tensor, int | Tensor]:
+        """Ranks of a layer that is cut, in stored order, and the limit below which they go.
+
+        The limit is one number, or one for each output row, shaped to compare with the ranks.
+        """
+        assert self.ranked is not None
+        ranks, cut = self.ranked.ranks[layer.name], self.cuts[layer.name].cut
+        rest = self.remaining.get(layer.name)
+        if rest is None:
+            return ranks, cut
+        if rest.ranks is not None:
+            ranks = layer.to_stored(rest.ranks)
+        limit = rest.limit(cut)
+        return ranks, limit if isinstance(limit, int) else layer.to_stored(limit)
 
 
 def _override(recipe: Recipe, layer: Layer) -> float | None:
@@ -78,38 +95,28 @@ def _override(recipe: Recipe, layer: Layer) -> float | None:
     return None
 
 
-def _check_names(recipe: Recipe, structure: Structure) -> dict[str, tuple[int, ...]]:
-    """Refuse parts the model does not have; returns dropped heads by output layer."""
-    known = {f"role:{x.role}" for x in structure.layers.values()}
-    known |= {f"block:{b.index}" for b in structure.blocks}
-    known |= {f"layer:{name}" for name in structure.layers}
-    missing = sorted(set(recipe.overrides) - known)
-    if missing:
-        raise RecipeError(f"this model has no {missing[0]}; the recipe was made for another one.")
-    dropped: dict[str, list[int]] = {}
-    for index, head in recipe.drop_heads:
-        block = structure.blocks[index] if index < len(structure.blocks) else None
-        attention = block.attention if block else None
-        if attention is None or head >= attention.num_heads:
-            raise RecipeError(
-                f"this model has no head {head} in block {index}; "
-                "the recipe was made for another one."
-            )
-        dropped.setdefault(attention.o, []).append(head)
-    return {name: tuple(sorted(heads)) for name, heads in dropped.items()}
-
-
 def plan_counts(
     store: RankStore,
     structure: Structure,
     recipe: Recipe,
+    parts: Mapping[str, LayerCut],
     *,
     statistics: Statistics | None = None,
     increases: Increases | None = None,
     progress: RankProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
-    """The cut of each layer by allocation and overrides, without ranks.
+    """The cut of each layer by allocation and overrides: places among what structure leaves.
+
+    Args:
+        store: of the model's ranks; asked only by global ranking and OWL.
+        structure: of the model.
+        recipe: sparsity, pattern, allocation and overrides.
+        parts: what structure takes of each layer, see ``structural_cuts``.
+        statistics: what the criterion needs of a calibration text.
+        increases: measured losses, for the allocation ``sensitivity``.
+        progress: told (layers done, layers) while layers are sorted.
+        cancelled: polled between layers.
 
     Returns:
         Cuts by layer; layers that the pattern does not fit; layers removed whole because their
@@ -118,39 +125,65 @@ def plan_counts(
     Raises:
         RecipeError: a part that the model does not have, a sparsity N:M cannot give.
     """
-    _check_names(recipe, structure)
     layers, pattern = structure.layers, parse_pattern(recipe.pattern)
     fitting = {n: x for n, x in layers.items() if pattern.fits(x.out_features, x.in_features)}
     left = tuple(name for name in layers if name not in fitting)
+    shapes = {n: left_shape(x, pattern, parts.get(n, WHOLE)) for n, x in fitting.items()}
     counts: dict[str, int] = {}
     full: tuple[str, ...] = ()
     if recipe.cut_value is not None:
         for name, layer in fitting.items():
-            counts[name] = int((layer.weight(store.model).abs() < recipe.cut_value).sum())
+            below = layer.weight(store.model).abs() < recipe.cut_value
+            remove_parts(below, parts.get(name, WHOLE), False)
+            counts[name] = int(below.sum())
     elif recipe.allocation == "global" and recipe.sparsity:
-        ordered = store.ordered(
-            recipe.criterion,
-            recipe.criterion_args,
-            statistics=statistics,
-            progress=progress,
-            cancelled=cancelled,
-        )
-        counts = global_counts(ordered, recipe.sparsity)
+        counts = _global(store, recipe, parts, statistics, progress, cancelled)
     elif recipe.allocation != "uniform" and recipe.sparsity:
-        parts = {
-            n: Part(x.out_features, x.in_features, x.block, x.role) for n, x in fitting.items()
-        }
-        shares = _shares(recipe, structure, store, parts, statistics, increases)
+        rest = {n: Part(*shapes[n], x.block, x.role) for n, x in fitting.items() if all(shapes[n])}
+        shares = _shares(recipe, structure, store, rest, statistics, increases)
         full = clipped(shares) if recipe.sparsity < 1 else ()
-        counts = exact_cuts(shares, parts, pattern, recipe.sparsity)
+        counts = exact_cuts(shares, rest, pattern, recipe.sparsity)
     for name, layer in fitting.items():
         own = _override(recipe, layer)
-        if own is not None or name not in counts:
-            share = recipe.sparsity if own is None else own
-            counts[name] = pattern.cut(layer.out_features, layer.in_features, share)
+        if not all(shapes[name]):
+            counts[name] = 0
+        elif own is not None or name not in counts:
+            counts[name] = pattern.cut(*shapes[name], recipe.sparsity if own is None else own)
     for name in left:
         counts[name] = 0
     return counts, left, full
+
+
+def _global(
+    store: RankStore,
+    recipe: Recipe,
+    parts: Mapping[str, LayerCut],
+    statistics: Statistics | None,
+    progress: RankProgress | None,
+    cancelled: Callable[[], bool] | None,
+) -> dict[str, int]:
+    """Global ranking over what is left: scores that dropped parts take are counted out."""
+    asked: dict[str, Any] = {
+        "statistics": statistics,
+        "progress": progress,
+        "cancelled": cancelled,
+    }
+    ordered = store.ordered(recipe.criterion, recipe.criterion_args, **asked)
+    if not parts:
+        return global_counts(ordered, recipe.sparsity)
+    ranked = store.ranked(recipe.criterion, recipe.criterion_args, "per-layer", **asked)
+    kept = {name: scores for name, scores in ordered.items() if not _whole(parts, name)}
+    # a rank is a place in the layer's sorted scores
+    gone = {
+        name: kept[name][store.remaining(ranked, PerLayer(), name, cut).gone]
+        for name, cut in parts.items()
+        if name in kept
+    }
+    return global_counts(kept, recipe.sparsity, gone)
+
+
+def _whole(parts: Mapping[str, LayerCut], name: str) -> bool:
+    return name in parts and parts[name].whole
 
 
 def _shares(
@@ -208,22 +241,25 @@ def plan_cuts(
         ModelFileError: scores that are not finite.
         Cancelled: while ranking.
     """
-    dropped = _check_names(recipe, structure)
+    parts, blocks = structural_cuts(recipe, structure), recipe.drop_blocks
     if not recipe.removes_weights:
-        cuts = {name: LayerCut("", 0, dropped.get(name, ())) for name in structure.layers}
-        return CutPlan(cuts, None, None, ())
+        cuts = {name: parts.get(name, WHOLE) for name in structure.layers}
+        return CutPlan(cuts, None, None, (), dropped_blocks=blocks)
     counts, left, full = plan_counts(
         store,
         structure,
         recipe,
+        parts,
         statistics=statistics,
         increases=increases,
         progress=progress,
         cancelled=cancelled,
     )
+    pattern = parse_pattern(recipe.pattern)
+    cuts = {name: replace(parts.get(name, WHOLE), cut=counts[name]) for name in structure.layers}
+    plan = CutPlan(cuts, None, pattern, left, full, dropped_blocks=blocks)
     if not by_ranks:
-        cuts = {name: LayerCut("", counts[name]) for name in structure.layers}
-        return CutPlan(cuts, None, parse_pattern(recipe.pattern), left, full)
+        return plan
     ranked = store.ranked(
         recipe.criterion,
         recipe.criterion_args,
@@ -233,22 +269,26 @@ def plan_cuts(
         cancelled=cancelled,
     )
     cuts = {
-        name: LayerCut(ranked.fingerprint if count else "", count, dropped.get(name, ()))
-        for name, count in ((name, counts[name]) for name in structure.layers)
+        name: replace(cut, ranks=ranked.fingerprint if cut.cut else "")
+        for name, cut in cuts.items()
     }
-    return CutPlan(cuts, ranked, parse_pattern(recipe.pattern), left, full)
+    rest = {
+        name: store.remaining(ranked, pattern, name, cut)
+        for name, cut in cuts.items()
+        if cut.cut and cut.structural
+    }
+    return replace(plan, cuts=cuts, ranked=ranked, remaining=rest)
 
 
-def plan_edits(structure: Structure, recipe: Recipe, counts: CutPlan, edits: Edits) -> CutPlan:
+def plan_edits(counts: CutPlan, edits: Edits) -> CutPlan:
     """The plan of computed weights in place of ranks; see :class:`CutPlan`."""
-    dropped = _check_names(recipe, structure)
     cuts = {
-        name: LayerCut(
-            edits.fingerprint if name in edits.removed else "",
-            edits.removed.get(name, 0),
-            dropped.get(name, ()),
+        name: replace(
+            cut,
+            ranks=edits.fingerprint if name in edits.removed else "",
+            cut=edits.removed.get(name, 0),
         )
-        for name in structure.layers
+        for name, cut in counts.cuts.items()
     }
     return replace(counts, cuts=cuts, ranked=None, edits=edits)
 
@@ -259,39 +299,49 @@ def layer_mask(plan: CutPlan, structure: Structure, name: str) -> Tensor:
     if cut.cut and plan.edits is not None:
         mask = plan.edits.mask(name, (layer.out_features, layer.in_features))
     elif cut.cut and plan.ranked is not None:
-        mask = layer.from_stored(plan.ranked.ranks[name] >= cut.cut)
+        ranks, limit = plan.limit(layer)
+        mask = layer.from_stored(ranks >= limit)
     else:
         mask = torch.ones(layer.out_features, layer.in_features, dtype=torch.bool)
-    if cut.dropped_heads:
+    if cut.structural:
         mask = mask.clone()
-        for columns in head_columns(structure, name, cut.dropped_heads):
-            mask[:, columns] = False
+        remove_parts(mask, cut, False)
     return mask
-
-
-def head_columns(structure: Structure, name: str, heads: tuple[int, ...]) -> list[slice]:
-    """Input columns of output projection ``name`` that belong to ``heads``."""
-    attention = structure.blocks[structure.layers[name].block].attention
-    return [attention.columns(head) for head in heads] if attention is not None else []
 
 
 def count_removed(plan: CutPlan, structure: Structure) -> dict[str, int]:
     """Removed weights of each layer, exactly; a weight removed twice counts once.
 
-    Ranks are a permutation within each group, so a cut's count is the pattern's arithmetic: a
-    count of the mask gives the same number (tests compare them) at the price of a pass over all
-    ranks for every slider step. Where heads are dropped as well, the mask is counted.
+    Ranks are a permutation within each group, so a cut's count is the pattern's arithmetic over
+    what structure leaves: a count of the mask gives the same number (tests compare them) at the
+    price of a pass over all ranks for every slider step. Only where dropped columns run through
+    N:M groups or squares of weights the mask is counted.
     """
     removed = {}
     for name, layer in structure.layers.items():
         cut = plan.cuts[name]
-        if cut.dropped_heads:
+        rows, columns = cut.left(layer)
+        removed[name] = layer.numel - rows * columns
+        if not cut.cut:
+            continue
+        if plan.edits is not None:
+            removed[name] += cut.cut
+        elif plan.pattern is not None and counts_by_hand(plan.pattern, layer, cut):
             removed[name] = layer.numel - int(layer_mask(plan, structure, name).sum())
-        elif cut.cut and plan.edits is not None:
-            removed[name] = cut.cut
-        elif cut.cut and plan.pattern is not None:
-            rows, columns = layer.out_features, layer.in_features
-            removed[name] = plan.pattern.removed(rows, columns, cut.cut)
-        else:
-            removed[name] = 0
+        elif plan.pattern is not None:
+            shape = left_shape(layer, plan.pattern, cut)
+            removed[name] += plan.pattern.removed(*shape, cut.cut)
     return removed
+
+
+def emptied(plan: CutPlan, structure: Structure) -> dict[str, list[int]]:
+    """Blocks that lose all their ``heads`` or ``neurons`` by single ones: worth a warning.
+
+    Blocks that lose the whole by name (a block, its attention or its MLP) are not among them.
+    """
+    found: dict[str, list[int]] = {"heads": [], "neurons": []}
+    for name, layer in structure.layers.items():
+        what = {"attn.o": "heads", "mlp.down": "neurons"}.get(layer.role)
+        if what is not None and len(plan.cuts[name].columns) == layer.in_features:
+            found[what].append(layer.block)
+    return found

@@ -34,6 +34,19 @@ def cache_folder(*parts: str) -> Path:
     return folder
 
 
+def data_root() -> Path:
+    """Folder of what cannot be made again, the store of runs: no cache, so nothing trims it.
+
+    ``$XDG_DATA_HOME/prunescope`` or ``~/.local/share/prunescope``; with ``PRUNE_CACHE_DIR`` the
+    folder ``data`` in it, so that a folder chosen for everything holds everything.
+    """
+    chosen = os.environ.get("PRUNE_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser() / "data"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path("~/.local/share").expanduser()) / "prunescope"
+
+
 def trim_folder(folder: Path, budget: int) -> None:
     """Delete the least recently used files of a cache folder until ``budget`` bytes are left."""
     files = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]

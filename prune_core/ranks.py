@@ -12,11 +12,12 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from prune_core.criteria import CRITERIA, LayerStats
 from prune_core.errors import Cancelled, ModelFileError, RecipeError
 from prune_core.models.structure import Layer
 from prune_core.paths import cache_folder, trim_folder
-from prune_core.patterns import parse_pattern
+from prune_core.patterns import Pattern, parse_pattern
+from prune_core.structural import LayerCut, Remaining
 
 if TYPE_CHECKING:
     from prune_core.calibration.statistics import Statistics
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 EXACT_FLOAT = 2**24
 DISK_BUDGET = 6_000_000_000
 """Bytes of rank files kept on disk; the least recently made go first."""
+
+REMAINING_BUDGET = 256_000_000
+"""Bytes kept of where dropped parts leave gaps in ranks."""
 
 _VERSION = 1
 _NO_STATS = LayerStats()
@@ -131,6 +136,7 @@ class RankStore:
         self._ranked: dict[str, RankedLayers] = {}
         self._ordered: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         self._outliers: dict[str, list[float]] = {}
+        self._remaining: dict[tuple[object, ...], Remaining] = {}
 
     def ranked(
         self,
@@ -211,6 +217,28 @@ class RankStore:
             }
         return self._ordered[key]
 
+    def remaining(
+        self, ranked: RankedLayers, pattern: Pattern, name: str, cut: LayerCut
+    ) -> Remaining:
+        """How a layer's ranks are cut where structure takes a part of it; remembered.
+
+        Args:
+            ranked: what :meth:`ranked` gave.
+            pattern: theirs.
+            name: of the layer.
+            cut: its rows and columns that are gone.
+        """
+        key = (ranked.fingerprint, name, cut.rows, cut.columns)
+        found = self._remaining.pop(key, None)
+        if found is None:
+            ranks = self.layers[name].from_stored(ranked.ranks[name])
+            found = Remaining(ranks, pattern, cut)
+            held = found.nbytes + sum(other.nbytes for other in self._remaining.values())
+            while self._remaining and held > REMAINING_BUDGET:
+                held -= self._remaining.pop(next(iter(self._remaining))).nbytes
+        self._remaining[key] = found
+        return found
+
     def outliers(
         self,
         criterion: str,
@@ -270,8 +298,14 @@ class RankStore:
         path = folder / f"{key}.{dtype.name}"
         if not (path.is_file() and path.stat().st_size == total * dtype.itemsize):
             values = np.empty(total, dtype=dtype)
-            _fill(values, layers, make, progress, cancelled)
-            if not _write(path, values):
+            file = _RankFile(path, values.nbytes)
+            try:
+                for part in _filled(values, layers, make, progress, cancelled):
+                    file.add(part)
+                kept = file.keep()
+            finally:
+                file.discard()
+            if not kept:
                 return _split(torch.from_numpy(values), layers)
             trim_folder(folder, max(DISK_BUDGET, 2 * values.nbytes))
         kind = torch.float32 if dtype == np.float32 else torch.int32
@@ -283,24 +317,25 @@ def _split(flat: Tensor, layers: list[Layer]) -> list[Tensor]:
     return list(flat.split([x.numel for x in layers]))
 
 
-def _fill(
+def _filled(
     values: np.ndarray[Any, Any],
     layers: list[Layer],
     make: Callable[[Layer, np.ndarray[Any, Any]], None],
     progress: RankProgress | None,
     cancelled: Callable[[], bool] | None,
-) -> None:
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Fills ``values`` layer by layer; gives each layer's part, in order, as soon as it is made."""
     ends = np.cumsum([x.numel for x in layers])
     # numpy sorts outside the interpreter lock: threads share the cores
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        waiting = []
-        for layer, end in zip(layers, ends, strict=True):
-            waiting.append(pool.submit(make, layer, values[end - layer.numel : end]))
+        parts = [values[end - layer.numel : end] for layer, end in zip(layers, ends, strict=True)]
+        waiting = [pool.submit(make, layer, out) for layer, out in zip(layers, parts, strict=True)]
         try:
-            for count, future in enumerate(waiting, start=1):
+            for count, (future, part) in enumerate(zip(waiting, parts, strict=True), start=1):
                 if cancelled is not None and cancelled():
                     raise Cancelled("Cancelled while ranking weights.")
                 future.result()
+                yield part
                 if progress is not None:
                     progress(count, len(layers))
         finally:
@@ -308,21 +343,48 @@ def _fill(
                 future.cancel()
 
 
-def _write(path: Path, values: np.ndarray[Any, Any]) -> bool:
-    """Write under another name, then move into place; False if the disk does not take it."""
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        if shutil.disk_usage(path.parent).free < 1.2 * values.nbytes:
+class _RankFile:
+    """Written under another name while ranks are made, moved into place when whole.
+
+    A disk that does not take it costs the file, not the result: :meth:`keep` gives False.
+    """
+
+    def __init__(self, path: Path, nbytes: int) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+        self._file: IO[bytes] | None = None
+        with suppress(OSError):
+            if shutil.disk_usage(path.parent).free >= 1.2 * nbytes:
+                faults.point("ranks.before_write")
+                self._file = self._temporary.open("wb")
+
+    def add(self, values: np.ndarray[Any, Any]) -> None:
+        """Write what comes next."""
+        if self._file is not None:
+            try:
+                faults.point("ranks.write")
+                self._file.write(values.data)
+            except OSError:
+                self.discard()
+
+    def keep(self) -> bool:
+        """Move it into place; False if it could not be written."""
+        if self._file is None:
             return False
-        faults.point("ranks.before_write")
-        with temporary.open("wb") as file:
-            values.tofile(file)
-            file.flush()
-            os.fsync(file.fileno())
-        faults.point("ranks.before_replace")
-        temporary.replace(path)
-    except OSError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            faults.point("ranks.before_replace")
+            self._file.close()
+            self._temporary.replace(self._path)
+        except OSError:
+            return False
+        return True
+
+    def discard(self) -> None:
+        """Forget what is not in place."""
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        self._file = None
+        self._temporary.unlink(missing_ok=True)

@@ -26,6 +26,11 @@ ALLOCATION_ARGS: Mapping[str, Mapping[str, float]] = {"owl": {"m": 5.0, "spread"
 RECONSTRUCTIONS = ("none", "sparsegpt")
 CALIBRATION_MODES = ("auto", "dense", "sequential")
 MAX_CALIBRATION_WINDOWS = 4096
+NEURON_METHODS = ("mean-activation", "firing", "weighted", "fluctuation")
+"""Scores of intermediate neurons; see ``prune_core.analysis.neurons``."""
+NEURON_SCOPES = ("block", "global")
+STRUCTURE = ("drop_heads", "drop_neurons", "drop_blocks", "drop_attention", "drop_mlp")
+"""Fields of a recipe that remove whole parts."""
 
 
 def checked_sparsity(value: object, what: str = "sparsity") -> float:
@@ -91,6 +96,51 @@ def _whole(value: object, low: int, high: int, what: str) -> None:
         raise RecipeError(f"{what} must be a whole number from {low} to {high}, got {value!r}.")
 
 
+def _pairs(given: object, what: str) -> tuple[tuple[int, int], ...]:
+    found = set()
+    for pair in given if isinstance(given, tuple | list) else (given,):
+        fits = isinstance(pair, tuple | list) and len(pair) == 2
+        if not fits or not all(type(x) is int and x >= 0 for x in pair):
+            raise RecipeError(f"a {what} is a (block, {what}) pair of whole numbers, got {pair!r}.")
+        found.add((pair[0], pair[1]))
+    return tuple(sorted(found))
+
+
+def _blocks(given: object) -> tuple[int, ...]:
+    found = given if isinstance(given, tuple | list) else (given,)
+    for block in found:
+        if type(block) is not int or block < 0:
+            raise RecipeError(f"a block is named by its index, a whole number, got {block!r}.")
+    return tuple(sorted(set(found)))
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronShare:
+    """A share of the intermediate neurons that goes, least important first on a calibration text.
+
+    Attributes:
+        fraction: 0 to 1; rounded to whole neurons, ties by position.
+        method: one of :data:`NEURON_METHODS`.
+        scope: ``block`` (the same share of each block) or ``global`` (all neurons compete).
+    """
+
+    fraction: float
+    method: str = "mean-activation"
+    scope: str = "block"
+
+    def __post_init__(self) -> None:
+        fraction = checked_sparsity(self.fraction, "the fraction of neurons")
+        object.__setattr__(self, "fraction", fraction)
+        if self.method not in NEURON_METHODS:
+            raise RecipeError(
+                f"unknown neuron method {self.method!r}; use {', '.join(NEURON_METHODS)}."
+            )
+        if self.scope not in NEURON_SCOPES:
+            raise RecipeError(
+                f"unknown neuron scope {self.scope!r}; use {' or '.join(NEURON_SCOPES)}."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Names and numbers only; the registries give them meaning.
@@ -110,6 +160,13 @@ class Recipe:
         overrides: sparsity of single parts in place of the allocated one; keys are
             ``role:ROLE``, ``block:INDEX`` or ``layer:NAME``, the narrowest wins.
         drop_heads: (block, head) pairs of query heads whose output is removed.
+        drop_neurons: (block, neuron) pairs of intermediate neurons that are removed.
+        drop_blocks: blocks that pass on what they are given.
+        drop_attention: blocks that lose their self-attention.
+        drop_mlp: blocks that lose their MLP.
+        neurons: a share of the neurons that goes beside those named; None for none.
+        compensate: what dropped neurons gave on average over the calibration text is added to the
+            bias of their ``down`` layer (FLAP, arXiv 2312.11983).
         reconstruction: repair of the surviving weights; ``none`` or ``sparsegpt``.
         calibration: text and size of the statistics; read only where something needs them.
     """
@@ -124,6 +181,12 @@ class Recipe:
     reconstruction: str = "none"
     calibration: Calibration = field(default_factory=Calibration)
     allocation_args: Mapping[str, float] = field(default_factory=dict)
+    drop_neurons: tuple[tuple[int, int], ...] = ()
+    drop_blocks: tuple[int, ...] = ()
+    drop_attention: tuple[int, ...] = ()
+    drop_mlp: tuple[int, ...] = ()
+    neurons: NeuronShare | None = None
+    compensate: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
@@ -173,12 +236,27 @@ class Recipe:
             if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
                 raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
             checked_sparsity(value, f"the override {key}")
-        heads = []
-        for pair in self.drop_heads:
-            if len(pair) != 2 or not all(type(x) is int and x >= 0 for x in pair):
-                raise RecipeError(f"a head is a (block, head) pair of whole numbers, got {pair!r}.")
-            heads.append((pair[0], pair[1]))
-        object.__setattr__(self, "drop_heads", tuple(sorted(set(heads))))
+        for name, what in (("drop_heads", "head"), ("drop_neurons", "neuron")):
+            object.__setattr__(self, name, _pairs(getattr(self, name), what))
+        for name in ("drop_blocks", "drop_attention", "drop_mlp"):
+            object.__setattr__(self, name, _blocks(getattr(self, name)))
+        self._check_neurons()
+
+    def _check_neurons(self) -> None:
+        if isinstance(self.neurons, Mapping):
+            try:
+                object.__setattr__(self, "neurons", NeuronShare(**self.neurons))
+            except TypeError as error:
+                raise RecipeError(f"the share of neurons is not readable: {error}.") from None
+        if self.neurons is not None and not isinstance(self.neurons, NeuronShare):
+            raise RecipeError("the share of neurons must map names to values.")
+        if not isinstance(self.compensate, bool):
+            raise RecipeError(f"compensate must be true or false, got {self.compensate!r}.")
+        # what removes nothing must not part equal recipes
+        if self.neurons is not None and not self.neurons.fraction:
+            object.__setattr__(self, "neurons", None)
+        if self.compensate and not self.removes_neurons:
+            object.__setattr__(self, "compensate", False)
 
     def _check_arguments(self) -> None:
         for name in ("criterion_args", "overrides", "allocation_args"):
@@ -264,7 +342,22 @@ class Recipe:
     @property
     def is_dense(self) -> bool:
         """True if nothing is removed."""
-        return not self.removes_weights and not self.drop_heads
+        return not self.removes_weights and not self.removes_structure
+
+    @property
+    def removes_structure(self) -> bool:
+        """True if heads, neurons, blocks or parts of blocks go."""
+        return self.neurons is not None or any(getattr(self, name) for name in STRUCTURE)
+
+    @property
+    def removes_neurons(self) -> bool:
+        """True if intermediate neurons go, named or as a share."""
+        return bool(self.drop_neurons) or self.neurons is not None
+
+    @property
+    def reads_neurons(self) -> bool:
+        """True if what neurons do on the calibration text decides something."""
+        return self.neurons is not None or self.compensate
 
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""
@@ -290,8 +383,12 @@ class Recipe:
             del data["calibration"]  # recipes without one keep the fingerprint they had
         elif self.calibration.mode == "auto":
             del data["calibration"]["mode"]
-        if not self.allocation_args:
-            del data["allocation_args"]
+        data["drop_neurons"] = [list(pair) for pair in self.drop_neurons]
+        for name in ("drop_blocks", "drop_attention", "drop_mlp"):
+            data[name] = list(data[name])
+        for name in ("allocation_args", *STRUCTURE[1:], "neurons", "compensate"):
+            if not data[name]:
+                del data[name]
         return {"schema": SCHEMA_VERSION, **data}
 
     def to_json(self) -> str:
@@ -317,7 +414,6 @@ class Recipe:
         if unknown:
             raise RecipeError(f"unknown field in the recipe: {', '.join(unknown)}.")
         try:
-            content["drop_heads"] = tuple(tuple(p) for p in content.get("drop_heads", ()))
             return cls(**content)
         except (TypeError, AttributeError, ValueError, OverflowError) as error:
             raise RecipeError(f"the recipe is not readable: {error}.") from None

@@ -10,6 +10,14 @@ from prune_core.models.load import load_model
 from prune_core.models.tiny import TINY
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a test does ends up in the store of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNE_STORE", str(tmp_path_factory.mktemp("store") / "runs.sqlite"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Tiny models are faster on one thread, and leave the other core alone."""

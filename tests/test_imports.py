@@ -57,6 +57,7 @@ def test_imports_point_one_way(path: Path) -> None:
         "prune_core.commands",
         "prune_core.models.sources",
         "prune_core.texts",
+        "prune_core.figures.scores",
         "prune_core.figures.studio",
         "prune_core.ui.state",
         "prune_core.ui.studio_live",

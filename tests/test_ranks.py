@@ -77,13 +77,17 @@ def test_sorted_scores_are_read_again_and_made_again_when_cut_short(
         assert np.array_equal(values, first[name])
 
 
+@pytest.mark.parametrize("moment", ["before_write", "write", "before_replace"])
 def test_a_full_disk_gives_the_same_ranks(
-    handles: Mapping[str, ModelHandle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    handles: Mapping[str, ModelHandle],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
     recipe = Recipe(sparsity=0.5, pattern="per-row")
     expected = weights(LoadedModel(handles["tiny-llama"]), recipe)
     monkeypatch.setenv("PRUNE_CACHE_DIR", str(tmp_path / "full"))
-    monkeypatch.setenv("PRUNE_FAULTS", "ranks.before_write=disk-full")
+    monkeypatch.setenv("PRUNE_FAULTS", f"ranks.{moment}=disk-full")
     for key, weight in weights(LoadedModel(handles["tiny-llama"]), recipe).items():
         assert torch.equal(weight, expected[key])
     assert [p for p in (tmp_path / "full").rglob("*") if p.is_file()] == []

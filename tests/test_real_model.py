@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prune_core.engine.client import Engine
-from prune_core.engine.jobs import Evaluate, TextSpec
+from prune_core.engine.jobs import Evaluate, Export, TextSpec
 from prune_core.recipe import Calibration, Recipe
 
 pytestmark = pytest.mark.real
@@ -91,3 +91,52 @@ def test_wanda(engine: Engine, method: str, pattern: str, sparsity: float) -> No
     )
     result = measured(engine, recipe)
     assert result["perplexity"] == pytest.approx(peers()[method, sparsity], rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("code", "recipe", "tolerance"),
+    [
+        (
+            "sparsegpt as in the wanda repository",
+            {"criterion": "sparsegpt", "reconstruction": "sparsegpt"},
+            0.02,
+        ),
+        (
+            "wanda repository, sequential calibration",
+            {"criterion": "wanda", "pattern": "per-row"},
+            0.01,
+        ),
+    ],
+)
+def test_block_after_block(
+    engine: Engine, code: str, recipe: dict[str, str], tolerance: float
+) -> None:
+    rows = json.loads((DATA / "peers.json").read_text())["published_code"]
+    method = "sparsegpt" if "reconstruction" in recipe else "wanda per row"
+    expected = next(
+        row["perplexity"]
+        for row in rows
+        if (row["code"], row["method"], row["sparsity"]) == (code, method, 0.5)
+    )
+    text = TextSpec("file", str(DATA / "wikitext2-valid.txt"))
+    calibration = Calibration(text, mode="sequential")
+    result = measured(engine, Recipe(sparsity=0.5, calibration=calibration, **recipe))
+    assert result["perplexity"] == pytest.approx(expected, rel=tolerance)
+    assert result["sparsity"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_eight_blocks_fewer(engine: Engine, tmp_path: Path) -> None:
+    """Removed live, cut out and loaded again by transformers: one perplexity, a smaller file."""
+    recipe = Recipe(drop_blocks=tuple(range(20, 28)))
+    text = TextSpec("file", str(DATA / "wikitext2-test.txt"))
+    on_screen = measured(engine, recipe)
+    job = Export(MODEL, recipe, str(tmp_path / "smaller"), "shrunk", False, text, 512, 16)
+    ticket = engine.submit(job, session="real", panel="export")
+    assert ticket.state == "done", ticket.error
+    assert ticket.result is not None
+    got = ticket.result
+    assert got["exported"]["perplexity"] == pytest.approx(on_screen["perplexity"], rel=1e-3)
+    assert got["difference"] < 1e-4
+    block = 106_168_320 // 30
+    assert got["dense"]["parameters"] - got["exported"]["parameters"] >= 8 * block
+    assert got["exported"]["bytes"] < 4 * got["exported"]["parameters"] + 100_000

@@ -16,6 +16,7 @@ from prune_core.ui.i18n import LANGUAGES, catalogue
 
 SOURCES = sorted([*PROJECT_ROOT.glob("pages/*.py"), *PROJECT_ROOT.glob("prune_core/ui/*.py")])
 SOURCES.append(PROJECT_ROOT / "app.py")
+SOURCES += sorted(PROJECT_ROOT.glob("prune_core/reporting/*.py"))
 SHOWN = {
     *("title", "header", "subheader", "markdown", "caption", "text", "write", "info", "warning"),
     *("error", "success", "toast", "metric", "button", "slider", "select_slider", "selectbox"),
@@ -39,6 +40,8 @@ def used_keys() -> list[re.Pattern[str]]:
     for path in SOURCES:
         for call in calls(path):
             name = call.func.id if isinstance(call.func, ast.Name) else ""
+            if isinstance(call.func, ast.Attribute):
+                name = call.func.attr  # words.t("report.title")
             if name in ("t", "t_or") and call.args:
                 found.append(pattern(call.args[0]))
             elif name == "words":

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Recipe
 
-PAGES = ["overview", "weights", "attention"]
+PAGES = ["overview", "weights", "attention", "layers"]
 
 
 @pytest.fixture(autouse=True)
@@ -171,27 +171,25 @@ def test_attention_strongest_head_first_then_the_users() -> None:
 
 def test_attention_dropping_heads_changes_the_recipe() -> None:
     at = app("attention")
-    total = at.slider(key="_drop_count").max
-    at.slider(key="_drop_count").set_value(3).run()
+    total = at.slider(key="_drop_count_0").max
+    at.slider(key="_drop_count_0").set_value(3).run()
     assert len(at.session_state["heads"].split(",")) == 3
     assert by_label(at.toggle, "Drop this head").value is False  # the strongest is the last to go
     by_label(at.toggle, "Drop this head").set_value(True).run()
     fine(at)
     assert len(at.session_state["heads"].split(",")) == 4
-    assert at.slider(key="_drop_count").value == 4
+    assert at.slider(key="_drop_count_4").value == 4
     assert any(f"{int(total) - 4} of {int(total)}" in c.value for c in at.caption)
     by_label(at.toggle, "Drop this head").set_value(False).run()
     assert len(fine(at).session_state["heads"].split(",")) == 3
 
 
-def test_a_method_the_model_does_not_have_shows_nothing_of_the_model_before() -> None:
+def test_another_model_shows_nothing_of_the_model_before() -> None:
     at = fine(app("attention", head_method="gradient"))
     assert charts(at) == 2
     at.sidebar.selectbox[0].select("tiny-bert").run()
-    assert not at.exception
-    assert len(at.error) == 1
-    assert "weight-norm" in at.error[0].value.replace("\\", "")
-    assert charts(at) == 0
+    assert charts(fine(at)) == 2
+    assert "cosine" in next(m.label for m in at.metric if m.label.startswith("Importance"))
 
 
 def test_attention_methods_and_sentence() -> None:
@@ -205,14 +203,14 @@ def test_attention_methods_and_sentence() -> None:
 
 def test_choices_survive_a_page_change() -> None:
     at = app("attention", sparsity="0.3")
-    at.slider(key="_drop_count").set_value(2).run()
+    at.slider(key="_drop_count_0").set_value(2).run()
     at.text_input(key="sentence").input("Once upon a time").run()
     at.switch_page("pages/weights.py").run()
     by_label(at.segmented_control, "Counts").set_value("log").run()
     at.switch_page("pages/overview.py").run()
     at.switch_page("pages/attention.py").run()
     fine(at)
-    assert at.slider(key="_drop_count").value == 2
+    assert at.slider(key="_drop_count_2").value == 2
     assert at.text_input(key="sentence").value == "Once upon a time"
     assert at.session_state["sparsity"] == 0.3
     at.switch_page("pages/weights.py").run()
@@ -248,3 +246,95 @@ def test_the_reproduce_drawer_names_the_recipe() -> None:
     at = fine(app("overview", sparsity="0.5"))
     assert at.code[0].value == "python -m prune_core inspect tiny-llama"
     assert Recipe().is_dense
+
+
+def test_scores_and_overlap_of_another_criterion() -> None:
+    at = fine(app("weights", sparsity="0.5", other="wanda"))
+    assert any("Independent masks" in caption.value for caption in at.caption)
+    at.selectbox(key="other").set_value("magnitude").run()
+    assert any("same" in box.value for box in fine(at).info)
+    at.number_input(key="_cut_value").set_value(0.04).run()
+    assert fine(at).query_params["criterion"] == "threshold"
+
+
+def test_blocks_of_least_influence_go_but_the_first_and_last_stay() -> None:
+    at = fine(app("layers"))
+    slider = at.slider(key="_drop_least_blocks")
+    blocks = int(slider.max) + 2
+    slider.set_value(int(slider.max)).run()
+    assert fine(at).query_params["drop_blocks"] == ",".join(str(b) for b in range(1, blocks - 1))
+    at.slider(key="_drop_least_blocks").set_value(0).run()
+    assert "drop_blocks" not in fine(at).query_params
+
+
+def test_blocks_are_measured_by_ablation_and_removed_greedily() -> None:
+    at = fine(app("layers", block_method="ablation", seq_len="64", block_windows="1"))
+    slider = at.slider(key="_drop_least_blocks")
+    slider.set_value(1).run()
+    assert "drop_blocks" in fine(at).query_params
+    at = fine(
+        app("layers", block_method="greedy", seq_len="64", block_windows="1", block_steps="1")
+    )
+    at.button(key="_take_path").click().run()
+    assert fine(at).query_params["drop_blocks"].isdecimal()
+
+
+def test_the_run_of_the_least_angle_goes_by_its_button() -> None:
+    at = fine(app("layers", block_method="angular"))
+    at.number_input(key="_run_length_decoder").set_value(2).run()
+    at.button(key="_take_run_decoder").click().run()
+    assert fine(at).query_params["drop_blocks"] == "1,2"  # of four, the two that are no ends
+
+
+def test_half_a_block_goes_by_its_switch() -> None:
+    at = fine(app("layers"))
+    at.multiselect(key="_layers_drop_mlp").set_value([1]).run()
+    assert fine(at).query_params["drop_mlp"] == "1"
+
+
+def test_what_a_link_chose_is_also_the_widgets_default() -> None:
+    # a browser that draws a box late knows only its default, and would send that back as chosen
+    at = fine(app("studio", lang="zh", criterion="wanda", allocation="owl", cal_mode="sequential"))
+    for key in ("model", "criterion", "allocation", "cal_mode"):
+        box = at.selectbox(key=key)
+        assert box.proto.set_value
+        assert box.proto.options[box.proto.default] == box.proto.raw_value != box.proto.options[0]
+    control = next(c for c in at.get("button_group") if "-lang" in c.proto.id)
+    assert [control.proto.options[i].content for i in control.proto.default] == ["中文"]
+
+
+@pytest.mark.parametrize("method", ["ablation", "confidence", "entropy", "gradient"])
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-bert", "tiny-t5"])
+def test_heads_by_every_method(method: str, model: str) -> None:
+    at = fine(app("attention", model=model, head_method=method))
+    assert charts(at) == (4 if model == "tiny-t5" else 2)
+
+
+def test_methods_that_were_asked_are_compared() -> None:
+    at = fine(app("attention"))
+    assert any("second method" in caption.value for caption in at.caption)
+    before = charts(at)
+    at.session_state["head_method"] = "ablation"
+    at.run()
+    assert charts(fine(at)) == before + 1
+
+
+def test_a_whole_group_of_heads_is_dropped() -> None:
+    at = fine(app("attention", head="self:1:2"))
+    at.toggle(key="_drop_group_1_2_False").set_value(True).run()
+    fine(at)
+    assert at.session_state["heads"] == "1:2,1:3"
+    at.toggle(key="_drop_group_1_2_True").set_value(False).run()
+    assert at.session_state["heads"] == ""
+
+
+def test_the_least_heads_by_entropy_are_the_most_spread_out() -> None:
+    at = fine(app("attention", head_method="entropy"))
+    at.slider(key="_drop_count_0").set_value(3).run()
+    dropped = set(fine(at).session_state["heads"].split(","))
+    kept = at.session_state["_head_scores"]["of entropy"]
+    least = sorted(kept, key=lambda head: (kept[head], head))[:3]
+    assert dropped == {f"{block}:{head}" for block, head in least}
+    assert min(-kept[head] for head in least) >= max(
+        -score for head, score in kept.items() if head not in least
+    )

@@ -374,3 +374,83 @@ def test_the_commands_and_the_link_name_the_recipe() -> None:
     assert generate.startswith("python -m prune_core generate tiny-llama")
     assert "sparsity=0.5" in link
     assert "criterion=random" in link
+
+
+def test_a_threshold_cuts_by_the_value_typed() -> None:
+    at = studio()
+    at.selectbox(key="criterion").set_value("threshold").run()
+    assert shown(fine(at))["sparsity"] == 0.0
+    at.number_input(key="_cut_value").set_value(0.05).run()
+    recipe = Recipe(criterion="threshold", criterion_args={"value": 0.05})
+    assert recipe_shown(fine(at)) == recipe.fingerprint
+    assert 0 < shown(at)["sparsity"] < 1
+    assert at.query_params["cut"] == "0.05"
+    again = fine(studio(criterion="threshold", cut="0.05"))
+    assert recipe_shown(again) == recipe.fingerprint
+    again.selectbox(key="criterion").set_value("magnitude").run()
+    assert recipe_shown(fine(again)) == Recipe().fingerprint
+
+
+def test_the_calibration_is_chosen_and_stands_in_the_link() -> None:
+    at = studio(criterion="wanda", pattern="per-row", sparsity="0.5")
+    at.number_input(key="cal_windows").set_value(3).run()
+    at.selectbox(key="_cal_seq_len").set_value(64).run()
+    at.toggle(key="_cal_drawn").set_value(True).run()
+    at.number_input(key="_cal_seed").set_value(7).run()
+    expected = Recipe(
+        criterion="wanda",
+        pattern="per-row",
+        sparsity=0.5,
+        calibration=Calibration(TextSpec("preset", "andersen"), 3, 64, 7),
+    )
+    assert recipe_shown(fine(at)) == expected.fingerprint
+    link = {key: str(found) for key, found in at.query_params.items() if key not in SMALL}
+    assert recipe_shown(fine(studio(**link))) == expected.fingerprint
+
+
+def test_the_evaluation_text_is_refused_for_calibration() -> None:
+    at = studio(criterion="wanda", pattern="per-row", sparsity="0.5", cal_text="grimm")
+    assert not at.exception
+    assert "evaluation tokens are in the calibration text" in at.error[0].value
+
+
+def test_a_pasted_calibration_text() -> None:
+    at = studio(criterion="wanda", pattern="per-row", sparsity="0.5", cal_seq_len="32")
+    at.toggle(key="_use_own_calibration").set_value(True).run()
+    text = "A fox once met a crow in a wood, and they spoke of cheese. " * 40
+    at.text_area(key="_own_calibration").set_value(text).run()
+    wanted = Calibration(TextSpec("inline", text), seq_len=32)
+    expected = Recipe(criterion="wanda", pattern="per-row", sparsity=0.5, calibration=wanted)
+    assert recipe_shown(fine(at)) == expected.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("allocation", "shares"), [("per-role", {"mlp.down": 0.5}), ("manual", {"1": 0.0})]
+)
+def test_shares_by_role_and_by_hand(allocation: str, shares: dict[str, float]) -> None:
+    text = ",".join(f"{name}={share!r}" for name, share in shares.items())
+    at = fine(studio(allocation=allocation, sparsity="0.4", shares=text))
+    expected = Recipe(allocation=allocation, allocation_args=shares, sparsity=0.4)
+    assert recipe_shown(at) == expected.fingerprint
+    frame = next(x.value for x in at.dataframe if "share" in x.value)
+    assert sorted(set(frame["share"])) == sorted({1.0, *shares.values()})
+    assert shown(at)["sparsity"] == pytest.approx(0.4, abs=1e-3)
+    at.selectbox(key="allocation").set_value("uniform").run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.4).fingerprint
+
+
+def test_a_criterion_s_own_setting() -> None:
+    at = studio(criterion="random", sparsity="0.5")
+    at.number_input(key="_argument_random_seed").set_value(5).run()
+    expected = Recipe(criterion="random", criterion_args={"seed": 5}, sparsity=0.5)
+    assert recipe_shown(fine(at)) == expected.fingerprint
+
+
+def test_every_criterion_has_a_card_in_both_languages() -> None:
+    from prune_core.criteria import CRITERIA
+    from prune_core.ui.i18n import LANGUAGES, catalogue
+
+    for language in LANGUAGES:
+        texts = catalogue(language)
+        for name in CRITERIA:
+            assert all(texts[f"methods.{name}_{part}"] for part in ("measures", "cost", "fails"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,9 @@ from prune_core.patterns import num_pruned
 
 
 def global_counts(
-    ordered: Mapping[str, npt.NDArray[np.float32]], sparsity: float
+    ordered: Mapping[str, npt.NDArray[np.float32]],
+    sparsity: float,
+    gone: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> dict[str, int]:
     """How many of each layer's weights are among the lowest of all.
 
@@ -20,29 +23,38 @@ def global_counts(
 
     Args:
         ordered: each layer's scores, sorted ascending, >= 0.
-        sparsity: of all weights together.
+        sparsity: of all weights that are left.
+        gone: for layers of which parts are gone already, their scores, sorted ascending; they are
+            among those of ``ordered`` and count nowhere.
 
     Returns:
-        Layer name to count; the counts sum to round(sparsity * total).
+        Layer name to count among what is left; the counts sum to round(sparsity * total).
     """
-    total = sum(values.size for values in ordered.values())
+    nothing: npt.NDArray[np.float32] = np.empty(0, dtype=np.float32)
+    without = {name: (gone or {}).get(name, nothing) for name in ordered}
+    sizes = {name: values.size - without[name].size for name, values in ordered.items()}
+    total = sum(sizes.values())
     wanted = num_pruned(total, sparsity)
     if wanted in (0, total):
-        return {name: values.size if wanted else 0 for name, values in ordered.items()}
+        return {name: size if wanted else 0 for name, size in sizes.items()}
+
+    def count(name: str, value: np.float32, side: Literal["left", "right"]) -> int:
+        found = int(np.searchsorted(ordered[name], value, side))
+        return found - int(np.searchsorted(without[name], value, side))
+
     low, high = 0, 0x7F800000  # bits of +0.0 and of infinity: non-negative floats sort as integers
     while low < high:  # smallest score t with at least `wanted` scores <= t
         middle = (low + high) // 2
         value = np.uint32(middle).view(np.float32)
-        if sum(int(np.searchsorted(v, value, "right")) for v in ordered.values()) >= wanted:
+        if sum(count(name, value, "right") for name in ordered) >= wanted:
             high = middle
         else:
             low = middle + 1
     value = np.uint32(low).view(np.float32)
-    below = {name: int(np.searchsorted(v, value, "left")) for name, v in ordered.items()}
+    below = {name: count(name, value, "left") for name in ordered}
     left = wanted - sum(below.values())
-    for name, values in ordered.items():
-        ties = int(np.searchsorted(values, value, "right")) - below[name]
-        taken = min(left, ties)
+    for name in ordered:
+        taken = min(left, count(name, value, "right") - below[name])
         below[name] += taken
         left -= taken
     return below

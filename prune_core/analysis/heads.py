@@ -146,6 +146,63 @@ def gradient_scores(
     return [row.tolist() for row in rows]
 
 
+PROBES = 32
+"""Random directions in which the bend of an encoder's embedding is probed."""
+
+
+def curvature_scores(
+    model: nn.Module,
+    structure: Structure,
+    windows: list[Tensor],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[list[float]]:
+    """For encoders without a language head: the predicted 1 - cosine of the sentence embedding.
+
+    At the dense model the distance 1 - cos(e, e_dense) and its gradient are zero; its second-order
+    term without head h is |P de/dgate_h|^2 / (2 |e|^2), where P takes away the part along e. The
+    norm is estimated by :data:`PROBES` random signs v with a fixed seed, E[(v P de/dgate)^2], one
+    backward pass each (Hutchinson).
+
+    Args:
+        model: the dense model; it is not changed.
+        structure: of the model.
+        windows: (seq,) token windows.
+        progress: told (windows done, windows).
+        cancelled: polled before each window.
+
+    Returns:
+        One row per site of :func:`all_sites`, in units of 1 - cosine.
+
+    Raises:
+        Cancelled: by ``cancelled``.
+    """
+    view = clone_shared(model)
+    base: Any = getattr(view, "base_model", view)
+    sites = all_sites(structure)
+    device = next(view.parameters()).device
+    draw = torch.Generator().manual_seed(0)
+    sums = [torch.zeros(a.num_heads, dtype=torch.float64) for _, a in sites]
+    with head_gates(view, sites) as gates, torch.enable_grad():
+        for index, tokens in enumerate(windows):
+            if cancelled is not None and cancelled():
+                raise Cancelled("Cancelled while heads were scored.")
+            embedding = base(input_ids=tokens[None].to(device)).last_hidden_state[0].mean(dim=0)
+            unit = (embedding / embedding.norm()).detach()
+            for probe in range(PROBES):
+                signs = torch.randint(0, 2, embedding.shape, generator=draw).to(embedding) * 2 - 1
+                direction = signs - (signs @ unit) * unit
+                keep = probe + 1 < PROBES
+                found = torch.autograd.grad(embedding @ direction, gates, retain_graph=keep)
+                for total, gradient in zip(sums, found, strict=True):
+                    bend = (gradient.detach() / embedding.detach().norm()).double().cpu()
+                    total += bend**2 / (2 * PROBES)
+            if progress is not None:
+                progress(index + 1, len(windows))
+    return [(total / len(windows)).tolist() for total in sums]
+
+
 @torch.inference_mode()
 def attention_pattern(
     model: nn.Module, structure: Structure, tokens: Tensor, block: int, kind: str

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prune_core import faults
 from prune_core.calibration.gradients import gather_gradients
-from prune_core.calibration.stream import BlockStream, Hessians
+from prune_core.calibration.stream import TOKENS, BlockStream, Hessians
 from prune_core.criteria import LayerStats
 from prune_core.engine.activations import BlockRunner
 from prune_core.errors import Cancelled, ModelFileError
@@ -26,7 +26,7 @@ from prune_core.models.structure import Structure
 from prune_core.paths import cache_folder, trim_folder
 from prune_core.reconstruction.sparsegpt import inverse_factor
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Statistics:
 
 
 class _LastInputSeenError(Exception):
-    """The last block has run: head and loss need not."""
+    """The last layer's input is known: its output, head and loss need not be."""
 
 
 def gather_input_norms(
@@ -84,24 +84,27 @@ def gather_input_norms(
             inputs = arguments[0]
             if not last or last[0][0] is not inputs:
                 flat = inputs.reshape(-1, inputs.shape[-1]).float()
-                squares = torch.linalg.vector_norm(flat, dim=0).double().square().cpu()
-                last[:] = [(inputs, squares)]
+                # a product with ones sums over tokens several times faster than a reduction
+                squares = flat.new_ones(1, flat.shape[0]) @ (flat * flat)
+                last[:] = [(inputs, squares[0].double().cpu())]
             sums[name] += last[0][1]
 
         return see
 
-    def stop(module: nn.Module, arguments: Any, output: Any) -> None:
+    def stop(module: nn.Module, arguments: Any) -> None:
         raise _LastInputSeenError
 
     handles = [model.get_submodule(n).register_forward_pre_hook(hook(n)) for n in structure.layers]
-    end = model.get_submodule(structure.blocks[-1].module)
-    handles.append(end.register_forward_hook(stop))
+    end = model.get_submodule(structure.blocks[-1].layers[-1])
+    handles.append(end.register_forward_pre_hook(stop))
     device = next(model.parameters()).device
     try:
         with torch.inference_mode():
-            for count, row in enumerate(windows, start=1):
+            count = 0
+            for batch in windows.split(max(1, TOKENS // windows.shape[1])):
                 with suppress(_LastInputSeenError):
-                    run_window(model, structure, row[None].to(device))
+                    run_window(model, structure, batch.to(device))
+                count += len(batch)
                 if progress is not None:
                     progress(count, len(windows))
     finally:

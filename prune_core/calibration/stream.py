@@ -14,8 +14,8 @@ from prune_core.errors import Cancelled, ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.structure import Block, Structure
 
-TOKENS = 2048
-"""Tokens of several windows that go through a block together."""
+TOKENS = 1024
+"""Tokens of several windows that go through a block together; more no longer fit the cache."""
 
 
 class _BlockDoneError(Exception):

@@ -8,14 +8,27 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from prune_core.engine import jobs
+from prune_core.engine import (
+    handle_blocks,
+    handle_cost,
+    handle_export,
+    handle_heads,
+    handle_neurons,
+    handle_sweeps,
+    jobs,
+)
+from prune_core.engine.handle_compare import block_damage
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
+from prune_core.engine.planning import staged, work_out
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError, TextError
+from prune_core.masks import CutPlan
+from prune_core.models.structure import Layer
 
 Emit = Callable[[dict[str, Any]], None]
 Poll = Callable[[], bool]
@@ -61,16 +74,46 @@ class Core:
                     return loaded.handle.info.to_dict()
                 case jobs.Evaluate():
                     return measure(loaded, job, emit, cancelled, loading)
+                case jobs.MeasureCell():
+                    return handle_sweeps.measure_cell(loaded, job, emit, cancelled, loading)
+                case jobs.Budget():
+                    return handle_sweeps.keep_budget(loaded, job, emit, cancelled)
                 case jobs.Generate():
                     return _generate(loaded, job, emit, cancelled)
                 case jobs.LayerTable():
                     return _layer_table(loaded, job, emit, cancelled)
                 case jobs.Histograms():
-                    return _histograms(loaded, job, cancelled)
+                    return _histograms(loaded, job, emit, cancelled)
+                case jobs.ScoreHistogram():
+                    return _score_histogram(loaded, job, emit, cancelled)
+                case jobs.MaskOverlap():
+                    return _mask_overlap(loaded, job, emit, cancelled)
                 case jobs.HeadImportance():
-                    return _head_importance(loaded, job, emit, cancelled)
+                    return handle_heads.head_importance(loaded, job, emit, cancelled)
+                case jobs.BlockDamage():
+                    return block_damage(loaded, job, emit, cancelled)
+                case jobs.BlockImportance():
+                    return handle_blocks.block_importance(loaded, job, emit, cancelled)
+                case jobs.BlockAblation():
+                    return handle_blocks.block_ablation(loaded, job, emit, cancelled)
+                case jobs.GreedyBlocks():
+                    return handle_blocks.greedy_blocks(loaded, job, emit, cancelled)
+                case jobs.LayerImportance():
+                    return handle_blocks.layer_importance(loaded, job, emit, cancelled)
+                case jobs.NeuronImportance():
+                    return handle_neurons.neuron_importance(loaded, job, emit, cancelled)
+                case jobs.NeuronProfile():
+                    return handle_neurons.neuron_profile(loaded, job, emit, cancelled)
+                case jobs.NeuronDetails():
+                    return handle_neurons.neuron_details(loaded, job, emit, cancelled)
+                case jobs.Export():
+                    return handle_export.export(loaded, job, emit, cancelled)
+                case jobs.Cost():
+                    return handle_cost.cost(loaded, job, emit, cancelled)
+                case jobs.AttentionSteps():
+                    return handle_heads.steps(loaded, job, emit, cancelled)
                 case jobs.AttentionPattern():
-                    return _attention_pattern(loaded, job, cancelled)
+                    return _attention_pattern(loaded, job, emit, cancelled)
                 case _:
                     raise PruneCoreError(f"There is no such job: {type(job).__name__}.")
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -128,7 +171,7 @@ def _generate(loaded: LoadedModel, job: jobs.Generate, emit: Emit, poll: Poll) -
     if handle.structure.kind == "encoder-decoder":
         room = job.max_new_tokens
     ends = generation.end_tokens(handle.model, handle.tokenizer)
-    loaded.copy.apply(loaded.plan(job.recipe, cancelled=poll), poll)
+    loaded.copy.apply(work_out(loaded, job.recipe, emit, poll), poll)
     models = {"pruned": loaded.copy.model} | ({"dense": loaded.dense} if job.with_dense else {})
     streams = {
         name: generation.next_tokens(
@@ -166,88 +209,102 @@ def _generate(loaded: LoadedModel, job: jobs.Generate, emit: Emit, poll: Poll) -
 def _layer_table(
     loaded: LoadedModel, job: jobs.LayerTable, emit: Emit, poll: Poll
 ) -> dict[str, Any]:
+    from prune_core.analysis.scores import score_row
     from prune_core.masks import count_removed
+    from prune_core.ranks import layer_scores
 
     rows = loaded.layer_rows(emit, poll)
-    plan = loaded.plan(job.recipe, cancelled=poll)
+    plan = work_out(loaded, job.recipe, emit, poll)
     removed = count_removed(plan, loaded.handle.structure)
-    return {
-        "rows": [{**row, "removed": removed[row["name"]]} for row in rows],
-        "left_dense": list(plan.left_dense),
-    }
+    rows = [{**row, "removed": removed[row["name"]]} for row in rows]
+    if job.scored:
+        recipe, told = job.recipe, staged("statistics", emit)
+        statistics = loaded.dense_statistics(recipe, progress=told, cancelled=poll)
+        for index, layer in enumerate(loaded.handle.structure.layers.values()):
+            if poll():
+                raise Cancelled("Cancelled while weights were scored.")
+            scores = layer_scores(
+                loaded.handle.model, layer, recipe.criterion, recipe.criterion_args, statistics
+            )
+            rows[index] |= score_row(scores)
+            emit({"stage": "ranks", "done": index + 1, "total": len(rows)})
+    return {"rows": rows, "left_dense": list(plan.left_dense)}
 
 
-def _histograms(loaded: LoadedModel, job: jobs.Histograms, poll: Poll) -> dict[str, Any]:
-    from prune_core.analysis.distributions import magnitude_histograms
+def _mask(loaded: LoadedModel, plan: CutPlan, name: str) -> torch.Tensor | None:
+    """A layer's keep-mask, None where nothing of it goes."""
     from prune_core.masks import layer_mask
 
+    return layer_mask(plan, loaded.handle.structure, name) if plan.cuts[name].touched else None
+
+
+def _known_layer(loaded: LoadedModel, name: str) -> Layer:
     structure = loaded.handle.structure
-    missing = [name for name in job.layers if name not in structure.layers]
-    if missing:
-        raise RecipeError(f"this model has no layer {missing[0]}.")
-    plan = loaded.plan(job.recipe, cancelled=poll)
-    masks = {}
-    for name in job.layers:
-        touched = plan.cuts[name].cut or plan.cuts[name].dropped_heads
-        masks[name] = layer_mask(plan, structure, name) if touched else None
-    layers = [structure.layers[name] for name in job.layers]
+    if name not in structure.layers:
+        raise RecipeError(f"this model has no layer {name}.")
+    return structure.layers[name]
+
+
+def _histograms(
+    loaded: LoadedModel, job: jobs.Histograms, emit: Emit, poll: Poll
+) -> dict[str, Any]:
+    from prune_core.analysis.distributions import magnitude_histograms
+
+    layers = [_known_layer(loaded, name) for name in job.layers]
+    plan = work_out(loaded, job.recipe, emit, poll)
+    masks = {name: _mask(loaded, plan, name) for name in job.layers}
     return magnitude_histograms(loaded.handle.model, layers, masks, job.bins)
 
 
-def _head_importance(
-    loaded: LoadedModel, job: jobs.HeadImportance, emit: Emit, poll: Poll
+def _score_histogram(
+    loaded: LoadedModel, job: jobs.ScoreHistogram, emit: Emit, poll: Poll
 ) -> dict[str, Any]:
-    from prune_core.analysis import heads
+    from prune_core.analysis.scores import score_bins
+    from prune_core.ranks import layer_scores
 
-    structure, model = loaded.handle.structure, loaded.handle.model
-    started = time.perf_counter()
-    tokens = 0
-    if job.method == "weight-norm":
-        rows, unit = heads.weight_norm_scores(model, structure), "product of norms"
-    elif job.method == "gradient":
-        if not loaded.handle.info.has_language_head:
-            raise RecipeError(
-                "This model has no language head, so there is no loss to differentiate; "
-                "use weight-norm."
-            )
-        windows = loaded.windows(job.text, job.seq_len, job.windows)
-        tokens = sum(len(w) for w in windows)
-        rows = heads.gradient_scores(
-            model,
-            structure,
-            windows,
-            normalize=job.normalize,
-            progress=lambda done, total: emit({"done": done, "total": total}),
-            cancelled=poll,
-        )
-        unit = "share of the block" if job.normalize else "nats per unit of gate"
-    else:
-        raise RecipeError(f"unknown method {job.method!r}; use gradient or weight-norm.")
-    groups: dict[tuple[str, str], dict[str, Any]] = {}
-    for (block, attention), row in zip(heads.all_sites(structure), rows, strict=True):
-        site = groups.setdefault(
-            (attention.kind, block.stack),
-            {
-                "kind": attention.kind,
-                "stack": block.stack,
-                "scores": [],
-                "blocks": [],
-                "group_size": attention.group_size,
-            },
-        )
-        site["scores"].append(row)
-        site["blocks"].append(block.index)
+    layer, recipe = _known_layer(loaded, job.layer), job.recipe
+    plan = work_out(loaded, recipe, emit, poll)
+    told = staged("statistics", emit)
+    statistics = loaded.dense_statistics(recipe, progress=told, cancelled=poll)
+    scores = layer_scores(
+        loaded.handle.model, layer, recipe.criterion, recipe.criterion_args, statistics
+    )
+    found = score_bins(scores, _mask(loaded, plan, job.layer), job.bins)
+    place = {"name": layer.name, "block": layer.block, "role": layer.role}
+    return {**place, "criterion": recipe.criterion, **found}
+
+
+def _mask_overlap(
+    loaded: LoadedModel, job: jobs.MaskOverlap, emit: Emit, poll: Poll
+) -> dict[str, Any]:
+    from prune_core.analysis.scores import jaccard, overlap
+
+    ours, theirs = (work_out(loaded, recipe, emit, poll) for recipe in (job.recipe, job.other))
+    rows: list[dict[str, Any]] = []
+    total = {"numel": 0, "ours": 0, "theirs": 0, "both": 0, "either": 0}
+    chance = 0.0  # weights that independent masks of these counts would share
+    for index, (name, layer) in enumerate(loaded.handle.structure.layers.items()):
+        if poll():
+            raise Cancelled("Cancelled while masks were compared.")
+        masks = [_mask(loaded, plan, name) for plan in (ours, theirs)]
+        whole = torch.ones(layer.out_features, layer.in_features, dtype=torch.bool)
+        first, second = (whole if mask is None else mask for mask in masks)
+        counts = {"numel": layer.numel, **overlap(first, second)}
+        chance += counts["ours"] * counts["theirs"] / max(layer.numel, 1)
+        total = {key: total[key] + counts[key] for key in total}
+        place = {"name": name, "block": layer.block, "role": layer.role}
+        rows.append({**place, **counts, "jaccard": jaccard(counts["both"], counts["either"])})
+        emit({"stage": "overlap", "done": index + 1, "total": len(loaded.handle.structure.layers)})
+    either = total["ours"] + total["theirs"] - chance
     return {
-        "method": job.method,
-        "sites": list(groups.values()),
-        "unit": unit,
-        "seconds": time.perf_counter() - started,
-        "tokens": tokens,
+        "layers": rows,
+        "total": {**total, "jaccard": jaccard(total["both"], total["either"])},
+        "by_chance": chance / either if either else None,
     }
 
 
 def _attention_pattern(
-    loaded: LoadedModel, job: jobs.AttentionPattern, poll: Poll
+    loaded: LoadedModel, job: jobs.AttentionPattern, emit: Emit, poll: Poll
 ) -> dict[str, Any]:
     from prune_core.analysis.heads import attention_pattern
 
@@ -255,8 +312,11 @@ def _attention_pattern(
     ids = tokenizer(job.sentence, truncation=True, max_length=128).input_ids
     if len(ids) < 1:
         raise TextError("The sentence is empty; write at least one word.")
-    loaded.copy.apply(loaded.plan(job.recipe, cancelled=poll), poll)
-    model = loaded.handle.model if job.recipe.is_dense else loaded.copy.model
+    # a head that this block has lost is shown as it would look: its queries are zero
+    heads = tuple(pair for pair in job.recipe.drop_heads if pair[0] != job.block)
+    recipe = replace(job.recipe, drop_heads=heads)
+    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
+    model = loaded.handle.model if recipe.is_dense else loaded.copy.model
     tokens = torch.tensor([ids], device=loaded.device)
     maps = attention_pattern(model, loaded.handle.structure, tokens, job.block, job.kind)
     texts = [loaded.token_text(i) for i in ids]

@@ -7,21 +7,25 @@ import json
 import os
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from prune_core.analysis.distributions import layer_row
+from prune_core.analysis.neurons import NeuronStatistics
 from prune_core.calibration.sensitivity import block_increases
 from prune_core.calibration.statistics import GRADIENTS, Statistics, statistics_of
 from prune_core.calibration.windows import calibration_windows
 from prune_core.criteria import CRITERIA
 from prune_core.engine.activations import BlockRunner, PrefixCache
+from prune_core.engine.greedy_blocks import Step
 from prune_core.engine.jobs import TextSpec
+from prune_core.engine.neurons import NeuronStore
 from prune_core.engine.working_copy import WorkingCopy
 from prune_core.errors import Cancelled
-from prune_core.evaluation.reference import DenseReference
+from prune_core.evaluation.reference import DenseReference, windows_fingerprint
 from prune_core.masks import CutPlan, Increases, plan_cuts, plan_edits
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
@@ -35,6 +39,20 @@ from prune_core.texts import read_text, token_windows
 DEFAULT_PREFIX_MEGABYTES = 768
 
 
+Stamp = tuple[int, int] | None
+
+
+def _stamp(text: TextSpec) -> Stamp:
+    """What changes when a file's text does: time and size; None where it must be read again."""
+    if text.kind != "file":
+        return (0, 0)
+    try:
+        found = Path(text.value).expanduser().stat()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return (found.st_mtime_ns, found.st_size)
+
+
 class LoadedModel:
     """A handle, its working copy, ranks, dense reference and prefix cache.
 
@@ -45,6 +63,7 @@ class LoadedModel:
         copy: the working copy.
         ranks: its rank store.
         reference: dense answers.
+        neurons: statistics of its neurons.
         prefix: block outputs at the last recipes measured.
     """
 
@@ -57,11 +76,13 @@ class LoadedModel:
             self.dense, handle.structure, handle.fingerprint, handle.info.has_language_head
         )
         megabytes = os.environ.get("PRUNE_PREFIX_CACHE_MB", str(DEFAULT_PREFIX_MEGABYTES))
+        self.neurons = NeuronStore(handle)
         self.prefix = PrefixCache(int(float(megabytes) * 1e6))
-        self._windows: dict[tuple[TextSpec, int, int], list[Tensor]] = {}
+        self._windows: dict[tuple[TextSpec, Stamp, int, int], list[Tensor]] = {}
         self._rows: list[dict[str, Any]] = []
-        self._calibration: tuple[Calibration, Tensor] | None = None
+        self._calibration: tuple[tuple[Calibration, Stamp], Tensor] | None = None
         self._edits: Edits | None = None
+        self._paths: dict[tuple[str, bool], list[Step]] = {}
 
     @cached_property
     def copy(self) -> WorkingCopy:
@@ -89,17 +110,43 @@ class LoadedModel:
         plan = plan_cuts(
             self.ranks,
             self.handle.structure,
-            recipe,
+            self.resolved(recipe, cancelled=cancelled),
             statistics=statistics,
             increases=self.increases(recipe, cancelled=cancelled),
             progress=progress,
             cancelled=cancelled,
             by_ranks=not self.needs_edits(recipe),
         )
-        if not self.needs_edits(recipe):
+        if self.needs_edits(recipe):
+            plan = plan_edits(plan, self._edits_of(recipe, plan, statistics, progress, cancelled))
+        if not recipe.compensate:
             return plan
-        edits = self._edits_of(recipe, plan, statistics, progress, cancelled)
-        return plan_edits(self.handle.structure, recipe, plan, edits)
+        return self.neurons.compensated(plan, self.neuron_statistics(recipe, cancelled=cancelled))
+
+    def resolved(
+        self,
+        recipe: Recipe,
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Recipe:
+        """The recipe with its share of neurons, if it has one, as named neurons."""
+        if recipe.neurons is None:
+            return recipe
+        self.neurons.check(recipe)
+        found = self.neuron_statistics(recipe, progress=progress, cancelled=cancelled)
+        return self.neurons.resolved(recipe, found)
+
+    def neuron_statistics(
+        self,
+        recipe: Recipe,
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> NeuronStatistics:
+        """What the recipe's calibration text teaches about the neurons of the dense model."""
+        windows = self.calibration(recipe)
+        return self.neurons.statistics(windows, progress=progress, cancelled=cancelled)
 
     @staticmethod
     def needs_edits(recipe: Recipe) -> bool:
@@ -112,6 +159,8 @@ class LoadedModel:
     @classmethod
     def needs_calibration(cls, recipe: Recipe) -> bool:
         """True if the recipe reads a calibration text."""
+        if recipe.reads_neurons:
+            return True
         if not recipe.removes_weights:
             return False
         return (
@@ -134,10 +183,36 @@ class LoadedModel:
         """
         needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
         check_arguments(recipe.criterion, recipe.criterion_args)
+        if recipe.reads_neurons:  # the first pass over the text: here it can say how far it is
+            self.neurons.check(recipe)
+            self.neuron_statistics(recipe, progress=progress, cancelled=cancelled)
         scored = recipe.allocation in ("owl", "sensitivity", "global") and recipe.sparsity
         if self.needs_edits(recipe) and not scored:
             needs = frozenset(n for n in needs if n in GRADIENTS)
-        if not needs or not recipe.removes_weights:
+        if not recipe.removes_weights:
+            return None
+        return self._statistics(recipe, needs, progress, cancelled)
+
+    def dense_statistics(
+        self,
+        recipe: Recipe,
+        *,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Statistics | None:
+        """What the recipe's criterion needs to score the dense model, whatever is removed."""
+        check_arguments(recipe.criterion, recipe.criterion_args)
+        needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
+        return self._statistics(recipe, needs, progress, cancelled)
+
+    def _statistics(
+        self,
+        recipe: Recipe,
+        needs: frozenset[str],
+        progress: RankProgress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Statistics | None:
+        if not needs:
             return None
         return statistics_of(
             self.handle.model,
@@ -181,7 +256,11 @@ class LoadedModel:
         """Computed weights: those of the last recipe, from disk, or computed now."""
         windows = self.calibration(recipe)
         cuts = {name: cut.cut for name, cut in plan.cuts.items()}
+        parts = {name: cut for name, cut in plan.cuts.items() if cut.structural}
         content = [1, self.handle.fingerprint, decides(recipe), cuts, list(windows.shape)]
+        if parts:  # recipes without structure keep the files that they had
+            gone = {name: [cut.rows, cut.columns, cut.whole] for name, cut in parts.items()}
+            content += [gone, list(plan.dropped_blocks)]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         digest.update(windows.numpy().tobytes())
         key = digest.hexdigest()[:24]
@@ -197,6 +276,8 @@ class LoadedModel:
                     recipe,
                     cuts,
                     key,
+                    parts=parts,
+                    dropped_blocks=plan.dropped_blocks,
                     gradients=statistics.layers if statistics is not None else None,
                     progress=progress,
                     cancelled=cancelled,
@@ -212,14 +293,23 @@ class LoadedModel:
             TextError: see ``prune_core.calibration.windows``.
         """
         chosen = recipe.calibration
-        if (
-            self._calibration is None
-            or self._calibration[0] != chosen
-            or chosen.text.kind == "file"
-        ):
+        known = (chosen, _stamp(chosen.text))
+        if self._calibration is None or self._calibration[0] != known or known[1] is None:
             tokens = calibration_windows(self.handle.tokenizer, chosen, self.handle.info.context)
-            self._calibration = (chosen, tokens)
+            self._calibration = (known, tokens)
         return self._calibration[1]
+
+    def path_of(self, windows: list[Tensor], *, ends: bool) -> list[Step]:
+        """Greedy removals found so far on these windows; the last few texts are remembered.
+
+        Args:
+            windows: (seq,) each.
+            ends: the first and last block were candidates too.
+        """
+        key = (windows_fingerprint(windows), ends)
+        while key not in self._paths and len(self._paths) >= 8:
+            self._paths.pop(next(iter(self._paths)))
+        return self._paths.setdefault(key, [])
 
     def windows(self, text: TextSpec, seq_len: int, count: int) -> list[Tensor]:
         """Token windows of a text, (seq,) each; the last few texts are remembered.
@@ -229,8 +319,8 @@ class LoadedModel:
         Raises:
             TextError: see ``prune_core.texts``.
         """
-        key = (text, seq_len, count)
-        if text.kind == "file" or key not in self._windows:  # a file may have changed
+        key = (text, _stamp(text), seq_len, count)
+        if key[1] is None or key not in self._windows:
             stacked = token_windows(
                 self.handle.tokenizer,
                 read_text(text),

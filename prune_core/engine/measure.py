@@ -16,7 +16,7 @@ from prune_core.engine.activations import BlockStates
 from prune_core.engine.jobs import Evaluate
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.working_copy import Applied
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import Cancelled, RecipeError, TextError
 from prune_core.evaluation.estimate import Z95, Estimate, estimate, safe_exp
 from prune_core.evaluation.reference import window_fingerprint, windows_fingerprint
 from prune_core.evaluation.scoring import (
@@ -26,7 +26,7 @@ from prune_core.evaluation.scoring import (
     predictions_per_window,
     score_window,
 )
-from prune_core.masks import CutPlan
+from prune_core.masks import CutPlan, emptied
 
 FIRST_TOKENS = 128
 """Length of the first look: the leading part of the first window, for a number within a second."""
@@ -41,9 +41,25 @@ Poll = Callable[[], bool]
 
 
 def measure(
-    loaded: LoadedModel, job: Evaluate, emit: Emit, cancelled: Poll, load_seconds: float
+    loaded: LoadedModel,
+    job: Evaluate,
+    emit: Emit,
+    cancelled: Poll,
+    load_seconds: float,
+    *,
+    start: int = 0,
+    look: bool = True,
 ) -> dict[str, Any]:
     """Run an Evaluate job; see ``prune_core.engine.jobs.Evaluate`` for events and result.
+
+    Args:
+        loaded: the model.
+        job: what to measure.
+        emit: told of progress.
+        cancelled: polled between blocks, layers and windows.
+        load_seconds: what loading took.
+        start: windows of the text to leave out at its beginning.
+        look: give a first number early, which costs a little more in all.
 
     Raises:
         RecipeError, TextError: the recipe or text does not fit the model.
@@ -54,9 +70,13 @@ def measure(
             f"a window has at least 2 tokens and there are 1 to 4096 windows, got {job.seq_len} "
             f"and {job.windows}."
         )
+    if not 0 <= start <= 4096:
+        raise RecipeError(f"0 to 4096 windows can be left out, got {start}.")
     started = time.perf_counter()
     seconds = {"load": load_seconds, "statistics": 0.0, "ranks": 0.0, "apply": 0.0, "evaluate": 0.0}
-    windows = loaded.windows(job.text, job.seq_len, job.windows)
+    windows = loaded.windows(job.text, job.seq_len, start + job.windows)[start:]
+    if not windows:
+        raise TextError(f"the text has no windows after the first {start}; name a longer text.")
 
     stage = "reconstruction" if loaded.needs_edits(job.recipe) else "ranks"
 
@@ -82,7 +102,7 @@ def measure(
     applied = loaded.copy.apply(plan, cancelled)
     seconds["apply"] = time.perf_counter() - mark
     run = _Measurement(loaded, job, windows, applied, plan, seconds, started, emit)
-    return run.run(cancelled)
+    return run.run(cancelled, look=look)
 
 
 class _Measurement:
@@ -102,6 +122,7 @@ class _Measurement:
         self.loaded, self.job, self.windows = loaded, job, windows
         self.applied, self.left_dense = applied, list(plan.left_dense)
         self.clipped = list(plan.clipped)
+        self.emptied = emptied(plan, loaded.handle.structure)
         self.damped = list(plan.edits.damped) if plan.edits is not None else []
         self.seconds, self.started, self.emit = seconds, started, emit
         self.structure = loaded.handle.structure
@@ -111,7 +132,7 @@ class _Measurement:
         self.first_block: int | None = None
         self.kl_error: float | None = None
 
-    def run(self, cancelled: Poll) -> dict[str, Any]:
+    def run(self, cancelled: Poll, *, look: bool) -> dict[str, Any]:
         mark = time.perf_counter()
         known = [self.loaded.reference.find(tokens) for tokens in self.windows]
         self.loaded.prefix.retain(window_fingerprint(t) for t in self.windows)
@@ -119,7 +140,8 @@ class _Measurement:
         complete = all(k is not None for k in known)
         if complete:
             self.dense = [k for k in known if k is not None]
-        self._first_look(known[0], states, cancelled)
+        if look:
+            self._first_look(known[0], states, cancelled)
         for index, tokens in enumerate(self.windows):
             answer = known[index]
             if answer is None:
@@ -225,10 +247,12 @@ class _Measurement:
             "tokens": sum(len(s.losses) for s in self.scores),
             "total_tokens": per_window * len(self.windows),
             "sparsity": self.applied.sparsity,
+            "sparsity_of_rest": self.applied.of_rest,
             "removed": self.applied.removed,
             "left_dense": self.left_dense,
             "clipped": self.clipped,
             "damped": self.damped,
+            "emptied": self.emptied,
             "first_block": self.first_block,
             "seconds": self._seconds(),
         }
@@ -284,6 +308,9 @@ class _Measurement:
         result["strip"] = self._strip()
         result["window_nll"] = [float(s.losses.mean()) for s in self.scores if len(s.losses)]
         result["window_nll_dense"] = [float(d.losses.mean()) for d in self.dense if len(d.losses)]
+        result["window_similarity"] = [
+            s.similarity for s in self.scores if s.similarity is not None
+        ]
         result["protocol"] = {
             "model": info.source,
             "model_fingerprint": info.fingerprint,

@@ -6,6 +6,7 @@ allocated once: a fresh allocation per step would cost several times the cut its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 
 from prune_core.engine.activations import BlockRunner
 from prune_core.errors import Cancelled
-from prune_core.masks import CutPlan, LayerCut, count_removed, head_columns
+from prune_core.masks import CutPlan, count_removed
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.structural import LayerCut, remove_parts
 
-LayerState = tuple[str, int, tuple[int, ...]]
-DENSE: LayerState = ("", 0, ())
+DENSE = LayerCut()
+UNKNOWN = LayerCut("?", -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ class Applied:
         changed: layers that were rewritten.
         removed: layer name to removed weights, counted.
         sparsity: removed over all prunable weights.
+        of_rest: removed over the weights that dropped parts leave; the same without any.
     """
 
     changed: tuple[str, ...]
     removed: dict[str, int]
     sparsity: float
+    of_rest: float
 
 
 class WorkingCopy:
@@ -55,7 +59,7 @@ class WorkingCopy:
             self._buffers[name] = buffer
             module = self.model.get_submodule(name)
             module.weight = nn.Parameter(buffer, requires_grad=False)
-        self._states: dict[str, LayerState] = dict.fromkeys(self.structure.layers, DENSE)
+        self._states: dict[str, LayerCut] = dict.fromkeys(self.structure.layers, DENSE)
         self.runner = BlockRunner(self.model, self.structure)
 
     def apply(self, plan: CutPlan, cancelled: Callable[[], bool] | None = None) -> Applied:
@@ -65,21 +69,24 @@ class WorkingCopy:
             Cancelled: between layers; layers done so far are remembered as they are.
         """
         changed = []
+        self.runner.skipped = frozenset(plan.dropped_blocks)
         with torch.no_grad():
             for name, cut in plan.cuts.items():
-                state = (cut.ranks, cut.cut, cut.dropped_heads)
-                if self._states[name] == state:
+                if self._states[name] == cut:
                     continue
                 if cancelled is not None and cancelled():
                     raise Cancelled("Cancelled while weights were removed.")
                 # a layer half written must not pass for one that is done
-                self._states[name] = ("?", -1, ())
+                self._states[name] = UNKNOWN
                 self._write(name, cut, plan)
-                self._states[name] = state
+                self._states[name] = cut
                 changed.append(name)
         removed = count_removed(plan, self.structure)
-        total = sum(layer.numel for layer in self.structure.layers.values())
-        return Applied(tuple(changed), removed, sum(removed.values()) / total if total else 0.0)
+        layers, gone = self.structure.layers, sum(removed.values())
+        total = sum(layer.numel for layer in layers.values())
+        rest = sum(math.prod(plan.cuts[name].left(layer)) for name, layer in layers.items())
+        of_rest = (gone - (total - rest)) / rest if rest else 0.0
+        return Applied(tuple(changed), removed, gone / total if total else 0.0, of_rest)
 
     def _write(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
         layer = self.structure.layers[name]
@@ -87,21 +94,36 @@ class WorkingCopy:
         if cut.cut and plan.edits is not None:
             out.copy_(layer.to_stored(plan.edits.weights[name]))
         elif cut.cut and plan.ranked is not None:
-            cut_into(dense, plan.ranked.ranks[name], cut.cut, out)
+            cut_into(dense, *plan.limit(layer), out)
         else:
             out.copy_(dense)
-        for columns in head_columns(self.structure, name, cut.dropped_heads):
-            layer.from_stored(out)[:, columns] = 0
+        if cut.structural:
+            remove_parts(layer.from_stored(out), cut)
+        self._write_bias(name, cut, plan)
 
-    def block_states(self) -> tuple[tuple[LayerState, ...], ...]:
+    def _write_bias(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
+        """Shared with the dense model, so never written: another stands in for it."""
+        bias = self._dense.get_submodule(name).bias
+        dense = bias if isinstance(bias, nn.Parameter) else None
+        if cut.whole and dense is not None:
+            dense = nn.Parameter(torch.zeros_like(dense), requires_grad=False)
+        elif cut.bias:
+            weight = self._buffers[name]
+            added = plan.biases[name].to(weight.device)
+            total = added if dense is None else dense.double() + added
+            dense = nn.Parameter(total.to(weight.dtype), requires_grad=False)
+        self.model.get_submodule(name).bias = dense
+
+    def block_states(self) -> tuple[tuple[object, ...], ...]:
         """For each block, the state of its layers: equal states compute equal outputs."""
         return tuple(
-            tuple(self._states[name] for name in block.layers) for block in self.structure.blocks
+            (block.index in self.runner.skipped, *(self._states[name] for name in block.layers))
+            for block in self.structure.blocks
         )
 
 
-def cut_into(dense: Tensor, ranks: Tensor, cut: int, out: Tensor) -> None:
-    """``out = dense`` where ``ranks >= cut``, else 0, in one pass where the kernel allows it.
+def cut_into(dense: Tensor, ranks: Tensor, limit: int | Tensor, out: Tensor) -> None:
+    """``out = dense`` where ``ranks >= limit``, else 0, in one pass where the kernel allows it.
 
     ``threshold_backward`` is a select against a threshold: on the 106 M weights of SmolLM2 1.4
     times the time of a copy, where comparing and multiplying takes 3.5 times (docs/benchmarks.md).
@@ -109,10 +131,11 @@ def cut_into(dense: Tensor, ranks: Tensor, cut: int, out: Tensor) -> None:
     Args:
         dense: weights in stored order.
         ranks: same shape, float32 or int32.
-        cut: ranks below it go.
+        limit: ranks below it go; one number, or one for each output row.
         out: same shape and dtype as ``dense``; written.
     """
-    if dense.dtype == ranks.dtype == torch.float32 and dense.device.type == "cpu":
-        torch.ops.aten.threshold_backward.grad_input(dense, ranks, cut - 0.5, grad_input=out)
+    plain = dense.dtype == ranks.dtype == torch.float32 and dense.device.type == "cpu"
+    if plain and isinstance(limit, int):
+        torch.ops.aten.threshold_backward.grad_input(dense, ranks, limit - 0.5, grad_input=out)
         return
-    torch.mul(dense, (ranks >= cut).to(dense.device), out=out)
+    torch.mul(dense, (ranks >= limit).to(dense.device), out=out)

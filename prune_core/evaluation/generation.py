@@ -178,7 +178,12 @@ class Writing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as the ``Generate`` job describes it."""
-        return {"text": self.text, "pieces": list(self.pieces), "finished": self.finished}
+        return {
+            "text": self.text,
+            "pieces": list(self.pieces),
+            "ids": list(self.ids),
+            "finished": self.finished,
+        }
 
 
 def first_difference(left: list[int], right: list[int], *, finished: bool) -> int | None:

@@ -126,7 +126,13 @@ def _slices(
         yield rows, logits.float(), targets[rows]
 
 
-def _embedding(model: nn.Module, tokens: Tensor) -> Tensor:
+def sentence_embedding(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Mean over tokens of an encoder's last hidden states, (hidden,) float32.
+
+    Args:
+        model: dense or pruned.
+        tokens: (1, seq) int64.
+    """
     base: Any = getattr(model, "base_model", model)  # a masked-language head is not asked
     return base(input_ids=tokens).last_hidden_state[0].float().mean(dim=0)
 
@@ -150,7 +156,7 @@ def dense_window(
     empty = torch.empty(0)
     if not has_language_head:
         none = torch.empty(0, dtype=torch.int64)
-        embedding = _embedding(model, tokens).cpu()
+        embedding = sentence_embedding(model, tokens).cpu()
         return DenseWindow(empty, none, none.view(0, 0), empty.view(0, 0), embedding)
     losses, top1, ids, logp = [], [], [], []
     for _rows, logits, targets in _slices(model, structure, tokens):
@@ -167,6 +173,19 @@ def dense_window(
         torch.cat(logp).cpu(),
         empty,
     )
+
+
+@torch.inference_mode()
+def token_losses(model: nn.Module, structure: Structure, tokens: Tensor) -> Tensor:
+    """Loss of each prediction of one window, (predictions,) nats on the CPU.
+
+    Args:
+        model: a clone of its own, with a language head.
+        structure: of the model.
+        tokens: (1, seq) int64.
+    """
+    found = [_loss(logits, targets)[0] for _, logits, targets in _slices(model, structure, tokens)]
+    return torch.cat(found).cpu()
 
 
 def _loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,7 +222,7 @@ def score_window(
         on_logits: given each slice's (positions, vocab) logits, for checks; must not keep them.
     """
     if dense.embedding.numel():
-        mine = _embedding(model, tokens).cpu()
+        mine = sentence_embedding(model, tokens).cpu()
         cosine = F.cosine_similarity(mine.double(), dense.embedding.double(), dim=0)
         return WindowScore(torch.empty(0), torch.empty(0), torch.empty(0), float(cosine))
     losses, kl, agrees = [], [], []

@@ -33,7 +33,7 @@ def importance_map(
         dropped: crossed out.
         words: ``title``, ``x``, ``y``, ``block``, ``head``, ``group``, ``score``, ``dropped``.
     """
-    scores: list[list[float]] = [list(row) for row in site["scores"]]
+    scores: list[list[float | None]] = [list(row) for row in site["scores"]]
     heads = max((len(row) for row in scores), default=0)
     padded = [row + [None] * (heads - len(row)) for row in scores]
     blocks = list(site["blocks"])
@@ -43,7 +43,7 @@ def importance_map(
             z=padded,
             x=list(range(heads)),
             y=list(range(len(blocks))),
-            colorscale=look.sequence,
+            **_colors([x for row in scores for x in row if x is not None], look),
             xgap=1.5,
             ygap=1.5,
             hoverinfo="skip",
@@ -89,9 +89,22 @@ def importance_map(
     return figure
 
 
+SATURATED = 0.97
+"""Share of the signed scores within the color scale: a few huge ones would leave no contrast."""
+
+
+def _colors(scores: Sequence[float], look: Look) -> dict[str, Any]:
+    """A scale from low to high; around zero where scores have signs."""
+    if not any(score < 0 for score in scores):
+        return {"colorscale": look.sequence}
+    sizes = sorted(abs(score) for score in scores)
+    most = sizes[min(len(sizes) - 1, int(SATURATED * len(sizes)))] or 1.0
+    return {"colorscale": look.diverging, "zmin": -most, "zmax": most, "zmid": 0.0}
+
+
 def _cells(
     figure: go.Figure,
-    scores: Sequence[Sequence[float]],
+    scores: Sequence[Sequence[float | None]],
     blocks: Sequence[int],
     group: int,
     dropped: Collection[Head],
@@ -107,7 +120,7 @@ def _cells(
             ys.append(row)
             data.append([blocks[row], head])
             text = f"<b>{words['block']} {row} · {words['head']} {head}</b>"
-            text += f"<br>{words['score']} {score:.4g}"
+            text += f"<br>{words['score']} {'…' if score is None else f'{score:.4g}'}"
             if group > 1:
                 text += f"<br>{words['group']} {head // group}"
             if (blocks[row], head) in dropped:
@@ -250,4 +263,50 @@ def pattern_grid(
         showgrid=False,
         range=[len(queries) - 0.5, -0.5],
     )
+    return figure
+
+
+def agreement_map(
+    correlations: Sequence[Sequence[float]],
+    names: Sequence[str],
+    look: Look,
+    *,
+    title: str,
+    unit: str,
+) -> go.Figure:
+    """How far methods rank alike: rank correlations of every two, with their values.
+
+    Args:
+        correlations: (methods x methods), -1 to 1.
+        names: of the methods.
+        look: colors and scale.
+        title: of the figure.
+        unit: of the color scale.
+    """
+    shown = [escape(name) for name in names]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[list(row) for row in correlations],
+            x=shown,
+            y=shown,
+            zmin=-1,
+            zmax=1,
+            colorscale=look.diverging,
+            xgap=2,
+            ygap=2,
+            text=[[f"{value:.2f}" for value in row] for row in correlations],
+            texttemplate="%{text}",
+            textfont={"size": look.size(13)},
+            hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
+            colorbar={
+                "title": {"text": unit, "side": "right", "font": {"size": look.size(12)}},
+                "thickness": 10,
+                "outlinewidth": 0,
+                "tickfont": {"size": look.size(11), "color": look.muted},
+            },
+        )
+    )
+    style(figure, look, title=title, height=130 + 46 * len(names), x="", y="")
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False, autorange="reversed")
     return figure

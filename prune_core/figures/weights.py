@@ -184,6 +184,9 @@ def histogram(
             y=counts,
             width=width,
             name=words[name],
+            customdata=list(edges)[1 : len(centers) + 1],  # a click may cut at a bar's end
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 1}},
             marker={
                 "color": color,
                 "line": {"width": 0},

@@ -31,7 +31,10 @@ EMPTY = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
-_OF_THE_MODEL = ("heads", "overrides", "role", "layer", "head")
+_OF_THE_MODEL = (
+    *("heads", "neurons", "drop_blocks", "drop_attention", "drop_mlp"),
+    *("overrides", "role", "layer", "head", "neuron", "compensate"),
+)
 
 
 def title_of(source: str) -> str:
@@ -73,7 +76,7 @@ def compact_chooser() -> None:
         format_func=title_of,
         help=t("common.model_help"),
         on_change=model_changed,
-        **widget("model"),
+        **widget("model", names),
     )
 
 

@@ -82,7 +82,7 @@ def choice(
         help=help_text or None,
         width=width,
         on_change=on_change,
-        **widget(key),
+        **widget(key, initial="default"),
     )
     return str(value(key))
 

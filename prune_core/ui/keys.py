@@ -7,15 +7,14 @@ translated: Streamlit would write the label) are written to the URL by :func:`wr
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -25,14 +24,31 @@ from prune_core.criteria import CRITERIA as REGISTERED
 from prune_core.engine.jobs import TextSpec
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.models.sources import DEFAULT_PRESET
-from prune_core.recipe import ALLOCATIONS, RECONSTRUCTIONS, Calibration, Recipe
-from prune_core.ui.i18n import LANGUAGES, browser
+from prune_core.packing import NAMES, unpack
+from prune_core.recipe import (
+    ALLOCATION_ARGS,
+    ALLOCATIONS,
+    CALIBRATION_MODES,
+    MAX_CALIBRATION_WINDOWS,
+    NEURON_METHODS,
+    NEURON_SCOPES,
+    RECONSTRUCTIONS,
+    Calibration,
+    NeuronShare,
+    Recipe,
+)
+from prune_core.sweeps.axes import COSTS, QUALITIES
+from prune_core.sweeps.options import NAMES as OPTIONS
+from prune_core.ui.i18n import LANGUAGES, browser, t
 
 CRITERIA = tuple(REGISTERED)
 TEXTS = ("grimm", "andersen")
 SEQ_LENS = (64, 128, 256, 512)
+HEAD_METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 MAX_TEXT = 8000
-_PAIR = re.compile(r"^\d{1,4}:\d{1,4}$")
+MAX_CUT = 1e6
+MAX_PROMPTS = 2000
+_PAIR = re.compile(r"^\d{1,4}:\d{1,6}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,23 @@ def _heads(text: str) -> str:
     return text
 
 
+def _indices(text: str) -> str:
+    parse_indices(text)
+    return text
+
+
+def parse_indices(text: str) -> tuple[int, ...]:
+    """``3,5`` as whole numbers.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    parts = [part for part in text.split(",") if part]
+    if not all(part.isdecimal() and len(part) <= 4 for part in parts):
+        raise ValueError(text)
+    return tuple(int(part) for part in parts)
+
+
 def _overrides(text: str) -> str:
     Recipe(overrides=parse_overrides(text))
     return text
@@ -126,6 +159,40 @@ def parse_overrides(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in pairs}
 
 
+def _numbers(text: str) -> str:
+    parse_numbers(text)
+    return text
+
+
+def parse_numbers(text: str) -> dict[str, float | int]:
+    """``power=0.5,seed=3`` as a mapping; what is written as a whole number stays one.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    found: dict[str, float | int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.rpartition("=")
+        found[name] = int(number) if number.lstrip("-").isdecimal() else float(number)
+        if not name or not math.isfinite(found[name]):
+            raise ValueError(part)
+    return found
+
+
+def write_numbers(numbers: Mapping[str, float | int]) -> str:
+    """What :func:`parse_numbers` reads, exactly."""
+    return ",".join(f"{name}={number!r}" for name, number in sorted(numbers.items()))
+
+
+def _seed(text: str) -> str:
+    return str(_whole(0, 2**31 - 1)(text)) if text else ""
+
+
+def _slots(text: str) -> str:
+    unpack(text)
+    return text
+
+
 KEYS: dict[str, Key] = {
     # the frame
     "model": Key(DEFAULT_PRESET, _text(4096)),
@@ -138,7 +205,25 @@ KEYS: dict[str, Key] = {
     "reconstruction": Key("none", _choice(*RECONSTRUCTIONS)),
     "sparsity": Key(0.0, _number(0.0, 1.0), bound=True),
     "heads": Key("", _heads),
+    "neurons": Key("", _heads),
+    "neuron_share": Key(0.0, _number(0.0, 1.0)),
+    "neuron_method": Key(NEURON_METHODS[0], _choice(*NEURON_METHODS)),
+    "neuron_scope": Key(NEURON_SCOPES[0], _choice(*NEURON_SCOPES)),
+    "compensate": Key(False, _flag),
+    "drop_blocks": Key("", _indices),
+    "drop_attention": Key("", _indices),
+    "drop_mlp": Key("", _indices),
     "overrides": Key("", _overrides),
+    "arguments": Key("", _numbers),  # of the criterion
+    "shares": Key("", _numbers),  # of the allocation, by role or block
+    "cut": Key(0.0, _number(0.0, MAX_CUT)),
+    # what it is calibrated on
+    "cal_text": Key("", _choice("", *TEXTS)),  # "": the preset that is not measured on
+    "cal_windows": Key(32, _whole(1, MAX_CALIBRATION_WINDOWS)),
+    "cal_seq_len": Key(0, _whole(0, 2**20)),  # 0: 512, or the model's context
+    "cal_skip": Key(0, _whole(0, 2**40)),
+    "cal_seed": Key("", _seed),  # "": from the start of the text on
+    "cal_mode": Key("auto", _choice(*CALIBRATION_MODES)),
     # what it is measured on
     "text": Key("grimm", _choice(*TEXTS)),
     "seq_len": Key(256, _seq_len),
@@ -149,14 +234,36 @@ KEYS: dict[str, Key] = {
     "sampling": Key("greedy", _choice("greedy", "sample")),
     "seed": Key(0, _whole(0, 2**31 - 1)),
     "chat": Key(False, _flag, bound=True),
+    "export_format": Key("masked", _choice("masked", "shrunk", "compressed")),
     # Weights
     "role": Key("", _text(32)),
     "layer": Key("", _text(300)),
     "counts": Key("linear", _choice("linear", "log")),
+    "other": Key("", _choice("", *CRITERIA)),
     # Attention
-    "head_method": Key("weight-norm", _choice("weight-norm", "gradient")),
+    "head_method": Key("weight-norm", _choice(*HEAD_METHODS)),
     "head": Key("", _text(32)),
     "sentence": Key("", _text(2000), bound=True),
+    # Trade-off
+    "cost": Key("nonzero", _choice(*COSTS)),
+    "quality": Key("perplexity", _choice(*QUALITIES)),
+    "sweep": Key("*", _text(64)),  # "*": every run, "": those saved on their own
+    "option": Key("", _choice("", *OPTIONS)),
+    "budget": Key("", _text(40)),
+    # Compare
+    "slots": Key("", _slots),
+    "slot_at": Key("", _choice("", *NAMES)),
+    "prompts": Key("", _text(MAX_PROMPTS)),
+    "prompt_at": Key("0", _choice(*(str(place) for place in range(4)))),
+    "block_measure": Key("accumulated", _choice("own", "accumulated", "increase")),
+    # Neurons
+    "neuron": Key("", _heads),  # the one looked at closely
+    # Layers
+    "block_method": Key("influence", _choice("influence", "angular", "ablation", "greedy")),
+    "block_part": Key("block", _choice("block", "attention", "mlp")),
+    "block_windows": Key(2, _whole(1, 16)),
+    "block_steps": Key(4, _whole(1, 64)),
+    "block_ends": Key(False, _flag),
     # Overview
     "tint": Key("parameters", _choice("parameters", "sparsity")),
 }
@@ -164,23 +271,39 @@ KEYS: dict[str, Key] = {
 
 RECIPE_KEYS = (
     *("criterion", "pattern", "allocation", "reconstruction"),
-    *("sparsity", "heads", "overrides"),
+    *("sparsity", "heads", "neurons", "drop_blocks", "drop_attention", "drop_mlp"),
+    *("neuron_share", "neuron_method", "neuron_scope", "compensate"),
+    *("overrides", "arguments", "shares", "cut"),
+    *("cal_text", "cal_windows", "cal_seq_len", "cal_skip", "cal_seed", "cal_mode"),
 )
 
 
-def widget(key: str) -> dict[str, Any]:
+def widget(key: str, options: Sequence[Any] | None = None, initial: str = "") -> dict[str, Any]:
     """Widget arguments that remember its value: ``st.slider(label, 0.0, 1.0, **widget("x"))``.
 
     Gives ``key``, ``persist_state`` and, for bound keys, ``bind``. The value is put into the
     session first, so do not pass a default (``value=`` or ``index=``) unless the key is bound:
     Streamlit compares a bound widget's default with the URL, so give
     ``value=KEYS[key].default`` there.
+
+    Streamlit tells the browser a value from the session once. A browser that draws the widget
+    late (its code still loading, the page run again meanwhile) misses that, takes the default and
+    sends it back as if chosen. So the current value is the default too, where one is named:
+
+    Args:
+        key: of ``KEYS``.
+        options: of a ``selectbox``; adds ``index``.
+        initial: name of the argument for the first value: ``value``, ``default``.
     """
     if key not in st.session_state:
         st.session_state[key] = KEYS[key].default
     arguments: dict[str, Any] = {"key": key, "persist_state": "session"}
     if KEYS[key].bound:
         arguments["bind"] = "query-params"
+    if options is not None and value(key) in options:
+        arguments["index"] = list(options).index(value(key))
+    if initial:
+        arguments[initial] = value(key)
     return arguments
 
 
@@ -188,6 +311,10 @@ def value(key: str) -> Any:
     """The session's value of a key, or its default."""
     found = st.session_state.get(key)
     return KEYS[key].default if found is None else found
+
+
+Get = Callable[[str], Any]
+"""Gives the value of a key: :func:`value`, or one that reads a link."""
 
 
 def set_value(key: str, new: object) -> None:
@@ -293,41 +420,131 @@ def share_link(recipe: Recipe | None = None, page: str = "") -> str:
     return f"{base}?{query}" if query else base
 
 
-def _calibration() -> Calibration:
-    """What a loaded recipe brought, else a preset that is not the evaluation text."""
-    reads = REGISTERED[str(value("criterion"))].needs or value("allocation") == "sensitivity"
-    if not reads and value("reconstruction") == "none":
-        return Calibration()  # nothing reads it: it must not part equal recipes
-    brought = st.session_state.get("_calibration")
-    if isinstance(brought, Calibration):
-        return brought
-    other = next(name for name in reversed(TEXTS) if name != value("text"))
+def reads_calibration(get: Get = value) -> bool:
+    """Whether the chosen recipe reads a calibration text at all."""
+    reads = bool(REGISTERED[str(get("criterion"))].needs)
+    reads = reads or bool(get("neuron_share")) or bool(get("compensate"))
+    return reads or get("allocation") == "sensitivity" or str(get("reconstruction")) != "none"
+
+
+def calibration_length(get: Get = value) -> int:
+    """Tokens of a calibration window: as chosen, else 512 or the model's context."""
     known = st.session_state.get("_model_info")  # a window may not be longer than its context
-    usual = Calibration().seq_len
-    seq_len = min(usual, known.context) if known is not None else usual
-    return Calibration(TextSpec("preset", other), seq_len=seq_len)
+    usual = int(get("cal_seq_len")) or Calibration().seq_len
+    return min(usual, known.context) if known is not None else usual
 
 
-def _recipe() -> Recipe:
-    heads = [pair.split(":") for pair in str(value("heads")).split(",") if pair]
-    recipe = Recipe(
-        criterion=str(value("criterion")),
-        criterion_args=json.loads(st.session_state.get("_criterion_args", "{}")),
-        allocation=str(value("allocation")),
-        sparsity=float(value("sparsity")),
-        overrides=parse_overrides(str(value("overrides"))),
-        drop_heads=tuple((int(block), int(head)) for block, head in heads),
-        calibration=_calibration(),
-        reconstruction=str(value("reconstruction")),
-        allocation_args=_allocation_args(),
+def calibration_text() -> TextSpec:
+    """Chosen, pasted (kept in ``_own_calibration``) or of a loaded recipe's file."""
+    brought = st.session_state.get("_calibration_file")
+    if isinstance(brought, TextSpec):
+        return brought
+    own = st.session_state.get("_own_calibration", "")
+    if st.session_state.get("_use_own_calibration") and own:
+        return TextSpec("inline", own)
+    return _preset_calibration(value)
+
+
+def _preset_calibration(get: Get) -> TextSpec:
+    other = next(name for name in reversed(TEXTS) if name != get("text"))
+    return TextSpec("preset", str(get("cal_text")) or other)
+
+
+def chosen_calibration(get: Get = value) -> Calibration:
+    """The session's calibration, whether the recipe reads one or not; or that of a link."""
+    seed = str(get("cal_seed"))
+    return Calibration(
+        calibration_text() if get is value else _preset_calibration(get),
+        int(get("cal_windows")),
+        calibration_length(get),
+        int(seed) if seed else None,
+        int(get("cal_skip")),
+        str(get("cal_mode")),
     )
-    return recipe.with_pattern(str(value("pattern")))
 
 
-def _allocation_args() -> dict[str, float]:
-    """Of a loaded recipe's allocation; another allocation has none of them."""
-    name, brought = st.session_state.get("_allocation_args", ("", {}))
-    return dict(brought) if name == value("allocation") else {}
+def _calibration(get: Get = value) -> Calibration:
+    # what nothing reads must not part equal recipes
+    return chosen_calibration(get) if reads_calibration(get) else Calibration()
+
+
+def _pairs(key: str, get: Get) -> tuple[tuple[int, int], ...]:
+    found = [pair.split(":") for pair in str(get(key)).split(",") if pair]
+    return tuple((int(block), int(part)) for block, part in found)
+
+
+def _share(get: Get) -> NeuronShare | None:
+    fraction = float(get("neuron_share"))
+    if not fraction:
+        return None
+    return NeuronShare(fraction, str(get("neuron_method")), str(get("neuron_scope")))
+
+
+def _recipe(get: Get = value) -> Recipe:
+    arguments = dict(parse_numbers(str(get("arguments"))))
+    if get("criterion") == "threshold" and get("cut") and not get("sparsity"):
+        arguments["value"] = float(get("cut"))
+    recipe = Recipe(
+        criterion=str(get("criterion")),
+        criterion_args=arguments,
+        allocation=str(get("allocation")),
+        sparsity=float(get("sparsity")),
+        overrides=parse_overrides(str(get("overrides"))),
+        drop_heads=_pairs("heads", get),
+        drop_neurons=_pairs("neurons", get),
+        neurons=_share(get),
+        compensate=bool(get("compensate")) and bool(get("neurons") or get("neuron_share")),
+        drop_blocks=parse_indices(str(get("drop_blocks"))),
+        drop_attention=parse_indices(str(get("drop_attention"))),
+        drop_mlp=parse_indices(str(get("drop_mlp"))),
+        calibration=_calibration(get),
+        reconstruction=str(get("reconstruction")),
+        allocation_args=allocation_args(get),
+    )
+    return recipe.with_pattern(str(get("pattern")))
+
+
+def allocation_args(get: Get = value) -> dict[str, float]:
+    """Shares that belong to the allocation chosen now; those of another one wait."""
+    given = parse_numbers(str(get("shares")))
+    known = ALLOCATION_ARGS.get(str(get("allocation")), {})
+    named = {name for arguments in ALLOCATION_ARGS.values() for name in arguments}
+    match get("allocation"):
+        case "manual":
+            return {name: share for name, share in given.items() if name.isdecimal()}
+        case "per-role":
+            return {n: v for n, v in given.items() if not n.isdecimal() and n not in named}
+        case _:
+            return {name: share for name, share in given.items() if name in known}
+
+
+def read_link(link: str) -> tuple[str, dict[str, Recipe], Recipe]:
+    """What a link of another session holds; nothing of this session changes.
+
+    Returns:
+        The model as the link names it, the recipes of its comparison by slot, and its own recipe.
+
+    Raises:
+        RecipeError: not a link of Prunescope, or damaged; the sentence names the part.
+    """
+    try:
+        query = parse_qs(urlsplit(link.strip()).query, keep_blank_values=True)
+    except ValueError:
+        query = {}
+    known = [key for key in query if key in KEYS]
+    if not known and "://" not in link:
+        raise RecipeError(t("compare.no_link"))
+    values: dict[str, Any] = {}
+    for key in known:
+        try:
+            values[key] = KEYS[key].read(query[key][0])
+        except (ValueError, PruneCoreError):
+            raise RecipeError(t("compare.damaged_link", part=key)) from None
+
+    def get(key: str) -> Any:
+        return values.get(key, KEYS[key].default)
+
+    return str(get("model")), unpack(str(get("slots"))), _recipe(get)
 
 
 def recipe_from_state() -> Recipe:
@@ -354,16 +571,49 @@ def _recipe_values(recipe: Recipe) -> dict[str, Any]:
         "reconstruction": recipe.reconstruction,
         "sparsity": recipe.sparsity,
         "heads": ",".join(f"{block}:{head}" for block, head in recipe.drop_heads),
+        "neurons": ",".join(f"{block}:{neuron}" for block, neuron in recipe.drop_neurons),
+        "neuron_share": 0.0 if recipe.neurons is None else recipe.neurons.fraction,
+        "neuron_method": NEURON_METHODS[0] if recipe.neurons is None else recipe.neurons.method,
+        "neuron_scope": NEURON_SCOPES[0] if recipe.neurons is None else recipe.neurons.scope,
+        "compensate": recipe.compensate,
+        **{
+            name: ",".join(str(block) for block in getattr(recipe, name))
+            for name in ("drop_blocks", "drop_attention", "drop_mlp")
+        },
         "overrides": ",".join(f"{k}={v:.6g}" for k, v in sorted(recipe.overrides.items())),
+        "arguments": write_numbers(
+            {
+                name: number
+                for name, number in recipe.criterion_args.items()
+                if name != "value" or recipe.cut_value is None
+            }
+        ),
+        "shares": write_numbers(recipe.allocation_args),
+        "cut": min(recipe.cut_value or 0.0, MAX_CUT),
+        **_calibration_values(recipe.calibration),
+    }
+
+
+def _calibration_values(chosen: Calibration) -> dict[str, Any]:
+    if chosen == Calibration():
+        return {key: KEYS[key].default for key in RECIPE_KEYS if key.startswith("cal_")}
+    return {
+        "cal_text": chosen.text.value if chosen.text.kind == "preset" else "",
+        "cal_windows": chosen.windows,
+        "cal_seq_len": chosen.seq_len,
+        "cal_skip": chosen.skip,
+        "cal_seed": "" if chosen.seed is None else str(chosen.seed),
+        "cal_mode": chosen.mode,
     }
 
 
 def set_recipe(recipe: Recipe) -> None:
     """Make ``recipe`` the session's. Call it in a callback or before the recipe's widgets run."""
-    st.session_state["_criterion_args"] = json.dumps(dict(recipe.criterion_args))
-    chosen = recipe.calibration
-    st.session_state["_calibration"] = chosen if chosen != Calibration() else None
-    st.session_state["_allocation_args"] = (recipe.allocation, dict(recipe.allocation_args))
+    text = recipe.calibration.text
+    st.session_state["_calibration_file"] = text if text.kind == "file" else None
+    st.session_state["_use_own_calibration"] = text.kind == "inline"
+    if text.kind == "inline":
+        st.session_state["_own_calibration"] = text.value
     for key, new in _recipe_values(recipe).items():
         set_value(key, new)
 

@@ -6,7 +6,8 @@ four times a second and reruns the page once at its end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import session_id
 
 POLL_SECONDS = 0.25
+PARTIAL_SECONDS = 1.0  # a figure drawn anew more often would flicker
+MIN_PACE_SECONDS = 2.0  # shorter, and a forecast would jump
 
 
 @dataclass(eq=False)
@@ -109,7 +112,14 @@ def cancel(panel: str) -> None:
         engine().cancel(ticket)
 
 
-def follow(job: Job, panel: str, *, what: str, height: int = 0) -> Outcome:
+def follow(
+    job: Job,
+    panel: str,
+    *,
+    what: str,
+    height: int = 0,
+    partial: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Outcome:
     """Ask for a job and show its progress, its failure or its cancellation in place.
 
     Args:
@@ -117,11 +127,12 @@ def follow(job: Job, panel: str, *, what: str, height: int = 0) -> Outcome:
         panel: name of the place on the page, unique within the session.
         what: says in the user's words what is being done ("Reading the weights").
         height: pixels of the placeholder shown while there is nothing to draw yet; 0 for none.
+        partial: draws what is known so far from the job's last event, while it runs.
     """
     outcome = submit(job, panel)
     if outcome.busy:
-        _waiting(panel, what)
-        if height and outcome.result is None:
+        _waiting(panel, what, partial)
+        if partial is None and height and outcome.result is None:
             st.skeleton(height)
     elif outcome.ticket.state == "failed":
         st.error(failure_text(outcome.ticket), icon=":material/error:")
@@ -137,7 +148,9 @@ def failure_text(ticket: Ticket) -> str:
     return plain(ticket.error or t("common.failed"))
 
 
-def _waiting(panel: str, what: str) -> None:
+def _waiting(
+    panel: str, what: str, partial: Callable[[Mapping[str, Any]], None] | None = None
+) -> None:
     """The polling fragment of a panel that waits."""
 
     def poll() -> None:
@@ -155,8 +168,11 @@ def _waiting(panel: str, what: str) -> None:
             help=t("common.stop_help"),
             width="stretch",
         )
+        if partial is not None and ticket.event:
+            partial(ticket.event)
 
-    st.fragment(poll, run_every=POLL_SECONDS)()
+    pace = POLL_SECONDS if partial is None else PARTIAL_SECONDS
+    st.fragment(poll, run_every=pace)()
 
 
 def draw_progress(ticket: Ticket, what: str) -> None:
@@ -172,7 +188,22 @@ def draw_progress(ticket: Ticket, what: str) -> None:
         text = f"{what} · {t_or(f'common.stage_{stage}', stage)}"
     if total > 1:  # a single step has nothing to count
         text = f"{text} · {amount(done, total, str(event.get('unit') or ''))}"
+        left = _seconds_left(f"{ticket.job.key} {stage}", done, total)
+        if left is not None:
+            text = f"{text} · {t('common.time_left', seconds=left)}"
     st.progress(min(1.0, done / total) if total > 0 else 0.0, text=text)
+
+
+def _seconds_left(what: str, done: float, total: float) -> int | None:
+    """From the pace since this page first saw the stage; None before there is one."""
+    now = time.monotonic()
+    seen, start, before = st.session_state.get("_pace", ("", now, done))
+    if seen != what:
+        st.session_state["_pace"] = (what, now, done)
+        return None
+    if done <= before or now - start < MIN_PACE_SECONDS:
+        return None
+    return max(1, round((now - start) * (total - done) / (done - before)))
 
 
 def amount(done: float, total: float, unit: str) -> str:

@@ -42,7 +42,12 @@ PAGES = {
     "overview": ":material/view_agenda:",
     "weights": ":material/equalizer:",
     "attention": ":material/hub:",
+    "neurons": ":material/blur_on:",
+    "layers": ":material/layers:",
     "studio": ":material/tune:",
+    "tradeoff": ":material/scatter_plot:",
+    "report": ":material/summarize:",
+    "compare": ":material/balance:",
 }
 """Pages in the order of the side bar, with their icons."""
 

@@ -230,6 +230,15 @@ def _plus_minus(error: float | None, places: int, *, share: bool = False) -> str
     return t("studio.plus_minus", error=text)
 
 
+def _left(known: Numbers, left: int, model: ModelInfo) -> str:
+    """Weights that stay; where whole parts went first, the share of the rest as well."""
+    text = t("studio.left", left=count(left), total=count(model.parameters))
+    rest = known.get("sparsity_of_rest")
+    if rest is None or rest == known.get("sparsity"):
+        return text
+    return f"{text} · {t('studio.of_rest', share=percent(rest, 2))}"
+
+
 def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
     sparsity = known.get("sparsity")
     removed = None if sparsity is None else round(sparsity * model.prunable)
@@ -270,9 +279,7 @@ def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
             "digits": 2,
             "percent": True,
             "aside": "",
-            "detail": ""
-            if left is None
-            else t("studio.left", left=count(left), total=count(model.parameters)),
+            "detail": "" if left is None else _left(known, left, model),
             "help": t("studio.removed_help"),
         }
     )

@@ -16,18 +16,28 @@ from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import (
     KEYS,
     parse_overrides,
+    reads_calibration,
     recipe_from_state,
     set_recipe,
     set_value,
     value,
     widget,
 )
+from prune_core.ui.method_cards import about_method, method_card
+from prune_core.ui.studio_choices import (
+    MAX_OWN_TEXT,
+    calibration_panel,
+    cut_by_value,
+    cut_control,
+    shares_editor,
+    structure_panel,
+    uploaded_text,
+)
 
 PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 EFFORTS = {"quick": (256, 4), "standard": (256, 8), "thorough": (512, 16)}
 MAX_RECIPE_BYTES = 100_000
 MAX_HISTORY = 100
-MAX_OWN_TEXT = 200_000
 NEW_TOKENS = (24, 48, 64, 128, 256)
 
 
@@ -36,16 +46,22 @@ def recipe_panel(model: ModelInfo, *, presenting: bool) -> Recipe:
     recipe = recipe_from_state()
     remember(recipe)
     _sparsity(recipe)
-    _choices(recipe)
+    _choices(model, recipe, presenting=presenting)
     _history_buttons()
     if not presenting:
+        structure_panel(model)
         _fine_tuning(model, recipe)
-        _measured_on()
+        if reads_calibration():
+            calibration_panel(model)
+        measured_on()
         _files(recipe)
     return recipe
 
 
 def _sparsity(recipe: Recipe) -> None:
+    if recipe.criterion == "threshold" and not recipe.sparsity:
+        cut_control()
+        return
     if recipe.kept_of is not None:
         n, m = recipe.kept_of
         st.slider(
@@ -89,10 +105,10 @@ def _pattern_name(pattern: str) -> str:
 
 
 def _allocations(pattern: str) -> list[str]:
-    """What a pattern may be shared by; shares by role and by hand come with a recipe file."""
-    if pattern.startswith("nm:"):
+    """What a pattern may be shared by."""
+    if pattern.startswith("nm:") or value("criterion") == "threshold":
         return ["uniform"]
-    names = [n for n in ALLOCATIONS if n == value("allocation") or n not in ("per-role", "manual")]
+    names = list(ALLOCATIONS)
     if pattern != "per-layer" or value("reconstruction") != "none":
         names.remove("global")
     return names
@@ -102,7 +118,7 @@ def _reconstruction_chosen() -> None:
     """Repair wants its own scores, unless another criterion was chosen for good reason."""
     if value("reconstruction") == "none":
         return
-    st.session_state["_criterion_args"] = "{}"
+    set_value("arguments", "")
     set_value("criterion", "sparsegpt")
     if value("allocation") == "global":
         set_value("allocation", "uniform")
@@ -112,22 +128,28 @@ def _reconstruction_chosen() -> None:
 
 def _criterion_chosen() -> None:
     """Criteria made of input norms compare within a row, as their papers do; the user may undo."""
-    st.session_state["_criterion_args"] = "{}"  # they belonged to the criterion before
+    set_value("arguments", "")  # they belonged to the criterion before
+    if value("criterion") == "threshold":  # it cuts by value
+        cut_by_value(float(value("cut")))
+        return
     single = value("pattern") in ("per-layer", "per-row") and value("allocation") != "global"
     if single and not parse_overrides(str(value("overrides"))):
         needs = CRITERIA[str(value("criterion"))].needs
         set_value("pattern", "per-row" if "input_norm" in needs else "per-layer")
 
 
-def _choices(recipe: Recipe) -> None:
+def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
     st.selectbox(
         t("studio.criterion"),
         list(CRITERIA),
         format_func=lambda name: t_or(f"studio.criterion_{name}", CRITERIA[name].title),
-        help=t("studio.criterion_help"),
+        help=method_card(str(value("criterion"))),
         on_change=_criterion_chosen,
-        **widget("criterion"),
+        **widget("criterion", list(CRITERIA)),
     )
+    about_method(str(value("criterion")))
+    if recipe.criterion == "threshold" and not recipe.sparsity:
+        return  # a cut by value has no pattern, no shares and no repair
     patterns = list(PATTERNS)
     if value("pattern") not in patterns:  # from a link
         patterns.append(str(value("pattern")))
@@ -137,7 +159,7 @@ def _choices(recipe: Recipe) -> None:
         format_func=_pattern_name,
         help=t("studio.pattern_help"),
         on_change=_pattern_chosen,
-        **widget("pattern"),
+        **widget("pattern", patterns),
     )
     allocations = _allocations(recipe.pattern)
     if len(allocations) > 1:
@@ -146,15 +168,17 @@ def _choices(recipe: Recipe) -> None:
             allocations,
             format_func=lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
             help=t("studio.allocation_help"),
-            **widget("allocation"),
+            **widget("allocation", allocations),
         )
+    if not presenting:
+        shares_editor(model)
     st.selectbox(
         t("studio.reconstruction"),
         list(RECONSTRUCTIONS),
         format_func=lambda name: t(f"studio.reconstruction_{name}"),
         help=t("studio.reconstruction_help"),
         on_change=_reconstruction_chosen,
-        **widget("reconstruction"),
+        **widget("reconstruction", RECONSTRUCTIONS),
     )
 
 
@@ -271,7 +295,8 @@ def _effort_chosen() -> None:
     set_value("windows", windows)
 
 
-def _measured_on() -> None:
+def measured_on() -> None:
+    """The text that is measured on, and how much of it."""
     with st.expander(t("studio.measured_on"), icon=":material/menu_book:"):
         now = (value("seq_len"), value("windows"))
         st.session_state["_effort"] = next((k for k, v in EFFORTS.items() if v == now), None)
@@ -307,19 +332,10 @@ def _measured_on() -> None:
 
 
 def _load_own_text() -> None:
-    upload: Any = st.session_state.get("_own_text_file")
-    if upload is None:
-        return
-    st.session_state["_own_text_error"] = ""
-    try:
-        text = upload.getvalue().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        st.session_state["_own_text_error"] = t("studio.own_text_not_text")
-        return
-    if len(text) > MAX_OWN_TEXT:
-        st.session_state["_own_text_error"] = t("studio.own_text_too_long", limit=MAX_OWN_TEXT)
-        return
-    st.session_state["_own_text"] = text
+    text, error = uploaded_text("_own_text_file")
+    st.session_state["_own_text_error"] = error
+    if text:
+        st.session_state["_own_text"] = text
 
 
 # ---- recipe files ----------------------------------------------------------------------------
@@ -399,13 +415,15 @@ def prompt_panel(model: ModelInfo) -> None:
             help_text=t("studio.sampling_help"),
         )
         if value("sampling") == "sample":
-            st.number_input(t("studio.seed"), 0, 2**31 - 1, step=1, **widget("seed"))
+            st.number_input(
+                t("studio.seed"), 0, 2**31 - 1, step=1, **widget("seed", initial="value")
+            )
         lengths = sorted({*NEW_TOKENS, int(value("new_tokens"))})
         st.selectbox(
             t("studio.new_tokens"),
             lengths,
             help=t("studio.new_tokens_help"),
-            **widget("new_tokens"),
+            **widget("new_tokens", lengths),
         )
         if model.has_chat_template:
             st.toggle(

@@ -194,7 +194,7 @@ def strip(
         "prunescope.strip", html='<div class="frame"></div>', css=_STRIP_CSS, js=_STRIP_JS
     )
     shaded = [
-        [_shown(str(text)), round(dense, 3), round(pruned, 3), *_shade(pruned - dense, ramp, dark)]
+        [_shown(str(text)), round(dense, 3), round(pruned, 3), *shade(pruned - dense, ramp, dark)]
         for text, dense, pruned in tokens
     ]
     render(
@@ -213,7 +213,7 @@ def _shown(token: str) -> str:
     return "".join(c if c in "\n " else visible(c) for c in token)
 
 
-def _shade(change: float, ramp: Sequence[Sequence[Any]], dark: bool) -> tuple[str, str]:
+def shade(change: float, ramp: Sequence[Sequence[Any]], dark: bool) -> tuple[str, str]:
     """Background and ink of a token; a change too small to matter has none."""
     if abs(change) < 0.1:
         return "", ""

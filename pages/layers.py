@@ -1,0 +1,136 @@
+"""Layers: what each block does to what passes through it, and which could go."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from prune_core.commands import command_line
+from prune_core.engine.jobs import BlockImportance
+from prune_core.figures.layers import angular_map, influence_bars
+from prune_core.models.info import ModelInfo
+from prune_core.ui import layers
+from prune_core.ui.components import chart, choice, csv_button, dimmed
+from prune_core.ui.i18n import t, words
+from prune_core.ui.keys import value, widget
+from prune_core.ui.mini_gauge import mini_gauge
+from prune_core.ui.state import (
+    Page,
+    current_model,
+    follow,
+    open_page,
+    page_link,
+    reproduce,
+    text_spec,
+)
+
+
+def bars(page: Page, influence: Sequence[float]) -> None:
+    dropped = [b for b in layers.dropped() if b < len(influence)]
+    texts = {
+        **words("layers", "kept", "dropped"),
+        "title": t("layers.influence_title"),
+        "x": t("layers.block"),
+        "y": t("layers.influence"),
+    }
+    least = min(range(len(influence)), key=lambda block: influence[block])
+    chart(
+        influence_bars(influence, dropped, page.look, words=texts),
+        key="_influence",
+        alt=t("layers.influence_alt", blocks=len(influence), least=least, dropped=len(dropped)),
+        on_select=lambda: layers.bar_clicked("_influence"),
+    )
+    layers.least_slider(influence)
+
+
+def runs(page: Page, stack: Mapping[str, Any], alone: bool) -> None:
+    name = "" if alone else f" ({stack['stack']})"
+    texts = {
+        "title": t("layers.angular_title") + name,
+        "x": t("layers.first"),
+        "y": t("layers.length"),
+        "distance": t("layers.distance"),
+        "least": t("layers.least"),
+    }
+    chart(
+        angular_map(stack["blocks"], stack["distance"], page.look, words=texts),
+        key=f"_angular_{stack['stack']}",
+        alt=t("layers.angular_alt", blocks=len(stack["blocks"])),
+    )
+    layers.run_button(stack)
+
+
+def read(page: Page, model: ModelInfo, method: str) -> None:
+    """Influence and angles: one pass over the text."""
+    job = BlockImportance(model.source, text_spec())
+    outcome = follow(job, "block_importance", what=t("layers.measuring"), height=400)
+    if outcome.result is not None:
+        with dimmed(outcome.stale, "layers"):
+            if method == "influence":
+                bars(page, list(outcome.result["influence"]))
+            else:
+                stacks = outcome.result["angular"]
+                for stack in stacks:
+                    runs(page, stack, alone=len(stacks) == 1)
+        st.caption(t("layers.angular_help"))
+        st.caption(t("layers.measured", tokens=outcome.result["tokens"]))
+        rows = [{"block": b, "influence": x} for b, x in enumerate(outcome.result["influence"])]
+        csv_button(rows, "blocks", key="_blocks_csv")
+    reproduce(command_line(job))
+
+
+def measured(page: Page, model: ModelInfo, method: str) -> None:
+    """Ablation and greedy removal: many passes, drawn as they come in."""
+    if method == "ablation":
+        job, outcome = layers.ablation(page, model)
+        found = (outcome.fresh or {}).get(layers.part())
+        rows = [{"block": b, "cost": x} for b, x in enumerate(found["mean"])] if found else []
+        line = command_line(job)
+    else:
+        search, outcome = layers.greedy(page, model)
+        rows = [
+            {key: step[key] for key in ("block", "value", "low", "high", "delta")}
+            for step in (outcome.fresh or {}).get("path", [])
+        ]
+        line = command_line(search)
+    if rows:
+        csv_button(rows, f"blocks-{method}", key="_blocks_csv")
+    reproduce(line)
+
+
+def draw(page: Page, model: ModelInfo) -> None:
+    method = choice(
+        "block_method",
+        t("layers.method"),
+        ["influence", "angular", "ablation", "greedy"],
+        lambda name: t(f"layers.method_{name}"),
+        help_text=t("layers.method_help"),
+    )
+    left, right = st.columns([5, 2], gap="large")
+    with right:
+        choice(
+            "block_part",
+            t("layers.part"),
+            list(layers.FIELDS),
+            lambda name: t(f"layers.part_{name}"),
+            help_text=t("layers.part_help"),
+        )
+        st.toggle(
+            t("layers.ends"), help=t("layers.ends_help"), **widget("block_ends", initial="value")
+        )
+        layers.switches(model)
+        mini_gauge(model)
+        page_link("studio", label=t("layers.to_studio"))
+    with left:
+        if value("block_method") in ("influence", "angular"):
+            read(page, model, method)
+        else:
+            measured(page, model, method)
+
+
+with open_page("layers") as page:
+    model = current_model()
+    if model is not None and not model.blocks:
+        st.info(t("weights.empty"), icon=":material/info:")
+    elif model is not None:
+        draw(page, model)

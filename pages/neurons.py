@@ -1,0 +1,281 @@
+"""Neurons: which fire, which write much, what one of them stands for, and what goes without."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from prune_core.commands import command_line
+from prune_core.engine.jobs import NeuronDetails, NeuronProfile
+from prune_core.figures.neurons import silent_bars, sorted_scores
+from prune_core.figures.theme import visible
+from prune_core.models.info import ModelInfo
+from prune_core.recipe import NEURON_METHODS, NEURON_SCOPES
+from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, percent
+from prune_core.ui.i18n import t, words
+from prune_core.ui.keys import (
+    chosen_calibration,
+    evaluation_settings,
+    recipe_from_state,
+    set_recipe,
+    set_value,
+    text_spec,
+    value,
+    widget,
+)
+from prune_core.ui.mini_gauge import mini_gauge
+from prune_core.ui.neuron_texts import passages
+from prune_core.ui.state import Page, current_model, follow, open_page, page_link, reproduce
+
+Found = Mapping[str, Any]
+
+
+def shares_gone(found: Found) -> list[float]:
+    """Share of each block's neurons that the session's slider removes."""
+    fraction = float(value("neuron_share"))
+    sizes = found["sizes"]
+    if value("neuron_scope") == "block":
+        return [fraction] * len(sizes)
+    counts = found["methods"][value("neuron_method")]["gone"][round(100 * fraction)]
+    return [n / max(1, size) for n, size in zip(counts, sizes, strict=True)]
+
+
+def chosen_neuron(found: Found) -> tuple[int, int]:
+    """Of the session or its link; else the most important of the middle block."""
+    sizes = dict(zip(found["blocks"], found["sizes"], strict=True))
+    given = [pair.split(":") for pair in str(value("neuron")).split(",") if pair]
+    for block, neuron in ((int(b), int(n)) for b, n in given):
+        if neuron < sizes.get(block, 0):
+            return block, neuron
+    middle = len(found["blocks"]) // 2
+    return found["blocks"][middle], found["methods"][value("neuron_method")]["most"][middle][0]
+
+
+def map_clicked() -> None:
+    point = clicked("_neuron_map")
+    if point is not None:
+        set_value("neuron", f"{point[0]}:{point[1]}")
+
+
+def controls(model: ModelInfo, found: Found | None) -> None:
+    choice(
+        "neuron_method",
+        t("neurons.method"),
+        list(NEURON_METHODS),
+        lambda name: t(f"neurons.method_{name.replace('-', '_')}"),
+        help_text=t("neurons.method_help"),
+    )
+    st.caption(t(f"neurons.explain_{str(value('neuron_method')).replace('-', '_')}"))
+
+
+def removal(model: ModelInfo, found: Found) -> None:
+    st.session_state["_share"] = float(value("neuron_share"))
+    st.slider(
+        t("neurons.share"),
+        0.0,
+        1.0,
+        step=0.01,
+        format="percent",
+        key="_share",
+        help=t("neurons.share_help"),
+        on_change=lambda: set_value("neuron_share", st.session_state["_share"]),
+    )
+    choice(
+        "neuron_scope",
+        t("neurons.scope"),
+        list(NEURON_SCOPES),
+        lambda name: t(f"neurons.scope_{name}"),
+        help_text=t("neurons.scope_help"),
+    )
+    if found["bias"]:
+        st.toggle(
+            t("neurons.compensate"),
+            help=t("neurons.compensate_help"),
+            **widget("compensate", initial="value"),
+        )
+    else:
+        st.caption(t("neurons.no_bias"))
+    gone = shares_gone(found)
+    if any(gone):
+        count = round(sum(g * size for g, size in zip(gone, found["sizes"], strict=True)))
+        st.caption(
+            t(
+                "neurons.gone_count",
+                count=f"{count:,}",
+                total=f"{sum(found['sizes']):,}",
+                low=percent(min(gone), 0),
+                high=percent(max(gone), 0),
+            )
+        )
+    mini_gauge(model)
+    page_link("studio", label=t("neurons.to_studio"))
+
+
+def overview(page: Page, found: Found, neuron: tuple[int, int]) -> None:
+    method = str(value("neuron_method"))
+    rows = found["methods"][method]
+    name = t(f"neurons.method_{method.replace('-', '_')}")
+    texts = words("neurons", "block", "neuron", "gone") | {
+        "title": t("neurons.map_title", method=name),
+        "x": t("neurons.map_x"),
+        "y": t("neurons.block"),
+        "score": name,
+    }
+    chart(
+        sorted_scores(
+            rows["scores"],
+            rows["neurons"],
+            found["blocks"],
+            shares_gone(found),
+            page.look,
+            chosen=neuron,
+            words=texts,
+        ),
+        key="_neuron_map",
+        alt=t("neurons.map_alt", method=name, blocks=len(found["blocks"])),
+        on_select=map_clicked,
+    )
+    st.caption(t("neurons.measured", tokens=f"{found['tokens']:,}"))
+    texts = words("neurons", "dead", "rare") | {
+        "title": t("neurons.silent_title"),
+        "x": t("neurons.block"),
+        "y": t("neurons.silent_y"),
+    }
+    chart(
+        silent_bars(
+            found["dead"], found["rare"], found["sizes"], found["blocks"], page.look, words=texts
+        ),
+        key="_silent",
+        alt=t("neurons.silent_alt", dead=sum(found["dead"]), rare=sum(found["rare"])),
+    )
+    table = [
+        {"block": block, "size": size, "dead": dead, "rare": rare}
+        for block, size, dead, rare in zip(
+            *(found[key] for key in ("blocks", "sizes", "dead", "rare")), strict=True
+        )
+    ]
+    csv_button(table, "neurons", key="_neurons_csv")
+
+
+def one(model: ModelInfo, found: Found, neuron: tuple[int, int]) -> NeuronDetails:
+    """A neuron closely: where it stands, what it writes, where it fires."""
+    block, index = neuron
+    st.subheader(t("neurons.one", block=block, neuron=index), anchor=False)
+    sizes = dict(zip(found["blocks"], found["sizes"], strict=True))
+    left, middle, right = st.columns([1, 1, 2], vertical_alignment="bottom")
+    st.session_state["_block_box"], st.session_state["_neuron_box"] = block, index
+    left.selectbox(
+        t("neurons.block"), found["blocks"], key="_block_box", on_change=box_changed, args=(sizes,)
+    )
+    middle.number_input(
+        t("neurons.neuron"),
+        0,
+        sizes[block] - 1,
+        key="_neuron_box",
+        on_change=box_changed,
+        args=(sizes,),
+    )
+    dropped = recipe_from_state().drop_neurons
+    key = f"_drop_neuron_{block}_{index}"
+    st.session_state[key] = neuron in dropped
+    right.toggle(
+        t("neurons.drop_one"),
+        key=key,
+        help=t("neurons.drop_one_help"),
+        on_change=lambda: drop_one(neuron, wanted=st.session_state[key]),
+    )
+    job = NeuronDetails(
+        model.source, block, index, chosen_calibration(), text_spec(), **evaluation_settings()
+    )
+    outcome = follow(job, "neuron", what=t("neurons.reading"), height=260)
+    if outcome.result is not None:
+        with dimmed(outcome.stale, "neuron"):
+            details(outcome.result)
+    return job
+
+
+def box_changed(sizes: Mapping[int, int]) -> None:
+    block = int(st.session_state["_block_box"])
+    neuron = min(int(st.session_state["_neuron_box"]), sizes[block] - 1)
+    set_value("neuron", f"{block}:{neuron}")
+
+
+def drop_one(neuron: tuple[int, int], *, wanted: bool) -> None:
+    recipe = recipe_from_state()
+    dropped = set(recipe.drop_neurons)
+    dropped = dropped | {neuron} if wanted else dropped - {neuron}
+    set_recipe(replace(recipe, drop_neurons=tuple(sorted(dropped))))
+
+
+def details(found: Found) -> None:
+    for column, method in zip(st.columns(len(NEURON_METHODS)), NEURON_METHODS, strict=True):
+        column.metric(
+            t(f"neurons.method_{method.replace('-', '_')}"), number(found["scores"][method], 3)
+        )
+        column.caption(t("neurons.place", place=found["places"][method] + 1, total=found["size"]))
+    if found["dead"] or found["rare"]:
+        st.caption(t("neurons.is_dead" if found["dead"] else "neurons.is_rare"))
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.markdown(f"**{t('neurons.writes')}**", help=t("neurons.writes_help"))
+        if found["reason"]:
+            st.caption(t(f"neurons.reason_{found['reason'].replace('-', '_')}"))
+        else:
+            st.dataframe(
+                [
+                    {
+                        t("neurons.raised"): visible(up[0], 24),
+                        "+": up[1],
+                        t("neurons.lowered"): visible(down[0], 24),
+                        "\u2212": down[1],
+                    }
+                    for up, down in zip(found["raised"], found["lowered"], strict=True)
+                ],
+                hide_index=True,
+                column_config={
+                    sign: st.column_config.NumberColumn(sign, format="%.3g")
+                    for sign in ("+", "\u2212")
+                },
+            )
+    with right:
+        st.markdown(f"**{t('neurons.fires')}**", help=t("neurons.fires_help"))
+        where: Sequence[Found] = found["passages"]
+        if not where:
+            st.caption(t("neurons.fires_nowhere"))
+        passages(
+            where,
+            [
+                t(
+                    "neurons.passage",
+                    activation=number(one["activation"], 3),
+                    window=one["window"] + 1,
+                    position=one["position"] + 1,
+                )
+                for one in where
+            ],
+        )
+        st.caption(t("neurons.passages_from", tokens=f"{found['tokens']:,}"))
+
+
+def draw(page: Page, model: ModelInfo) -> None:
+    job = NeuronProfile(model.source, chosen_calibration())
+    controls(model, None)
+    outcome = follow(job, "neuron_profile", what=t("neurons.measuring"), height=480)
+    if outcome.result is None:
+        return
+    found = outcome.result
+    neuron = chosen_neuron(found)
+    left, right = st.columns([5, 2], gap="large")
+    with left, dimmed(outcome.stale, "neurons"):
+        overview(page, found, neuron)
+    with right:
+        removal(model, found)
+    details_job = one(model, found, neuron)
+    reproduce(command_line(job), command_line(details_job))
+
+
+with open_page("neurons") as page:
+    model = current_model()
+    if model is not None:
+        draw(page, model)

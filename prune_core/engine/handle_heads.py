@@ -1,0 +1,135 @@
+"""Jobs about heads: scores by any method, and one head step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from prune_core.engine import jobs
+from prune_core.engine.loaded import LoadedModel
+from prune_core.engine.planning import Emit, Poll
+from prune_core.errors import RecipeError, TextError
+
+METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
+
+
+def head_importance(
+    loaded: LoadedModel, job: jobs.HeadImportance, emit: Emit, poll: Poll
+) -> dict[str, Any]:
+    """Run a HeadImportance job; see ``prune_core.engine.jobs.HeadImportance``.
+
+    Raises:
+        RecipeError: no attention, or an unknown method.
+        TextError: the text does not fit, or the model gives no attention weights.
+        Cancelled: by ``poll``.
+    """
+    from prune_core.analysis import heads
+    from prune_core.analysis.head_patterns import pattern_scores
+    from prune_core.engine.head_ablation import head_costs
+
+    if job.method not in METHODS:
+        raise RecipeError(f"unknown method {job.method!r}; use {', '.join(METHODS)}.")
+    structure, model = loaded.handle.structure, loaded.handle.model
+    sites = heads.all_sites(structure)
+    started = time.perf_counter()
+    language = loaded.handle.info.has_language_head
+    windows = []
+    if job.method != "weight-norm":
+        windows = loaded.windows(job.text, job.seq_len, job.windows)
+    stderr: Sequence[Sequence[float | None]] | None = None
+
+    def told(done: int, total: int) -> None:
+        emit({"done": done, "total": total})
+
+    match job.method:
+        case "weight-norm":
+            rows: Any = heads.weight_norm_scores(model, structure)
+            unit = "product of norms"
+        case "gradient" if language:
+            rows = heads.gradient_scores(
+                model,
+                structure,
+                windows,
+                normalize=job.normalize,
+                progress=told,
+                cancelled=poll,
+            )
+            unit = "share of the block" if job.normalize else "nats per unit of gate"
+        case "gradient":
+            rows = heads.curvature_scores(model, structure, windows, progress=told, cancelled=poll)
+            unit = "1 - cosine, predicted"
+        case "ablation":
+
+            def so_far(event: dict[str, Any]) -> None:
+                kept = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
+                emit(
+                    {**kept, "sites": _sites(sites, event["mean"]), "unit": names[event["metric"]]}
+                )
+
+            names = {"loss": "nats per token", "distance": "1 - cosine"}
+            found = head_costs(loaded.handle, windows, so_far, poll)
+            rows, stderr, unit = found["mean"], found["stderr"], names[found["metric"]]
+        case _:
+            rows = pattern_scores(
+                model, structure, windows, job.method, progress=told, cancelled=poll
+            )
+            unit = "share" if job.method == "confidence" else "nats"
+    return {
+        "method": job.method,
+        "sites": _sites(sites, rows, stderr),
+        "unit": unit,
+        "seconds": time.perf_counter() - started,
+        "tokens": sum(len(w) for w in windows),
+    }
+
+
+def _sites(
+    sites: Sequence[Any], rows: Sequence[Any], stderr: Sequence[Any] | None = None
+) -> list[dict[str, Any]]:
+    """Rows gathered by stack and kind of attention."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for place, ((block, attention), row) in enumerate(zip(sites, rows, strict=True)):
+        site = groups.setdefault(
+            (attention.kind, block.stack),
+            {
+                "kind": attention.kind,
+                "stack": block.stack,
+                "scores": [],
+                "stderr": None if stderr is None else [],
+                "blocks": [],
+                "group_size": attention.group_size,
+            },
+        )
+        site["scores"].append(row)
+        site["blocks"].append(block.index)
+        if stderr is not None:
+            site["stderr"].append(stderr[place])
+    return list(groups.values())
+
+
+def steps(loaded: LoadedModel, job: jobs.AttentionSteps, emit: Emit, poll: Poll) -> dict[str, Any]:
+    """Run an AttentionSteps job; see ``prune_core.engine.jobs.AttentionSteps``.
+
+    Raises:
+        RecipeError, TextError: see ``prune_core.analysis.attention_steps``.
+    """
+    import torch
+
+    from prune_core.analysis.attention_steps import attention_steps
+    from prune_core.engine.planning import work_out
+
+    ids = loaded.handle.tokenizer(job.sentence, truncation=True, max_length=128).input_ids
+    if not ids:
+        raise TextError("The sentence is empty; write at least one word.")
+    kept = tuple(pair for pair in job.recipe.drop_heads if pair[0] != job.block)
+    recipe = replace(job.recipe, drop_heads=kept)
+    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
+    model = loaded.handle.model if recipe.is_dense else loaded.copy.model
+    tokens = torch.tensor([ids], device=loaded.device)
+    found = attention_steps(
+        model, loaded.handle.structure, tokens, job.block, job.head, job.token, job.kind
+    )
+    texts = [loaded.token_text(i) for i in ids]
+    return {**found, "tokens": texts, "key_tokens": texts}

@@ -1,0 +1,181 @@
+"""What each head costs: the loss without it, exactly and signed, with the blocks before it known.
+
+A head is silenced where heads lie side by side, on the input of the output projection: its columns
+are zero there. Blocks before it answer from one dense pass; the heads of one block are silenced in
+one batch where the model is a decoder, each in a row of its own, so that weights are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prune_core.analysis.heads import Site, all_sites
+from prune_core.engine.block_ablation import Ablator, Clock, Known, Told, Values
+from prune_core.evaluation.estimate import estimate
+from prune_core.evaluation.scoring import SLICE, bare_head
+from prune_core.models.handle import ModelHandle
+from prune_core.models.structure import Attention
+
+ROWS = 1536
+"""Tokens that go through a block together at most: more no longer fit the cache."""
+
+
+def head_costs(
+    handle: ModelHandle,
+    windows: Sequence[Tensor],
+    emit: Told,
+    cancelled: Callable[[], bool] | None = None,
+    *,
+    groups: bool = False,
+) -> dict[str, Any]:
+    """Loss without each head minus the dense loss; 1 - cosine for encoders without a head.
+
+    Window after window, so that every head has a number early and it settles; the last blocks
+    first, which are the cheapest.
+
+    Args:
+        handle: of the model.
+        windows: (seq,) each.
+        emit: told after each block: ``done``, ``total``, ``seconds_left``, ``scores``.
+        cancelled: polled between blocks.
+        groups: key/value groups in place of single query heads.
+
+    Returns:
+        ``mean`` and ``stderr``: one row for each site of ``analysis.heads.all_sites``, nats per
+        token (or 1 - cosine) for each head or group, None where nothing is known yet; ``metric``.
+
+    Raises:
+        RecipeError: no attention.
+        ModelFileError: answers that are not finite.
+        Cancelled: by ``cancelled``.
+    """
+    sites = all_sites(handle.structure)
+    sizes = [len(_parts(attention, groups)) for _, attention in sites]
+    found: list[list[list[Values]]] = [[[] for _ in range(size)] for size in sizes]
+    count = len(handle.structure.blocks)
+    work = sum(
+        size * (1 + count - block.index) for size, (block, _) in zip(sizes, sites, strict=True)
+    )
+    clock = Clock((work + count + 1) * len(windows))
+    ablator = Ablator(handle, cancelled)
+    batched = ablator.language and handle.structure.kind == "decoder"
+    done = 0
+
+    def state() -> dict[str, Any]:
+        return {
+            "stage": "ablation",
+            "metric": "loss" if ablator.language else "distance",
+            "window": done,
+            "windows": len(windows),
+            **clock.state(),
+            **_summary(found),
+        }
+
+    for window in windows:
+        base = ablator.run(window)
+        clock.step(count + 1)
+        for place in sorted(range(len(sites)), key=lambda place: -sites[place][0].index):
+            parts = _parts(sites[place][1], groups)
+            step = max(1, ROWS // len(window)) if batched else 1
+            for start in range(0, len(parts), step):
+                chosen = parts[start : start + step]
+                answers = _silenced(ablator, base, sites[place], chosen)
+                for offset, answer in enumerate(answers):
+                    found[place][start + offset].append(ablator.cost(answer, base.answer))
+                clock.step(len(chosen) * (1 + count - sites[place][0].index))
+            emit(state())
+        done += 1
+    return state()
+
+
+def _parts(attention: Attention, groups: bool) -> list[tuple[int, ...]]:
+    """Heads that go together."""
+    if not groups:
+        return [(head,) for head in range(attention.num_heads)]
+    size = attention.group_size
+    return [tuple(range(g * size, (g + 1) * size)) for g in range(attention.num_kv_heads)]
+
+
+def _silenced(
+    ablator: Ablator, base: Known, site: Site, parts: Sequence[tuple[int, ...]]
+) -> list[Tensor]:
+    """The answers to a window, one for each part that is silent."""
+    block, attention = site
+    count = len(parts)
+    known = [_repeated(output, count) for output in base.outputs[: block.index]]
+    ablator.runner.bypassed = {}
+    with (
+        _gate(ablator.model, attention, parts),
+        ablator.runner.session(known=known, cancelled=ablator.cancelled),
+    ):
+        if count == 1:
+            return [ablator.answer(base.tokens)]
+        return _losses(ablator, base.tokens.expand(count, -1))
+
+
+def _repeated(output: Any, count: int) -> Any:
+    """A block's output for a batch; what has no batch of one stays as it is."""
+    if count == 1:
+        return output
+    if isinstance(output, Tensor):
+        fits = output.dim() > 0 and output.shape[0] == 1
+        return output.expand(count, *output.shape[1:]) if fits else output
+    if isinstance(output, tuple | list):
+        return type(output)(_repeated(part, count) for part in output)
+    return output
+
+
+@contextmanager
+def _gate(
+    model: nn.Module, attention: Attention, parts: Sequence[tuple[int, ...]]
+) -> Iterator[None]:
+    """While open, row i of the batch lacks the heads of ``parts[i]``."""
+
+    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        inputs = args[0].clone()
+        for row, heads in enumerate(parts):
+            for head in heads:
+                inputs[row, ..., attention.columns(head)] = 0
+        return (inputs, *args[1:])
+
+    handle = model.get_submodule(attention.o).register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.inference_mode()
+def _losses(ablator: Ablator, tokens: Tensor) -> list[Tensor]:
+    """Loss of each prediction of each row, (predictions,) nats on the CPU; decoders only."""
+    model: Any = ablator.model
+    with bare_head(model, ablator.structure) as head:
+        values = model(input_ids=tokens, use_cache=False).logits[:, :-1]
+    rows, targets = values.reshape(-1, values.shape[-1]), tokens[:, 1:].reshape(-1)
+    losses, buffer = [], None
+    for start in range(0, len(targets), SLICE):
+        part, wanted = rows[start : start + SLICE], targets[start : start + SLICE]
+        if head is not None:
+            anything: Any = head
+            weight, bias = anything.weight, getattr(anything, "bias", None)
+            if buffer is None:  # one for all slices: fresh memory costs as much as the product
+                buffer = part.new_empty(len(part), weight.shape[0])
+            part = torch.mm(part, weight.t(), out=buffer[: len(part)])
+            if bias is not None:
+                part += bias
+        losses.append(F.cross_entropy(part.float(), wanted, reduction="none"))
+    return list(torch.cat(losses).view(len(tokens), -1).cpu())
+
+
+def _summary(found: Sequence[Sequence[Sequence[Values]]]) -> dict[str, Any]:
+    rows = [[estimate(list(head)) if head else None for head in row] for row in found]
+    return {
+        "mean": [[None if e is None else e.mean for e in row] for row in rows],
+        "stderr": [[None if e is None else e.stderr for e in row] for row in rows],
+    }

@@ -1,0 +1,216 @@
+"""The model card of an exported checkpoint: what it came from, what was done, what it measures."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from prune_core.exporting.compressed import loading_code
+from prune_core.models.info import ModelInfo
+from prune_core.recipe import Recipe
+
+_PAGE = """---
+base_model: {base}
+license: {spdx}
+library_name: transformers
+tags: [pruned, prunescope]
+---
+
+# {title}, pruned
+
+**This is a modified copy of {title}**{source}, made with Prunescope on {date}: {removed}.
+{license}
+
+{how}
+
+{table}
+
+{conditions}
+
+## How to load it
+
+```python
+{code}```
+
+## Recipe
+
+```json
+{recipe}
+```
+"""
+
+_HOW = {
+    "masked": "Removed weights are zeros in tensors of unchanged shape: the file is not smaller "
+    "and the model not faster, but any tool loads it.",
+    "shrunk": "Removed heads, neurons and blocks are physically gone; single weights that the "
+    "recipe removes are zeros.",
+    "compressed": "The file leaves zeros out (values and a bitmask, `{form}` of the library "
+    "compressed-tensors). Loaded, it takes the memory of a file with the zeros and is not faster.",
+}
+
+_PLAIN = """from transformers import {auto}, AutoTokenizer
+
+model = {auto}.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+"""
+
+
+def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], auto: str) -> str:
+    """Markdown for README.md.
+
+    Args:
+        info: of the dense model.
+        recipe: what was removed.
+        measured: see ``engine.jobs.Export``.
+        auto: name of the transformers class that loads it.
+    """
+    form, library_format = measured["format"], measured["library_format"]
+    title = _words(info.title)
+    code = _PLAIN.format(auto=auto)
+    if library_format:
+        code = loading_code(library_format, auto, info.dtype)
+    known = info.license and " " not in info.license
+    how = _HOW[form].format(form=library_format)
+    if measured["cut"] and form == "compressed":
+        how += " Dropped heads, neurons and blocks are physically gone."
+    return _PAGE.format(
+        base=json.dumps(_base(info)),
+        spdx=info.license.lower() if known else "other",
+        title=title,
+        source=_source(info),
+        date=datetime.date.today().isoformat(),
+        removed=_removed(recipe, measured),
+        license=_license(info),
+        how=how,
+        table=_table(measured),
+        conditions=_conditions(measured),
+        code=code,
+        recipe=json.dumps(_shared_recipe(recipe), indent=2),
+    )
+
+
+def _words(text: str) -> str:
+    """A name from a file on one line, without what Markdown or YAML would act upon."""
+    clean = "".join(c if c.isprintable() else " " for c in text)[:120].strip()
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", clean) or "a model"
+
+
+def _base(info: ModelInfo) -> str:
+    """Where it came from, without a path of this machine."""
+    if info.source.startswith("hub:"):
+        return info.source.removeprefix("hub:").partition("@")[0]
+    return "".join(c if c.isprintable() else " " for c in info.title)[:120]
+
+
+def _source(info: ModelInfo) -> str:
+    """What names it again here; a folder of this machine is nobody else's business."""
+    named = info.source.startswith("hub:") or not re.search(r"[/\\\\]", info.source)
+    return f" (`{info.source}`)" if named else ""
+
+
+def _license(info: ModelInfo) -> str:
+    origin = f" Its weights came from: {_words(info.provenance)}" if info.provenance else ""
+    if not info.license:
+        return f"The licence of the base model is not known here; find it before sharing.{origin}"
+    return f"It stands under the licence of the base model, {_words(info.license)}.{origin}"
+
+
+def _removed(recipe: Recipe, measured: Mapping[str, Any]) -> str:
+    parts = [f"{measured['screen']['sparsity']:.1%} of the prunable weights are gone"]
+    if recipe.removes_weights:
+        parts.append(f"single weights by {recipe.criterion}, {recipe.pattern}")
+    for one in ("head", "neuron", "block"):
+        count = measured["parts"][one]
+        if count:
+            parts.append(f"{count} {one}{'s' if count > 1 else ''}")
+    for field, one in (("drop_attention", "attention"), ("drop_mlp", "MLP")):
+        blocks = getattr(recipe, field)
+        if blocks:
+            parts.append(f"the {one} of block{'s' if len(blocks) > 1 else ''} {_list(blocks)}")
+    return "; ".join(parts)
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return ", ".join(str(n) for n in numbers)
+
+
+def _table(measured: Mapping[str, Any]) -> str:
+    dense, ours, screen = measured["dense"], measured["exported"], measured["screen"]
+    rows = [
+        ("parameters", f"{dense['parameters']:,}", f"{ours['parameters']:,}"),
+        ("of them not zero", f"{dense['nonzero']:,}", f"{ours['nonzero']:,}"),
+        ("bytes of the weight file", f"{dense['bytes']:,}", f"{ours['bytes']:,}"),
+        ("FLOPs per token", f"{dense['flops_per_token']:,}", f"{ours['flops_per_token']:,}"),
+    ]
+    if ours["perplexity"] is not None:
+        within = ""
+        if screen["perplexity_low"] is not None:
+            low, high = screen["perplexity_low"], screen["perplexity_high"]
+            within = f" (95 %: {low:.4f} to {high:.4f})"
+        rows.append(
+            ("perplexity", f"{dense['perplexity']:.4f}", f"{ours['perplexity']:.4f}{within}")
+        )
+    if screen["similarity"] is not None:
+        rows.append(("cosine to the dense embedding", "1", f"{screen['similarity']:.4f}"))
+    if screen["kl"] is not None:
+        rows.append(("KL from dense, nats per token", "0", _plus(screen, "kl")))
+        rows.append(("most likely token unchanged", "1", _plus(screen, "top1")))
+    for key, name in (
+        ("prefill", "prefill, tokens per second"),
+        ("decode", "decode, tokens per second"),
+    ):
+        if ours[key]:
+            rows.append((name, _speed(dense[key]), _speed(ours[key])))
+    if ours["peak_memory"] is not None:
+        pair = (f"{dense['peak_memory'] / 1e6:,.0f} MB", f"{ours['peak_memory'] / 1e6:,.0f} MB")
+        rows.append(("peak memory, above the bare libraries", *pair))
+    lines = [f"| {a} | {b} | {c} |" for a, b, c in rows]
+    return "\n".join(["| | dense | this model |", "| --- | --- | --- |", *lines])
+
+
+def _plus(screen: Mapping[str, Any], name: str) -> str:
+    error = screen[f"{name}_stderr"]
+    return f"{screen[name]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def _conditions(measured: Mapping[str, Any]) -> str:
+    told = measured["screen"]["protocol"]
+    name = "a pasted text" if told["text"] == "inline" else f"`{_file_name(told['text'])}`"
+    text = (
+        f"Quality: {told['windows']} windows of {told['seq_len']} tokens of {name} "
+        f"(text {told['text_fingerprint'][:12]}), {told['tokens']:,} predictions, "
+        f"{told['dtype']} on {told['device']}; the interval is that of the paired difference to "
+        "the dense model, ± is one standard error over windows."
+    )
+    if measured["repeats"]:
+        text += (
+            f" Speed and memory: median and range of {measured['repeats']} repeats, dense and this "
+            f"model in turn, each in a process of its own, {told['threads']} threads, "
+            f"{measured['prompt_tokens']} tokens of prompt, torch {told['torch']}, transformers "
+            f"{told['transformers']}."
+        )
+    return text
+
+
+def _file_name(text: str) -> str:
+    return _words(text.replace("\\", "/").rsplit("/", 1)[-1])
+
+
+def _speed(values: Mapping[str, float]) -> str:
+    return f"{values['median']:.1f} ({values['low']:.1f} to {values['high']:.1f})"
+
+
+def _shared_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without what is nobody else's business: pasted texts and folders."""
+    content = recipe.to_dict()
+    text = content.get("calibration", {}).get("text")
+    if text and text["kind"] == "inline":
+        digest = hashlib.sha256(str(text["value"]).encode()).hexdigest()[:12]
+        text["value"] = f"a pasted text, {digest}"
+    elif text and text["kind"] == "file":
+        text["value"] = _file_name(text["value"])
+    return content

@@ -1,0 +1,287 @@
+"""What a model costs: parameters, bytes by format, FLOPs, and measured speed and memory."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_core.errors import Cancelled, RecipeError
+from prune_core.exporting.bias import allow_biases, fill_biases
+from prune_core.exporting.shrink import shrink, skeleton
+from prune_core.exporting.speed import PROMPT_TOKENS, REPEATS, Checkpoint, measure_in_turn
+from prune_core.models.handle import ModelHandle
+from prune_core.models.reading import model_class, quiet
+from prune_core.paths import cache_folder
+from prune_core.recipe import Recipe
+
+Progress = Callable[[str, int, int], None]
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """``parameters`` and ``nonzero``; tied tensors count once."""
+    values = list(model.parameters())
+    return {
+        "parameters": sum(p.numel() for p in values),
+        "nonzero": sum(int(torch.count_nonzero(p)) for p in values),
+    }
+
+
+def flops_per_token(model: nn.Module) -> int:
+    """2 FLOPs for each weight of a linear map, the output head included (arXiv 2001.08361).
+
+    Attention's own products, which grow with the length of the text, are left out; zeros count as
+    any other weight, since dense kernels multiply by them.
+    """
+    maps = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D")]
+    return sum(2 * m.get_parameter("weight").numel() for m in maps)
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of the weight files of a checkpoint on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def cost_numbers(
+    handle: ModelHandle,
+    pruned: nn.Module,
+    recipe: Recipe,
+    *,
+    measured: bool = False,
+    zeros: bool = False,
+    tokens: Sequence[int] | None = None,
+    repeats: int = REPEATS,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """What a recipe saves, as plain numbers.
+
+    Args:
+        handle: the dense model.
+        pruned: the working copy at ``recipe``.
+        recipe: what was removed.
+        measured: also measure speed and memory, dense and pruned in turn; about a minute.
+        zeros: measure a third model in turn where dropped parts can be cut out: the one that has
+            its zeros in place.
+        tokens: prompt of the measurement; None takes the tokens 0, 1, 2, … of the vocabulary.
+        repeats: rounds that count.
+        progress: told stage, done, total.
+        cancelled: polled between the steps.
+
+    Returns:
+        ``parameters``, ``nonzero_dense`` (dense), ``nonzero`` (of the pruned model as it stands,
+        zeros in place), ``parameters_shrunk`` (dropped parts cut out); ``bytes_dense`` (all weights
+        as stored), ``bytes_half`` (the same in 16 bits), ``bytes_sparse`` (survivors and one bit a
+        weight in layers where that is smaller: an estimate), ``bytes_shrunk`` (dropped parts cut
+        out: exact); ``flops_dense``, ``flops_shrunk`` per token. The ``_shrunk`` ones are None
+        where no checkpoint can say it, and ``shrunk_refused`` is the reason, else None.
+        ``prefill``, ``decode`` (``median``, ``low``, ``high``, ``values``: tokens per second) and
+        ``peak_memory`` (bytes) of the pruned model, shrunk where it can be, and under
+        ``dense_prefill``, ``dense_decode``, ``dense_peak_memory`` of the dense one, under
+        ``zeros_…`` of the one with zeros in place; None unless measured, or where the model does
+        not write.
+
+    Raises:
+        SpeedError: a process that measures was ended.
+        Cancelled: by ``cancelled``; nothing is kept on disk.
+    """
+    parameters = list(handle.model.parameters())
+    item = parameters[0].element_size()
+    numbers: dict[str, Any] = {
+        **parameter_counts(pruned),
+        "nonzero_dense": parameter_counts(handle.model)["nonzero"],
+        "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
+        "bytes_half": 2 * sum(p.numel() for p in parameters),
+        "bytes_sparse": _sparse_bytes(handle, pruned, item),
+        "flops_dense": flops_per_token(handle.model),
+        **shrunk_numbers(handle, recipe, item),
+    }
+    numbers |= dict.fromkeys(_MEASURED)
+    if not measured:
+        return numbers
+    cut = numbers["shrunk_refused"] is None and recipe.removes_structure
+    models: dict[str, nn.Module | None] = {"dense": None, "pruned": pruned}
+    if cut and zeros:
+        models["masked"] = pruned
+    found = measure_models(
+        handle,
+        models,
+        recipe,
+        tokens=tokens,
+        repeats=repeats,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    in_place = found.get("masked", None if cut else found["pruned"])
+    for key in ("prefill", "decode", "peak_memory"):
+        numbers[key] = found["pruned"][key]
+        numbers[f"dense_{key}"] = found["dense"][key]
+        numbers[f"zeros_{key}"] = in_place[key] if in_place else None
+    return numbers
+
+
+_MEASURED = (
+    *("prefill", "decode", "peak_memory"),
+    *("dense_prefill", "dense_decode", "dense_peak_memory"),
+    *("zeros_prefill", "zeros_decode", "zeros_peak_memory"),
+)
+
+
+def shrunk_numbers(handle: ModelHandle, recipe: Recipe, item: int) -> dict[str, Any]:
+    """Sizes with the dropped parts cut out, without cutting; see :func:`cost_numbers`."""
+    try:
+        small = skeleton(handle.model, handle.structure, recipe)
+    except RecipeError as error:
+        return {
+            "parameters_shrunk": None,
+            "bytes_shrunk": None,
+            "flops_shrunk": None,
+            "shrunk_refused": str(error),
+        }
+    count = sum(p.numel() for p in small.parameters())
+    return {
+        "parameters_shrunk": count,
+        "bytes_shrunk": count * item,
+        "flops_shrunk": flops_per_token(small),
+        "shrunk_refused": None,
+    }
+
+
+def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, item: int) -> int:
+    """Values that are not zero and a bitmask, for each layer where that is less than dense."""
+    total = sum(p.numel() * item for p in handle.model.parameters())
+    for layer in handle.structure.layers.values():
+        weight = layer.stored_weight(pruned)
+        sparse = int(torch.count_nonzero(weight)) * item + -(-weight.numel() // 8)
+        total -= max(0, weight.numel() * item - sparse)
+    return total
+
+
+def measure_models(
+    handle: ModelHandle,
+    models: Mapping[str, nn.Module | None],
+    recipe: Recipe,
+    *,
+    tokens: Sequence[int] | None = None,
+    repeats: int = REPEATS,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Write models to temporary checkpoints and measure them in turn.
+
+    Args:
+        handle: the dense model.
+        models: by name; None stands for the dense model. ``masked`` keeps its zeros, any other
+            loses the parts that ``recipe`` drops where that can be written.
+        recipe: what was removed.
+        tokens: of the prompt.
+        repeats: rounds that count.
+        progress: told stage, done, total.
+        cancelled: polled between the steps.
+
+    Returns:
+        See ``prune_core.exporting.speed.measure_in_turn``.
+    """
+    poll = cancelled or (lambda: False)
+    checkpoints = {}
+    with temporary_checkpoints() as place:
+        for index, (name, model) in enumerate(models.items()):
+            if poll():
+                raise Cancelled("Cancelled while models were written for measuring.")
+            if progress is not None:
+                progress("write", index, len(models))
+            folder = place / name
+            write_weights(handle, model, recipe if name != "masked" else Recipe(), folder)
+            checkpoints[name] = checkpoint_of(handle, folder)
+        return measure_in_turn(
+            checkpoints,
+            tokens or prompt(handle),
+            repeats=repeats,
+            progress=None if progress is None else lambda a, b: progress("measure", a, b),
+            cancelled=cancelled,
+        )
+
+
+@contextmanager
+def temporary_checkpoints() -> Iterator[Path]:
+    """A folder of the cache for checkpoints that are only measured; gone afterwards.
+
+    What a killed process left there longer than a day ago goes first.
+    """
+    root = cache_folder("speed")
+    for old in root.iterdir():
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > 86_400:
+                shutil.rmtree(old)
+    place = root / uuid.uuid4().hex[:12]
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def write_weights(
+    handle: ModelHandle, model: nn.Module | None, recipe: Recipe, folder: Path
+) -> None:
+    """A checkpoint without tokenizer: shrunk where it can be, else as it stands.
+
+    Args:
+        handle: the dense model.
+        model: the working copy, or None for the dense model itself.
+        recipe: its dropped parts are cut out.
+        folder: is made.
+    """
+    chosen: Any = handle.model
+    if model is not None:
+        try:
+            chosen = shrink(model, handle.structure, recipe)
+        except RecipeError:
+            chosen = plain_copy(handle, model)
+    with quiet():
+        chosen.save_pretrained(folder)
+
+
+def plain_copy(handle: ModelHandle, pruned: nn.Module) -> nn.Module:
+    """A module of transformers' own class with the pruned weights: no wrapped blocks."""
+    source: Any = handle.model
+    config, state = copy.deepcopy(source.config), dict(pruned.state_dict())
+    allow_biases(config, state)
+    model = type(source)(config)
+    fill_biases(model, state)
+    model.load_state_dict(state, strict=True)
+    model.tie_weights()
+    model.to(dtype=next(pruned.parameters()).dtype)
+    model.generation_config = copy.deepcopy(getattr(source, "generation_config", None))
+    return model.eval()
+
+
+def checkpoint_of(
+    handle: ModelHandle, folder: Path, library_format: str | None = None
+) -> Checkpoint:
+    """How a written copy of the handle's model is to be loaded for measuring.
+
+    Args:
+        handle: the dense model.
+        folder: the copy.
+        library_format: of compressed-tensors, where it is compressed.
+    """
+    auto = model_class(handle.structure.family, list(handle.model.state_dict()))
+    name = type(handle.model).__name__
+    where = (handle.info.dtype, handle.info.device, library_format)
+    return Checkpoint(folder, auto.__name__, name, *where)
+
+
+def prompt(handle: ModelHandle, text: Sequence[int] | None = None) -> list[int]:
+    """Tokens to measure with: of a text, or the first of the vocabulary; they leave room."""
+    most = min(PROMPT_TOKENS, max(2, handle.info.context // 2))
+    chosen = list(text) if text is not None else list(range(handle.info.vocabulary))
+    return (chosen * (-(-most // max(1, len(chosen)))))[:most]

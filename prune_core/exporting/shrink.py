@@ -1,0 +1,271 @@
+"""Surgery: a smaller model in which removed heads, neurons and blocks are physically gone.
+
+Only what plain transformers can load from its configuration is made ("shippable"): every block
+keeps as many heads and neurons as the others. Anything else is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.errors import RecipeError
+from prune_core.exporting.bias import fill_biases
+from prune_core.exporting.shippable import MASKED, Shape, kept_parts
+from prune_core.models.families import FAMILIES
+from prune_core.models.structure import Attention, Block, Structure
+from prune_core.recipe import Recipe
+from prune_core.structural import structural_cuts
+
+_BLOCKS = {"encoder": ("encoder_layers",), "decoder": ("decoder_layers", "num_decoder_layers")}
+_NEURONS = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim")
+
+Slices = dict[str, list[int]]
+"""Layer name to rows or columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surgery:
+    """What is cut where, worked out before any weight is copied.
+
+    Attributes:
+        config: of the smaller model.
+        blocks: that stay.
+        rows: to keep, by layer; layers left whole are in neither.
+        columns: likewise.
+    """
+
+    config: Any
+    blocks: tuple[Block, ...]
+    rows: Slices
+    columns: Slices
+
+
+def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surgery:
+    """Work out which rows, columns and blocks stay, and the configuration that says so.
+
+    Args:
+        model: gives the configuration; not changed.
+        structure: of the model.
+        recipe: what is dropped.
+
+    Raises:
+        RecipeError: plain transformers could not load the result; says why.
+    """
+    structural_cuts(recipe, structure)  # refuses parts that the model does not have
+    source: Any = model
+    shapes = [_shape(block) for block in structure.blocks]
+    kept = kept_parts(recipe, shapes, structure.family, int(source.config.hidden_size))
+    blocks = tuple(b for b in structure.blocks if b.index in kept.blocks)
+    config = copy.deepcopy(source.config)
+    _count_blocks(config, structure, blocks)
+    _count_neurons(config, structure, blocks, kept.neurons)
+    _count_heads(config, structure, blocks, kept.heads)
+    if recipe.compensate and hasattr(config, "mlp_bias"):
+        config.mlp_bias = True  # what dropped neurons gave on average needs a place
+    rows, columns = _slices(structure, blocks, kept.neurons, kept.heads)
+    return Surgery(config, blocks, rows, columns)
+
+
+def _shape(block: Block) -> Shape:
+    attention = block.attention
+    heads = (attention.num_heads, attention.num_kv_heads) if attention is not None else (0, 0)
+    return Shape(block.index, block.stack, *heads, block.intermediate_size)
+
+
+def skeleton(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
+    """The smaller model without weights (``meta`` tensors): its shapes, in milliseconds.
+
+    Raises:
+        RecipeError: see :func:`plan_surgery`; or the family cannot be built this small.
+    """
+    surgery = plan_surgery(model, structure, recipe)
+    with torch.device("meta"):
+        built = _built(model, structure, surgery)
+    built.tie_weights()
+    return built
+
+
+def shrink(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
+    """A new model without the recipe's dropped parts; weights that stay are copied.
+
+    Args:
+        model: the pruned model (its weights may hold zeros); not changed.
+        structure: of the model.
+        recipe: what is dropped.
+
+    Raises:
+        RecipeError: plain transformers could not load the result; says why.
+    """
+    surgery = plan_surgery(model, structure, recipe)
+    shrunk = _built(model, structure, surgery)
+    state = _state(model, structure, surgery.blocks, surgery.rows, surgery.columns)
+    fill_biases(shrunk, state)
+    try:
+        shrunk.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise _unfit(structure, error) from error
+    shrunk.tie_weights()
+    shrunk.to(dtype=next(model.parameters()).dtype)
+    source: Any = model
+    shrunk.generation_config = copy.deepcopy(getattr(source, "generation_config", None))
+    return shrunk.eval()
+
+
+def _built(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:
+    try:
+        return type(model)(surgery.config)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise _unfit(structure, error) from error
+
+
+def _unfit(structure: Structure, error: Exception) -> RecipeError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return RecipeError(
+        f"a {structure.family} model cannot be built without these parts ({reason}); {MASKED}."
+    )
+
+
+def _count_blocks(config: Any, structure: Structure, blocks: Sequence[Block]) -> None:
+    if len(blocks) == len(structure.blocks):
+        return
+    stacks = {block.stack for block in structure.blocks}
+    for stack in stacks:
+        left = [b for b in blocks if b.stack == stack]
+        whole = [b for b in structure.blocks if b.stack == stack]
+        names = ["num_hidden_layers"] if len(stacks) == 1 else list(_BLOCKS[stack])
+        if structure.family == "t5" and stack == "encoder":
+            names = ["num_layers"]
+        for name in names:
+            if hasattr(config, name):
+                setattr(config, name, len(left))
+        if len(stacks) == 1:
+            # lists with an entry for each block, as layer_types
+            for name, value in list(vars(config).items()):
+                fits = "layer" in name and isinstance(value, list) and len(value) == len(whole)
+                if fits:
+                    setattr(config, name, [value[b.number] for b in left])
+            if hasattr(config, "max_window_layers"):
+                config.max_window_layers = min(config.max_window_layers, len(left))
+
+
+def _count_neurons(
+    config: Any, structure: Structure, blocks: Sequence[Block], kept: Mapping[int, Sequence[int]]
+) -> None:
+    if not kept:
+        return
+    for stack in {block.stack for block in blocks}:
+        counts = [len(kept[b.index]) for b in blocks if b.stack == stack and b.index in kept]
+        names = [n for n in (*_NEURONS, f"{stack}_ffn_dim") if hasattr(config, n)]
+        if not names:
+            raise RecipeError(
+                f"the configuration of a {structure.family} model does not name its neurons; "
+                f"{MASKED}."
+            )
+        for name in names if counts else ():
+            setattr(config, name, counts[0])
+
+
+def _count_heads(
+    config: Any,
+    structure: Structure,
+    blocks: Sequence[Block],
+    kept: Mapping[int, tuple[Sequence[int], Sequence[int]]],
+) -> None:
+    if not kept:
+        return
+    (stack,) = FAMILIES[structure.family].stacks
+    attention = next(b.attention for b in blocks if b.attention is not None)
+    queries, keys = next(iter(kept.values()))
+    setattr(config, stack.heads, len(queries))
+    if stack.kv_heads:
+        setattr(config, stack.kv_heads, len(keys))
+    if stack.head_dim:
+        setattr(config, stack.head_dim, attention.head_dim)
+
+
+def _slices(
+    structure: Structure,
+    blocks: Sequence[Block],
+    neurons: Mapping[int, Sequence[int]],
+    heads: Mapping[int, tuple[Sequence[int], Sequence[int]]],
+) -> tuple[Slices, Slices]:
+    """Rows and columns to keep, by layer; layers left whole are in neither."""
+    rows: Slices = {}
+    columns: Slices = {}
+    for block in blocks:
+        kept = list(neurons.get(block.index, ()))
+        if kept and len(kept) < block.intermediate_size:
+            for name in block.layers:
+                role = structure.layers[name].role
+                if role in ("mlp.up", "mlp.gate"):
+                    rows[name] = kept
+                elif role == "mlp.gate_up":
+                    rows[name] = [*kept, *(n + block.intermediate_size for n in kept)]
+                elif role == "mlp.down":
+                    columns[name] = kept
+        if block.index in heads and block.attention is not None:
+            _head_slices(block.attention, *heads[block.index], rows, columns)
+    return rows, columns
+
+
+def _head_slices(
+    attention: Attention,
+    queries: Sequence[int],
+    keys: Sequence[int],
+    rows: Slices,
+    columns: Slices,
+) -> None:
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for projection, chosen in ((attention.q, queries), (attention.k, keys), (attention.v, keys)):
+        found = ranges.setdefault(projection.layer, [])
+        found.extend(projection.rows[part] for part in chosen)
+    for name, found in ranges.items():  # sorted: a fused projection keeps its layout
+        rows[name] = [row for start, stop in sorted(found) for row in range(start, stop)]
+    columns[attention.o] = [
+        column
+        for head in queries
+        for column in range(attention.columns(head).start, attention.columns(head).stop)
+    ]
+
+
+def _state(
+    model: nn.Module,
+    structure: Structure,
+    blocks: Sequence[Block],
+    rows: Slices,
+    columns: Slices,
+) -> dict[str, Tensor]:
+    names: dict[str, str | None] = {}
+    number: dict[str, int] = {}
+    left = {block.index for block in blocks}
+    for block in structure.blocks:
+        container, _, _ = block.module.rpartition(".")
+        place = number.get(container, 0)
+        names[block.module] = f"{container}.{place}" if block.index in left else None
+        number[container] = place + (block.index in left)
+    state: dict[str, Tensor] = {}
+    for key, value in model.state_dict().items():
+        owner = next((m for m in names if key.startswith(f"{m}.")), None)
+        if owner is not None and names[owner] is None:
+            continue
+        renamed = key if owner is None else f"{names[owner]}{key[len(owner) :]}"
+        state[renamed] = _sliced(key, value, structure, rows, columns).clone()
+    return state
+
+
+def _sliced(key: str, value: Tensor, structure: Structure, rows: Slices, columns: Slices) -> Tensor:
+    name, _, kind = key.rpartition(".")
+    if name not in rows and name not in columns:
+        return value
+    layer = structure.layers[name]
+    chosen = torch.tensor(rows.get(name, columns.get(name)), device=value.device)
+    if kind == "bias":
+        return value[chosen] if name in rows else value
+    axis = 0 if name in rows else 1
+    return value.index_select(1 - axis if layer.transposed else axis, chosen)

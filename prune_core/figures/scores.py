@@ -1,0 +1,131 @@
+"""What a criterion gives a layer, and where two criteria remove the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import log10, sqrt
+from typing import Any
+
+import plotly.graph_objects as go
+
+from prune_core.figures.theme import Look, escape, style
+
+
+def score_histogram(found: Mapping[str, Any], look: Look, *, words: Mapping[str, str]) -> go.Figure:
+    """One layer's scores on a logarithmic axis: kept and removed weights stacked.
+
+    Args:
+        found: result of ``engine.jobs.ScoreHistogram``.
+        look: colors and scale.
+        words: ``title``, ``x``, ``y``, ``kept``, ``removed``.
+    """
+    edges = found["edges"]
+    middles = [sqrt(a * b) for a, b in pairwise(edges)]
+    # on a logarithmic axis a bar's width is a difference of values
+    widths = [b - a for a, b in pairwise(edges)]
+    kept = [c - r for c, r in zip(found["counts"], found["removed_counts"], strict=True)]
+    figure = go.Figure()
+    for name, counts, color, shape in (
+        ("removed", found["removed_counts"], look.pruned, "/"),
+        ("kept", kept, look.dense, ""),
+    ):
+        figure.add_bar(
+            x=[a + w / 2 for a, w in zip(edges, widths, strict=False)],
+            y=counts,
+            width=widths,
+            name=words[name],
+            customdata=middles,
+            marker={
+                "color": color,
+                "line": {"width": 0},
+                "pattern": {
+                    "shape": shape,
+                    "fillmode": "overlay",
+                    "fgcolor": look.paper,
+                    "size": 6,
+                    "solidity": 0.15,
+                },
+            },
+            hovertemplate=f"%{{customdata:.3g}}<br>%{{y:,}} {words[name]}<extra></extra>",
+        )
+    cutting = bool(found["removed"])
+    style(
+        figure,
+        look,
+        title=words["title"],
+        height=430,
+        x=words["x"],
+        y=words["y"],
+        legend=cutting,
+    )
+    if cutting:  # the legend has a row of its own under the title
+        figure.update_layout(margin_t=round(68 * look.scale))
+    figure.update_layout(
+        barmode="stack",
+        bargap=0,
+        legend={"x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed"},
+    )
+    figure.update_xaxes(
+        type="log", range=[log10(edges[0]), log10(edges[-1])], exponentformat="power", dtick=1
+    )
+    figure.update_yaxes(rangemode="tozero", exponentformat="SI")
+    return figure
+
+
+def overlap_map(
+    layers: Sequence[Mapping[str, Any]],
+    look: Look,
+    *,
+    words: Mapping[str, str],
+    roles: Mapping[str, str],
+) -> go.Figure:
+    """Heat map of the Jaccard overlap of two masks, block by role.
+
+    Args:
+        layers: rows of the result of ``engine.jobs.MaskOverlap``.
+        look: colors and scale.
+        words: ``title``, ``x``, ``y``, ``overlap``.
+        roles: role to its name.
+    """
+    order = list(dict.fromkeys(row["role"] for row in layers))
+    blocks = sorted({row["block"] for row in layers})
+    place = {(row["role"], row["block"]): row for row in layers}
+    cells = [[place.get((role, block)) for block in blocks] for role in order]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[cell["jaccard"] if cell else None for cell in line] for line in cells],
+            x=[str(block) for block in blocks],
+            y=[roles[role] for role in order],
+            customdata=[
+                [escape(cell["name"], 80) if cell else "" for cell in line] for line in cells
+            ],
+            zmin=0,
+            zmax=1,
+            colorscale=look.intensity,
+            xgap=1,
+            ygap=1,
+            colorbar={
+                "title": {"text": words["overlap"], "side": "right"},
+                "tickformat": ".1f",
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
+            hovertemplate="%{customdata}<br>%{y}, %{x}: %{z:.3f}<extra></extra>",
+            hoverongaps=False,
+        )
+    )
+    style(
+        figure,
+        look,
+        title=words["title"],
+        height=110 + max(130, 30 * len(order)),
+        x=words["x"],
+        y=words["y"],
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    step = max(1, len(blocks) // 15)
+    figure.update_xaxes(
+        type="category", showgrid=False, tickvals=[str(b) for b in blocks][::step], tickangle=0
+    )
+    return figure

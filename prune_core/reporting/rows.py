@@ -1,0 +1,68 @@
+"""What slides and the page share: rows of the table of runs, answers with what is new in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prune_core.figures.theme import visible
+from prune_core.reporting.content import Content
+from prune_core.reporting.words import DASH, NBSP, Words, figures, percent
+from prune_core.sweeps.axes import smallest_file
+from prune_core.sweeps.frontier import Point
+from prune_core.sweeps.records import Run
+
+
+def run_table(content: Content, words: Words) -> list[dict[str, Any]]:
+    """``cells`` and ``chosen`` (it is an option) by row, the head first; sorted by method."""
+    names = ["method", "removed"]
+    names += ["similarity" if content.found.quality == "similarity" else "perplexity"]
+    names += ["interval", "kl", "top1", "size", "state"]
+    head = {"cells": [words.t(f"report.col_{name}") for name in names], "chosen": False}
+    runs = {run.id: run for run in content.runs}
+    options = {option.run.id for option in content.options}
+    points = sorted(content.found.points, key=lambda p: (p.method, p.sparsity))
+    labels = words.labels((p.method for p in points), plain=True)
+    rows = [
+        {"cells": _cells(p, runs[p.run], words, labels[p.method]), "chosen": p.run in options}
+        for p in points
+    ]
+    return [head, *rows]
+
+
+def _cells(point: Point, run: Run, words: Words, label: str) -> list[str]:
+    numbers, quality = run.numbers, point.quality
+    file = smallest_file(numbers)
+    kl, top1 = numbers.get("kl"), numbers.get("top1")
+    size = DASH
+    if file is not None:
+        size = f"{'≈ ' if file.is_estimate else ''}{file.value / 1e6:,.3g} MB"
+    exact = quality.low == quality.high
+    return [
+        visible(label, 60),
+        percent(point.sparsity, 1),
+        figures(quality.value),
+        DASH if exact else f"{figures(quality.low)} {DASH} {figures(quality.high)}",
+        DASH if kl is None else f"{kl:.3f}",
+        DASH if top1 is None else percent(top1, 1),
+        size,
+        words.t_or(f"report.place_{point.state}", point.state),
+    ]
+
+
+def one_line(text: str) -> str:
+    """A model's words on one line, nothing hidden in them."""
+    joined = " ".join(text.split()).replace(" …", f"{NBSP}…")
+    return visible(joined, 600) or DASH
+
+
+def marked(dense: str, pruned: str) -> tuple[str, str]:
+    """An answer parted into what it shares with the dense one from its start, and the rest.
+
+    Parted before a word: half a word in another color would be hard to read.
+    """
+    same = 0
+    while same < min(len(dense), len(pruned)) and dense[same] == pruned[same]:
+        same += 1
+    if same < len(pruned) and " " in pruned:
+        same = pruned.rfind(" ", 0, same) + 1
+    return pruned[:same], pruned[same:]

@@ -1,0 +1,273 @@
+"""A report's content in words, for one audience and one language; nothing of how it is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from prune_core.commands import command_line
+from prune_core.engine.jobs import Evaluate
+from prune_core.figures.theme import visible
+from prune_core.models.sources import source_choices
+from prune_core.reporting.conditions import conditions, conditions_line, text_name
+from prune_core.reporting.content import Content
+from prune_core.reporting.words import Words, figures, percent, signed
+from prune_core.sweeps.axes import smallest_file
+from prune_core.sweeps.options import BOUNDS, Option
+from prune_core.sweeps.records import Run
+
+HOW = ("magnitude", "wanda", "random", "ria", "sparsegpt")
+"""Criteria that the catalogue explains in a sentence of their own."""
+
+MOST_NOISE = 0.05
+"""Upper end of an interval that can still be called no loss."""
+
+OPTIONS = {1: "report.options_title_one", 2: "report.options_title_two"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One option: its label, what goes, facts as (label, value), and a verdict in a sentence."""
+
+    label: str
+    removed: str
+    method: str
+    facts: tuple[tuple[str, str], ...]
+    verdict: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All texts of a report; user-given parts have hidden characters made visible, no markup."""
+
+    model: str
+    title: str
+    summary: str
+    conditions_line: str
+    picture: str
+    options_title: str
+    cards: tuple[Card, ...]
+    how: tuple[str, ...]
+    limits: tuple[str, ...]
+    notices: tuple[str, ...]
+    conditions: tuple[tuple[str, str], ...]
+
+
+def tell(content: Content, words: Words) -> Story:
+    """Put a content into words."""
+    t = words.t
+    model = model_name(content.source)
+    cards = tuple(_card(content, option, words) for option in content.options)
+    return Story(
+        model,
+        t("report.headline", model=model),
+        _summary(content, words),
+        conditions_line(content, words),
+        _picture(content, words),
+        words.t(OPTIONS.get(len(cards), "report.options_title")),
+        cards,
+        _how(content, words),
+        _limits(content, words),
+        _notices(content, words),
+        conditions(content, words),
+    )
+
+
+def model_name(source: str) -> str:
+    """A model as people call it: a preset's proper name, a hub id, a folder's last part."""
+    for preset in source_choices():
+        if preset["name"] == source:
+            return str(preset["title"])
+    name = source.removeprefix("hub:")
+    if name == source and ("/" in name or "\\" in name):
+        name = PurePath(name.replace("\\", "/")).name or name
+    return visible(name, 48)
+
+
+def _summary(content: Content, words: Words) -> str:
+    """The one sentence: what can be had for what."""
+    t, quality = words.t, content.found.quality
+    first, last = content.options[0], content.options[-1]
+    chosen = next((o for o in content.options if o.name == "medium"), last)
+    share = percent(chosen.point.sparsity)
+    if quality == "similarity":
+        similar = figures(chosen.point.quality.value)
+        return t("report.summary_similarity", share=share, similarity=similar)
+    if harmless(chosen):
+        return t("report.summary_free", share=share)
+    if chosen.low <= 0:
+        return t("report.summary_unclear", share=share)
+    price = signed(chosen.lost)
+    if chosen is first:
+        return t("report.summary", share=share, worse=price)
+    small = percent(first.point.sparsity)
+    if harmless(first):
+        return t("report.summary_both_free", small=small, share=share, worse=price)
+    return t("report.summary_both", small=small, first=signed(first.lost), share=share, worse=price)
+
+
+def harmless(option: Option) -> bool:
+    """No loss could be told from the noise, and the interval is narrow enough to say so."""
+    return option.low < option.high and option.low <= 0 and option.high <= MOST_NOISE
+
+
+def _picture(content: Content, words: Words) -> str:
+    """The headline of the picture."""
+    knee = content.found.knee
+    if knee is not None and knee.sparsity > 0:
+        return words.t("report.picture_knee", share=percent(knee.sparsity))
+    return words.t("report.picture_plain")
+
+
+# ---- options ---------------------------------------------------------------------------------
+
+
+def _card(content: Content, option: Option, words: Words) -> Card:
+    t, numbers = words.t, option.run.numbers
+    plain = content.audience == "stakeholder"
+    similar = content.found.quality == "similarity"
+    facts = [(t("report.fact_file"), _file(option.run, words))]
+    facts.append(
+        (t("report.fact_similarity"), _similarity(option, words))
+        if similar
+        else (t("report.fact_perplexity"), _perplexity(option, words))
+    )
+    if numbers.get("top1") is not None:
+        facts.append((t("report.fact_top1"), _share(numbers, "top1", words)))
+    if content.audience == "technical" and numbers.get("kl") is not None:
+        facts.append((t("report.fact_kl"), _plus_minus(numbers, "kl")))
+    decode = numbers.get("decode")
+    if isinstance(decode, Mapping):
+        value = t("report.per_second", count=figures(decode["median"]))
+        facts.append((t("report.fact_speed"), value))
+    return Card(
+        t(f"report.option_{option.name}"),
+        t("report.removed", share=percent(option.point.sparsity, 0)),
+        visible(words.method(option.point.method, plain=plain), 90),
+        tuple(facts),
+        _verdict(option, words, similar=similar),
+        command(option.run),
+    )
+
+
+def _verdict(option: Option, words: Words, *, similar: bool) -> str:
+    """Why this one: the rule that chose it, and whether its loss is one at all."""
+    if option.name == "least":
+        return words.t("report.verdict_least")
+    if similar:
+        return words.t("report.verdict_similar", bound=figures(1 - option.bound))
+    if harmless(option):
+        return words.t("report.verdict_free")
+    if option.bound == 1:
+        return words.t("report.verdict_twice")
+    return words.t("report.verdict_bound", bound=percent(option.bound))
+
+
+def command(run: Run) -> str:
+    """The command that measures a run again."""
+    cell = run.cell
+    return command_line(Evaluate(cell.source, cell.recipe, cell.text, cell.seq_len, cell.windows))
+
+
+def _file(run: Run, words: Words) -> str:
+    after, before = smallest_file(run.numbers), run.numbers.get("bytes_dense")
+    if after is None or not before:
+        return words.t("report.unknown")
+    return words.t("report.file", before=f"{before / 1e6:,.4g}", after=words.megabytes(after))
+
+
+def _perplexity(option: Option, words: Words) -> str:
+    change = signed(option.lost)
+    if option.low == option.high:
+        return words.t("report.no_interval", value=change)
+    interval = words.interval(signed(option.low), signed(option.high))
+    return words.t("report.with_interval", value=change, interval=interval)
+
+
+def _similarity(option: Option, words: Words) -> str:
+    value = option.point.quality
+    if value.low == value.high:
+        return words.t("report.no_interval", value=figures(value.value))
+    interval = words.interval(figures(value.low), figures(value.high))
+    return words.t("report.with_interval", value=figures(value.value), interval=interval)
+
+
+def _share(numbers: Mapping[str, float], name: str, words: Words) -> str:
+    value, error = numbers[name], numbers.get(f"{name}_stderr")
+    if error is None:
+        return words.t("report.no_interval", value=percent(value))
+    low, high = max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
+    interval = words.interval(percent(low, 1), percent(high, 1))
+    return words.t("report.with_interval", value=percent(value, 1), interval=interval)
+
+
+def _plus_minus(numbers: Mapping[str, float], name: str) -> str:
+    error = numbers.get(f"{name}_stderr")
+    return f"{numbers[name]:.4f}" + ("" if error is None else f" ± {1.96 * error:.4f}")
+
+
+# ---- method, limits, conditions --------------------------------------------------------------
+
+
+def _how(content: Content, words: Words) -> tuple[str, ...]:
+    t = words.t
+    recipes = [option.point.recipe for option in content.options]
+    said = []
+    for name in dict.fromkeys(r.criterion for r in recipes if r.removes_weights):
+        if name in HOW:
+            said.append(t(f"report.how_{name}"))
+        else:
+            said.append(t("report.how_other", name=visible(name, 30)))
+    if any(r.removes_structure for r in recipes):
+        said.append(t("report.how_parts"))
+    if any(r.reconstruction != "none" for r in recipes):
+        said.append(t("report.how_repaired"))
+    encoder = content.found.quality == "similarity"
+    bounds = [percent(b) if not encoder else figures(1 - b) for b in BOUNDS[content.found.quality]]
+    said.append(t("report.how_similarity" if encoder else "report.how_measured"))
+    chosen = "report.how_chosen_similarity" if encoder else "report.how_chosen"
+    said.append(t(chosen, small=bounds[0], medium=bounds[1], large=bounds[2]))
+    return tuple(said)
+
+
+def _limits(content: Content, words: Words) -> tuple[str, ...]:
+    t = words.t
+    said = [t("report.limit_text", text=text_name(content, words))]
+    if any(o.point.recipe.removes_weights for o in content.options):
+        said.append(t("report.limit_zeros"))
+    if any((f := smallest_file(o.run.numbers)) and f.is_estimate for o in content.options):
+        said.append(t("report.limit_estimate"))
+    said += [t("report.limit_trained"), t("report.limit_tasks")]
+    return tuple(said)
+
+
+def _notices(content: Content, words: Words) -> tuple[str, ...]:
+    t = words.t
+    said = []
+    if content.left_out:
+        shown = [f"{one.id} ({t_state(words, one.state)})" for one in content.left_out[:6]]
+        more = len(content.left_out) - len(shown)
+        names = ", ".join(shown) + (t("report.and_more", count=more) if more else "")
+        said.append(t("report.left_out", count=len(content.left_out), names=names))
+    if content.others:
+        said.append(t("report.others", count=content.others))
+    if content.found.left_out:
+        said.append(t("report.no_place", count=len(content.found.left_out)))
+    if content.no_examples:
+        said.append(t("report.no_examples", reason=visible(content.no_examples, 300)))
+    if len(content.options) < 3:
+        said.append(t("report.few_options", count=len(content.options)))
+    if content.audience == "technical":
+        for method, others in list(content.found.dominated.items())[:6]:
+            names = ", ".join(visible(words.method(other), 60) for other in others[:3])
+            said.append(
+                t("report.dominated", method=visible(words.method(method), 60), others=names)
+            )
+    return tuple(said)
+
+
+def t_state(words: Words, state: str) -> str:
+    """A run's state in words."""
+    return words.t_or(f"report.state_{state}", state)

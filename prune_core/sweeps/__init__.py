@@ -1,0 +1,1 @@
+"""Many recipes measured: grids, the journal that keeps what was found, frontier and promises."""

@@ -1,0 +1,366 @@
+"""Budget solver: the largest removal that keeps a promise, per method and over all of them.
+
+"At most 5 % worse" brackets each method's measured curve and confirms the answer on text that the
+search did not see. "At most 60 MB" needs no search: a bitmask file's size follows from the count of
+survivors; the least removal that fits is measured, and the method that loses least by it wins.
+What measures is handed in, so that this module knows neither torch nor the engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prune_core.errors import Cancelled, PruneCoreError
+from prune_core.recipe import Recipe
+from prune_core.sweeps.axes import Value, exact, method_of, smallest_file
+from prune_core.sweeps.bracket import bracket
+from prune_core.sweeps.promises import BudgetError, Promise, Worse, worse_of
+from prune_core.sweeps.records import Run
+
+EVALUATIONS = 8
+"""Most measurements for one method, the confirmation among them."""
+
+TOLERANCE = 0.009
+"""The answer lies at most this far below the sparsity where the measured curve breaks the promise:
+with seven measurements bisection alone reaches it from any curve."""
+
+Measure = Callable[[Recipe], Mapping[str, Any]]
+Told = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSize:
+    """What decides the size of a bitmask file: survivors as stored, and one bit a weight.
+
+    Attributes:
+        parameters: all of the model.
+        prunable: those in its layers.
+        bytes_dense: all weights as stored.
+    """
+
+    parameters: int
+    prunable: int
+    bytes_dense: int
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, Any]) -> FileSize | None:
+        """As a run's numbers know it; None where the run removed nothing or is not measured so."""
+        removed, share = sum((numbers.get("removed") or {}).values()), numbers.get("sparsity")
+        if not removed or not share or not numbers.get("bytes_dense"):
+            return None
+        return cls(numbers["parameters"], round(removed / share), numbers["bytes_dense"])
+
+    def at(self, sparsity: float) -> Value:
+        """Bytes of the smaller of the bitmask file (an estimate) and the dense file (exact)."""
+        width = self.bytes_dense / self.parameters
+        sparse = (self.parameters - sparsity * self.prunable) * width + self.prunable / 8
+        if sparse >= self.bytes_dense:
+            return exact(self.bytes_dense, "dense")
+        return exact(sparse, "bitmask")
+
+    def sparsity_for(self, limit: float) -> float | None:
+        """The least sparsity, to four places, whose file fits; None if none does."""
+        if self.bytes_dense <= limit:
+            return 0.0
+        width = self.bytes_dense / self.parameters
+        needed = (self.parameters * width + self.prunable / 8 - limit) / (self.prunable * width)
+        share = math.ceil(needed * 1e4) / 1e4
+        return share if share <= 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A method's recipes by how much they remove.
+
+    Attributes:
+        method: see ``axes.method_of``.
+        base: any recipe of it; its sparsity is replaced. None where only ``steps`` exist.
+        steps: recipes from the least removal to the largest, where sparsity is no dial (N:M,
+            dropped parts).
+    """
+
+    method: tuple[str, ...]
+    base: Recipe | None = None
+    steps: tuple[Recipe, ...] = ()
+
+
+def families(recipes: Sequence[Recipe]) -> list[Family]:
+    """Methods of these recipes, in their order; recipes that remove nothing belong to none.
+
+    Those that share a method and have no dial of sparsity become steps, in the order given.
+    """
+    found: dict[tuple[str, ...], Family] = {}
+    for recipe in recipes:
+        if recipe.is_dense:
+            continue
+        method = method_of(recipe)
+        dial = recipe.sparsity > 0 and recipe.kept_of is None and not recipe.removes_structure
+        if dial and not recipe.overrides:
+            found.setdefault(method, Family(method, base=recipe))
+        else:
+            steps = found.get(method, Family(method)).steps
+            found[method] = Family(method, steps=(*steps, recipe))
+    return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What keeps the promise with one method.
+
+    Attributes:
+        method: which.
+        state: ``kept`` (a removal keeps it), ``none`` (no removal does), ``dense`` (nothing has to
+            go), ``failed``.
+        recipe: the largest removal that keeps it (least one that fits, for a size), else None.
+        sparsity: counted, of that recipe.
+        worse: measured where the search looked.
+        confirmed: the same on held-out text; None where there is none or it failed.
+        verdict: of the confirmation: ``kept``, ``broken``, ``unclear`` or empty.
+        size: bytes on disk.
+        broken_at: least removal measured to break the promise, as the recipe's sparsity.
+        evaluations: measurements made, the confirmation among them; reused: runs used instead.
+        error: one sentence where ``failed``, or why there is no confirmation.
+    """
+
+    method: tuple[str, ...]
+    state: str
+    recipe: Recipe | None = None
+    sparsity: float = 0.0
+    worse: Worse | None = None
+    confirmed: Worse | None = None
+    verdict: str = ""
+    size: Value | None = None
+    broken_at: float | None = None
+    evaluations: int = 0
+    reused: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """All answers, and the best: the largest removal kept, or for a size the least loss."""
+
+    promise: Promise
+    answers: tuple[Answer, ...]
+    best: Answer | None
+
+
+def solve(
+    promise: Promise,
+    methods: Sequence[Family],
+    measure: Measure,
+    *,
+    confirm: Measure | None = None,
+    known: Sequence[Run] = (),
+    size: FileSize | None = None,
+    told: Told | None = None,
+) -> Solution:
+    """Find what keeps a promise.
+
+    Args:
+        promise: of perplexity or size.
+        methods: what may be done; see :func:`families`.
+        measure: numbers of ``engine.jobs.Evaluate`` for a recipe.
+        confirm: the same on held-out text.
+        known: finished runs on the text of ``measure``: evaluations for nothing.
+        size: of the model's files; a size promise needs it for methods with a dial.
+        told: given ``method``, ``sparsity`` and ``evaluations`` before each measurement.
+
+    Raises:
+        BudgetError: there is no method, or a size is promised and ``size`` is missing.
+        Cancelled: by ``measure`` or ``confirm``.
+    """
+    if not methods:
+        raise BudgetError("there is no method to try; name at least one criterion.")
+    if promise.kind == "size" and size is None:
+        raise BudgetError("the size of this model's files is not known; run a cell of it first.")
+    answers = []
+    for family in methods:
+        search = _Search(promise, family, measure, confirm, known, size, told)
+        try:
+            answers.append(search.answer())
+        except Cancelled:
+            raise
+        except PruneCoreError as error:
+            failed = Answer(family.method, "failed", error=str(error))
+            answers.append(replace(failed, evaluations=search.evaluations))
+    return Solution(promise, tuple(answers), _best(promise, answers))
+
+
+def joined(promise: Promise, answers: Sequence[Answer]) -> Solution:
+    """A solution of answers that were found one by one.
+
+    Raises:
+        BudgetError: there are none.
+    """
+    if not answers:
+        raise BudgetError("there is no method to try; name at least one criterion.")
+    return Solution(promise, tuple(answers), _best(promise, answers))
+
+
+def _best(promise: Promise, answers: Sequence[Answer]) -> Answer | None:
+    """A promise that held-out text surely breaks is kept only if nothing else is."""
+    kept = [a for a in answers if a.state == "kept"]
+    sound = [a for a in kept if a.verdict != "broken"] or kept
+
+    def price(answer: Answer) -> float:
+        found = answer.confirmed or answer.worse
+        return found.share if found else math.inf
+
+    if promise.kind == "size":
+        return min(sound, key=price, default=None)
+    return max(sound, key=lambda answer: (answer.sparsity, -price(answer)), default=None)
+
+
+class _Search:
+    """One method's search."""
+
+    def __init__(
+        self,
+        promise: Promise,
+        family: Family,
+        measure: Measure,
+        confirm: Measure | None,
+        known: Sequence[Run],
+        size: FileSize | None,
+        told: Told | None,
+    ) -> None:
+        self.promise, self.family, self.size = promise, family, size
+        self._measure, self._confirm, self._told = measure, confirm, told
+        self.evaluations = 0
+        self.reused = 0
+        self.numbers: dict[str, Mapping[str, Any]] = {
+            run.cell.recipe.fingerprint: run.numbers
+            for run in known
+            if run.state == "done" and method_of(run.cell.recipe) == family.method
+        }
+        self.known_recipes = [run.cell.recipe for run in known]
+
+    def answer(self) -> Answer:
+        if self.promise.kind == "size":
+            return self._by_size()
+        if self.family.base is not None:
+            return self._by_dial(self.family.base)
+        return self._by_steps(self.family.steps)
+
+    def worse(self, recipe: Recipe) -> Worse:
+        """Measured, or as a run has it."""
+        found = self.numbers.get(recipe.fingerprint)
+        if found is None:
+            found = self._call(self._measure, recipe)
+            self.numbers[recipe.fingerprint] = found
+        return worse_of(found)
+
+    def _call(self, measure: Measure, recipe: Recipe) -> Mapping[str, Any]:
+        if self._told is not None:
+            place = {"method": self.family.method, "sparsity": recipe.sparsity}
+            self._told({**place, "evaluations": self.evaluations})
+        self.evaluations += 1
+        return measure(recipe)
+
+    def _by_dial(self, base: Recipe) -> Answer:
+        def at(sparsity: float) -> Recipe:
+            return replace(base, sparsity=sparsity)
+
+        def loss(sparsity: float) -> float:
+            return math.log1p(self.worse(at(sparsity)).share)
+
+        known = {
+            recipe.sparsity: math.log1p(worse_of(self.numbers[recipe.fingerprint]).share)
+            for recipe in self.known_recipes
+            if recipe.fingerprint in self.numbers and at(recipe.sparsity) == recipe
+        }
+        self.reused = len(known)
+        limit = EVALUATIONS - (self._confirm is not None)
+        found = bracket(
+            loss, self.promise.loss, known=known, tolerance=TOLERANCE, evaluations=limit
+        )
+        if not found.low:
+            return self._nothing(found.high)
+        return self._chosen(at(found.low), found.high)
+
+    def _by_steps(self, steps: Sequence[Recipe]) -> Answer:
+        """Bisection over the steps; more removal is taken to be worse."""
+        self.reused = sum(recipe.fingerprint in self.numbers for recipe in steps)
+        low, high = -1, len(steps)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.worse(steps[middle]).share <= self.promise.limit:
+                low = middle
+            else:
+                high = middle
+        broken = steps[high].sparsity if high < len(steps) else None
+        return self._nothing(broken) if low < 0 else self._chosen(steps[low], broken)
+
+    def _by_size(self) -> Answer:
+        assert self.size is not None  # solve has checked
+        if self.size.bytes_dense <= self.promise.limit:
+            return Answer(
+                self.family.method, "dense", Recipe(), size=exact(self.size.bytes_dense, "dense")
+            )
+        fitting: Recipe | None = None
+        if self.family.base is not None:
+            share = self.size.sparsity_for(self.promise.limit)
+            fitting = None if share is None else replace(self.family.base, sparsity=share)
+        for step in self.family.steps:
+            if fitting is None and self._bytes(step).value <= self.promise.limit:
+                fitting = step
+        if fitting is None:
+            return self._nothing(None)
+        self.reused = int(fitting.fingerprint in self.numbers)
+        return self._chosen(fitting, None)
+
+    def _bytes(self, recipe: Recipe) -> Value:
+        assert self.size is not None
+        found = self.numbers.get(recipe.fingerprint)
+        written = smallest_file(found) if found is not None else None
+        counted = found.get("sparsity") if found is not None else None
+        return written or self.size.at(recipe.sparsity if counted is None else counted)
+
+    def _nothing(self, broken_at: float | None) -> Answer:
+        least = self.size.at(1.0) if self.size and self.promise.kind == "size" else None
+        return Answer(
+            self.family.method,
+            "none",
+            size=least,
+            broken_at=broken_at,
+            evaluations=self.evaluations,
+            reused=self.reused,
+        )
+
+    def _chosen(self, recipe: Recipe, broken_at: float | None) -> Answer:
+        has_loss = True
+        try:
+            measured: Worse | None = self.worse(recipe)
+        except BudgetError:  # an encoder has a size, but no perplexity
+            if self.promise.kind != "size":
+                raise
+            measured, has_loss = None, False
+        confirmed, verdict, error = None, "", ""
+        if self._confirm is not None and has_loss:
+            try:
+                confirmed = worse_of(self._call(self._confirm, recipe))
+            except Cancelled:
+                raise
+            except PruneCoreError as problem:
+                error = str(problem)
+            if confirmed is not None and self.promise.kind == "worse":
+                verdict = confirmed.state(self.promise.limit)
+        counted = self.numbers[recipe.fingerprint].get("sparsity")
+        return Answer(
+            self.family.method,
+            "kept",
+            recipe,
+            recipe.sparsity if counted is None else float(counted),
+            measured,
+            confirmed,
+            verdict,
+            self._bytes(recipe) if self.size is not None else None,
+            broken_at,
+            self.evaluations,
+            self.reused,
+            error,
+        )

@@ -1,0 +1,206 @@
+"""Where cells are measured: here, in processes, or on a Dask cluster. All are
+``concurrent.futures.Executor``; what runs in them is :func:`work`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from prune_core.errors import GridError, PruneCoreError
+from prune_core.sweeps.portable import cell_from_dict
+
+_core: Any = None
+_lock = threading.Lock()
+
+
+def work(cell: Mapping[str, Any], windows: int, threads: int) -> dict[str, Any]:
+    """Measure a cell; runs in a worker.
+
+    Args:
+        cell: as ``portable.cell_to_dict`` gives it.
+        windows: how many of the text's windows.
+        threads: of torch; the same everywhere makes the numbers the same to the last bit.
+
+    Returns:
+        ``numbers``, or ``error``, one sentence: what is wrong with the cell itself.
+    """
+    import torch
+
+    from prune_core.engine.core import Core
+    from prune_core.engine.jobs import MeasureCell
+
+    global _core
+    asked = cell_from_dict(cell)
+    job = MeasureCell(
+        asked.source, asked.recipe, asked.text, asked.seq_len, windows, cost=asked.cost
+    )
+    # a cluster's worker may run tasks side by side; the model's working copy is one
+    with _lock:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            if _core is None:
+                _core = Core()
+            return {"numbers": _core.run(job, lambda event: None, lambda: False)}
+        except PruneCoreError as error:
+            return {"error": str(error)}
+        finally:
+            torch.set_num_threads(before)
+
+
+class InlineExecutor(Executor):
+    """Runs what is submitted at once, in the caller."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run ``fn``; the future is done when this returns."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is the future's
+            future.set_exception(error)
+        return future
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """An executor that was asked for.
+
+    Attributes:
+        kind: ``inline``, ``processes`` or ``dask``.
+        workers: cells at once.
+        threads: of torch in each.
+        address: of an existing Dask cluster; empty for one of our own on this machine.
+    """
+
+    kind: str
+    workers: int
+    threads: int
+    address: str = ""
+
+    def open(self) -> Executor:
+        """Start it.
+
+        Raises:
+            GridError: Dask is not installed, or the cluster does not answer.
+        """
+        if self.kind == "inline":
+            return InlineExecutor()
+        if self.kind == "processes":
+            return ProcessPoolExecutor(
+                self.workers,
+                multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(os.getpid(),),
+            )
+        return _dask(self)
+
+
+def parse_where(text: str, threads: int | None = None) -> Where:
+    """Read ``inline``, ``processes``, ``processes:2``, ``dask``, ``dask:2`` or ``dask://HOST:PORT``.
+
+    Args:
+        text: as above.
+        threads: of torch in each worker; None shares the cores among the workers.
+
+    Raises:
+        GridError: anything else.
+    """
+    kind, _, rest = text.partition(":")
+    cores = os.cpu_count() or 1
+    address = ""
+    if kind == "dask" and rest.startswith("//") and len(rest) > 2:
+        address, rest = rest[2:], ""
+    fits = kind in ("inline", "processes", "dask") and (not rest or rest.isdecimal())
+    if not fits or (kind == "inline" and rest) or rest in ("0", "00"):
+        raise GridError(
+            f"unknown executor {text!r}; use inline, processes, processes:2, dask, dask:2 or "
+            "dask://HOST:PORT."
+        )
+    workers = 1 if kind == "inline" else int(rest or min(cores, 2 if kind == "dask" else cores))
+    if threads is not None and not 1 <= threads <= 256:
+        raise GridError(f"the number of threads must lie between 1 and 256, got {threads}.")
+    return Where(kind, workers, threads or max(1, cores // workers), address)
+
+
+def _begin(parent: int) -> None:
+    """In a new process of the pool: end with the process that asked for it, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _dask(where: Where) -> Executor:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise GridError(
+            "Dask is not installed; run 'pip install -r requirements-scale.txt' or use another "
+            "executor."
+        ) from None
+    try:
+        if where.address:
+            tls = _security()
+            scheme = "tls" if tls is not None else "tcp"
+            client = Client(f"{scheme}://{where.address}", security=tls, timeout="15s")
+            return _DaskExecutor(client, None)
+        cluster = LocalCluster(
+            n_workers=where.workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=50,
+        )
+        return _DaskExecutor(Client(cluster), cluster)
+    except (OSError, TimeoutError) as error:
+        place = where.address or "this machine"
+        raise GridError(f"the Dask cluster at {place} does not answer: {error}.") from None
+
+
+def _security() -> Any:
+    """TLS of an existing cluster, from ``PRUNE_DASK_TLS_CA``, ``_CERT`` and ``_KEY``; or None."""
+    from distributed.security import Security
+
+    given = {name: os.environ.get(f"PRUNE_DASK_TLS_{name}") for name in ("CA", "CERT", "KEY")}
+    if not any(given.values()):
+        return None
+    missing = [f"PRUNE_DASK_TLS_{name}" for name, value in given.items() if not value]
+    if missing:
+        raise GridError(f"TLS for Dask needs {', '.join(missing)} too.")
+    return Security(
+        tls_ca_file=given["CA"],
+        tls_client_cert=given["CERT"],
+        tls_client_key=given["KEY"],
+        require_encryption=True,
+    )
+
+
+class _DaskExecutor(Executor):
+    """Dask's own executor, which also ends the cluster that was started for it."""
+
+    def __init__(self, client: Any, cluster: Any) -> None:
+        self._client, self._cluster = client, cluster
+        self._executor = client.get_executor(pure=False, retries=0)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run ``fn`` on a worker."""
+        future: Future[Any] = self._executor.submit(fn, *args, **kwargs)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End what was started here; an existing cluster stays."""
+        self._executor.shutdown(wait=wait and not cancel_futures)
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()

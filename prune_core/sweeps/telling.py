@@ -1,0 +1,160 @@
+"""Frontiers and solutions as plain data for machines, and in one sentence for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prune_core.sweeps.axes import Value
+from prune_core.sweeps.budget import Answer, Solution
+from prune_core.sweeps.frontier import Frontier, Point
+from prune_core.sweeps.promises import Promise, Worse
+
+
+def frontier_to_dict(found: Frontier) -> dict[str, Any]:
+    """Every field of a frontier; methods are lists of names, points know their state."""
+    return {
+        "cost": found.cost,
+        "quality": found.quality,
+        "points": [_point(point) for point in found.points],
+        "dense": None if found.dense is None else _point(found.dense),
+        "front": [_point(point) for point in found.front],
+        "knee": None if found.knee is None else _point(found.knee),
+        "knee_by": "largest distance below the chord of the front, costs and perplexity by "
+        "their logarithms, both axes scaled to 1",
+        "dominated": [
+            {"method": list(method), "by": [list(other) for other in by]}
+            for method, by in found.dominated.items()
+        ],
+        "unclear": list(found.unclear),
+        "left_out": list(found.left_out),
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {
+        "run": point.run,
+        "method": list(point.method),
+        "sparsity": point.sparsity,
+        "state": point.state,
+        "beaten_by": [list(method) for method in point.beaten_by],
+        **_value("cost", point.cost),
+        **_value("quality", point.quality),
+        "recipe": point.recipe.to_dict(),
+        "fingerprint": point.recipe.fingerprint,
+    }
+
+
+def _value(name: str, value: Value) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        name: value.value,
+        f"{name}_low": value.low,
+        f"{name}_high": value.high,
+    }
+    if value.form:
+        fields |= {f"{name}_form": value.form, f"{name}_is_estimate": value.is_estimate}
+    return fields
+
+
+def solution_to_dict(solution: Solution) -> dict[str, Any]:
+    """Every field of a solution, with its sentence."""
+    best = solution.best
+    return {
+        "budget": {"kind": solution.promise.kind, "limit": solution.promise.limit},
+        "answers": [_answer(answer) for answer in solution.answers],
+        "best": None if best is None else _answer(best),
+        "sentence": sentence(solution),
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    recipe = answer.recipe
+    return {
+        "method": list(answer.method),
+        "state": answer.state,
+        "sparsity": answer.sparsity,
+        "recipe": None if recipe is None else recipe.to_dict(),
+        "fingerprint": None if recipe is None else recipe.fingerprint,
+        "asked_sparsity": None if recipe is None else recipe.sparsity,
+        **_worse(answer.worse),
+        "held_out": None if answer.confirmed is None else _worse(answer.confirmed),
+        "verdict": answer.verdict or None,
+        "broken_at": answer.broken_at,
+        "bytes": None if answer.size is None else answer.size.value,
+        "bytes_form": None if answer.size is None else answer.size.form,
+        "evaluations": answer.evaluations,
+        "reused": answer.reused,
+        "error": answer.error or None,
+    }
+
+
+def _worse(worse: Worse | None) -> dict[str, Any]:
+    if worse is None:
+        return {"worse": None, "worse_low": None, "worse_high": None, "tokens": None}
+    return {
+        "worse": worse.share,
+        "worse_low": worse.low,
+        "worse_high": worse.high,
+        "tokens": worse.tokens,
+    }
+
+
+def promised(promise: Promise) -> str:
+    """A promise in words."""
+    if promise.kind == "size":
+        return f"at most {promise.limit / 1e6:g} MB on disk"
+    return f"at most {100 * promise.limit:g} % worse perplexity"
+
+
+def sentence(solution: Solution) -> str:
+    """The best answer, in one plain English sentence."""
+    best, wanted = solution.best, promised(solution.promise)
+    if best is None:
+        states = {answer.state for answer in solution.answers}
+        if states == {"failed"}:
+            return f"No method could be measured: {solution.answers[0].error}"
+        if "dense" in states:
+            return f"The dense model itself keeps {wanted}; nothing has to go."
+        smallest = [a.size.value for a in solution.answers if a.size and a.state == "none"]
+        if solution.promise.kind == "size" and smallest:
+            return (
+                f"No recipe keeps {wanted}: with every prunable weight gone the file is still "
+                f"{min(smallest) / 1e6:.1f} MB."
+            )
+        return f"No removal keeps {wanted}: only the dense model does."
+    told = f"{' '.join(best.method)} removes {100 * best.sparsity:.1f} % of the weights"
+    if solution.promise.kind == "size" and best.size is not None:
+        kind = "by estimate" if best.size.is_estimate else "exactly"
+        told += f" and is {best.size.value / 1e6:.1f} MB, {kind}"
+    if best.worse is not None:
+        told += f", at {spoken_worse(_worse(best.worse))} perplexity"
+    if best.confirmed is None:
+        return f"{told}; not confirmed on held-out text{f': {best.error}' * bool(best.error)}"
+    ends = {
+        "kept": ": the promise holds there too.",
+        "unclear": ": the interval reaches across the promise.",
+        "broken": ": there the promise is broken.",
+        "": ".",
+    }
+    return f"{told}; on held-out text {spoken_worse(_worse(best.confirmed))}{ends[best.verdict]}"
+
+
+def spoken_worse(worse: Mapping[str, Any]) -> str:
+    """``4.2 % worse (3.9 to 4.5)``, from the fields of an answer."""
+    text = f"{100 * worse['worse']:.1f} % worse"
+    if worse["worse_low"] is None or worse["worse_high"] is None:
+        return text
+    return f"{text} ({100 * worse['worse_low']:.1f} to {100 * worse['worse_high']:.1f})"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of :func:`frontier_to_dict` points for a terminal."""
+    lines = [f"{'':9} {'removed':>9} {'cost':>16} {'quality':>12}  95 % interval      method"]
+    for row in rows:
+        method = " ".join(row["method"]) or "dense"
+        interval = f"{row['quality_low']:.4g} to {row['quality_high']:.4g}"
+        lines.append(
+            f"{row['state']:9} {100 * row['sparsity']:7.2f} % {row['cost']:16,.6g} "
+            f"{row['quality']:12.5g}  {interval:18} {method}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,240 @@
+"""Blocks of the Layers page: what a click drops, a switch for each, costs as they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from prune_core.engine.jobs import BlockAblation, GreedyBlocks
+from prune_core.figures.layers import cost_bars, greedy_curve
+from prune_core.models.info import ModelInfo
+from prune_core.ui.components import chart, clicked
+from prune_core.ui.i18n import t, words
+from prune_core.ui.keys import recipe_from_state, set_recipe, text_spec, value, widget
+from prune_core.ui.loading import Outcome, follow
+from prune_core.ui.state import Page
+
+FIELDS = {"block": "drop_blocks", "attention": "drop_attention", "mlp": "drop_mlp"}
+
+
+def part() -> str:
+    """What a click removes: the block, its attention or its MLP."""
+    return str(value("block_part"))
+
+
+def dropped() -> tuple[int, ...]:
+    """Blocks that the recipe drops by the chosen part."""
+    found: tuple[int, ...] = getattr(recipe_from_state(), FIELDS[part()])
+    return found
+
+
+def drop(blocks: Sequence[int]) -> None:
+    """Drop these by the chosen part and no others (callback)."""
+    chosen: dict[str, Any] = {FIELDS[part()]: tuple(sorted(blocks))}
+    set_recipe(replace(recipe_from_state(), **chosen))
+
+
+def bar_clicked(key: str) -> None:
+    """Drop the block of the bar, or keep it again (callback)."""
+    point = clicked(key)
+    if point is not None:
+        drop(tuple(set(dropped()) ^ {int(point[0])}))
+
+
+def thin(scores: Sequence[float]) -> None:
+    """Drop the chosen number of blocks, least score first (callback)."""
+    count = int(st.session_state["_drop_least_blocks"])
+    if count == len(dropped()):
+        return  # the slider echoes a number that single blocks gave it
+    inner = range(len(scores)) if value("block_ends") else range(1, len(scores) - 1)
+    drop(sorted(inner, key=lambda block: (scores[block], block))[:count])
+
+
+def least_slider(scores: Sequence[float]) -> None:
+    """How many of the least important blocks go; the first and last stay unless asked."""
+    gone = len(dropped())
+    most = len(scores) - (1 if value("block_ends") else 2)
+    if most > 0:
+        st.session_state["_drop_least_blocks"] = min(gone, most)
+        st.slider(
+            t("layers.drop_least"),
+            0,
+            most,
+            key="_drop_least_blocks",
+            help=t("layers.drop_least_help"),
+            on_change=thin,
+            args=(tuple(scores),),
+        )
+    st.caption(t("layers.left", left=len(scores) - gone, total=len(scores)))
+
+
+def switches(model: ModelInfo) -> None:
+    """Blocks, attention and MLPs that go, each by name."""
+    for name, field in FIELDS.items():
+        key = f"_layers_{field}"
+        gone = getattr(recipe_from_state(), field)
+        st.session_state[key] = [b for b in gone if b < len(model.blocks)]
+        st.multiselect(
+            t(f"layers.without_{name}"),
+            [block.index for block in model.blocks],
+            placeholder=t("layers.none"),
+            key=key,
+            on_change=_switched,
+            args=(field, key),
+        )
+
+
+def _switched(field: str, key: str) -> None:
+    chosen: dict[str, Any] = {field: tuple(sorted(st.session_state[key]))}
+    set_recipe(replace(recipe_from_state(), **chosen))
+
+
+def least_run(
+    blocks: Sequence[int], distance: Sequence[Sequence[float | None]], length: int, ends: bool
+) -> tuple[tuple[int, ...], float] | None:
+    """The run of neighbouring blocks with the smallest angle, and that angle in units of pi.
+
+    Args:
+        blocks: flat indices of a stack.
+        distance: ``[n - 1][l]``; None past the end.
+        length: blocks in the run.
+        ends: the first and the last block of the stack may be among them.
+    """
+    inner = range(len(blocks) - length + 1) if ends else range(1, len(blocks) - length)
+    known = [(x, first) for first in inner if (x := distance[length - 1][first]) is not None]
+    if not known:
+        return None
+    angle, first = min(known)
+    return tuple(blocks[first : first + length]), angle
+
+
+def run_button(stack: Mapping[str, Any]) -> None:
+    """How many neighbouring blocks to drop, and a button that drops those of the least angle."""
+    ends, name = bool(value("block_ends")), stack["stack"]
+    most = len(stack["blocks"]) - (1 if ends else 2)
+    if most < 1:
+        return
+    key = f"_run_length_{name}"
+    st.session_state[key] = min(int(st.session_state.get(key, 2)), most)
+    length = st.number_input(
+        t("layers.run_length"), 1, most, key=key, help=t("layers.run_length_help")
+    )
+    found = least_run(stack["blocks"], stack["distance"], int(length), ends)
+    if found is not None:
+        run, angle = found
+        label = t("layers.take_run", first=run[0], last=run[-1], angle=f"{angle:.3f}")
+        st.button(label, key=f"_take_run_{name}", on_click=_take, args=(run,))
+
+
+def windows() -> int:
+    """How much text is read for what costs many passes."""
+    st.number_input(
+        t("layers.windows"),
+        1,
+        16,
+        step=1,
+        help=t("layers.windows_help"),
+        **widget("block_windows", initial="value"),
+    )
+    return int(value("block_windows"))
+
+
+def ablation(page: Page, model: ModelInfo) -> tuple[BlockAblation, Outcome]:
+    """Costs of blocks, drawn as they come in."""
+    job = BlockAblation(
+        model.source, text_spec(), int(value("seq_len")), windows(), (str(value("block_part")),)
+    )
+
+    def draw(event: Mapping[str, Any], key: str = "_costs_live") -> None:
+        found = event.get(part())
+        if not found:
+            return
+        texts = words("layers", "kept", "dropped") | {
+            "title": t(f"layers.cost_title_{part()}"),
+            "x": t("layers.block"),
+            "y": t("layers.nats" if event["metric"] == "loss" else "layers.cosine"),
+        }
+        chart(
+            cost_bars(found["mean"], found["stderr"], dropped(), page.look, words=texts),
+            key=key,
+            alt=t("layers.cost_alt", blocks=len(found["mean"])),
+            on_select=(lambda: bar_clicked(key)) if key == "_costs" else None,
+        )
+
+    outcome = follow(job, "block_ablation", what=t("layers.ablating"), partial=draw)
+    if outcome.fresh is not None:
+        draw(outcome.fresh, "_costs")
+        costs = [cost or 0.0 for cost in outcome.fresh[part()]["mean"]]
+        least_slider(costs)
+    return job, outcome
+
+
+def greedy(page: Page, model: ModelInfo) -> tuple[GreedyBlocks, Outcome]:
+    """Blocks that go one after the other, and the value after each."""
+    count = windows()
+    most = max(1, len(model.blocks) - (1 if value("block_ends") else 2))
+    st.session_state["_block_steps"] = min(int(value("block_steps")), most)
+    st.number_input(
+        t("layers.steps"),
+        1,
+        most,
+        key="_block_steps",
+        on_change=_steps,
+        help=t("layers.steps_help"),
+    )
+    job = GreedyBlocks(
+        model.source,
+        text_spec(),
+        int(value("seq_len")),
+        count,
+        int(st.session_state["_block_steps"]),
+        bool(value("block_ends")),
+    )
+
+    def draw(event: Mapping[str, Any], key: str = "_path_live") -> None:
+        path = event.get("path")
+        if not path:
+            return
+        language = event["metric"] == "perplexity"
+        texts = {
+            "title": t("layers.greedy_title"),
+            "x": t("layers.removed"),
+            "y": t("layers.perplexity" if language else "layers.cosine"),
+        }
+        chosen = recipe_from_state().drop_blocks
+        chart(
+            greedy_curve(path, float(event["dense"]), chosen, page.look, words=texts),
+            key=key,
+            alt=t("layers.greedy_alt", steps=len(path)),
+            on_select=(lambda: _step_clicked(path)) if key == "_path" else None,
+        )
+
+    outcome = follow(job, "greedy_blocks", what=t("layers.searching"), partial=draw)
+    if outcome.fresh is not None:
+        draw(outcome.fresh, "_path")
+        path = outcome.fresh["path"]
+        st.caption(t("layers.greedy_help"))
+        st.button(
+            t("layers.take_path", count=len(path)),
+            key="_take_path",
+            on_click=_take,
+            args=(tuple(path[-1]["blocks"]),),
+        )
+    return job, outcome
+
+
+def _steps() -> None:
+    st.session_state["block_steps"] = int(st.session_state["_block_steps"])
+
+
+def _take(blocks: tuple[int, ...]) -> None:
+    set_recipe(replace(recipe_from_state(), drop_blocks=blocks))
+
+
+def _step_clicked(path: Sequence[Mapping[str, Any]]) -> None:
+    point = clicked("_path")
+    if point is not None:
+        _take(tuple(path[int(point[0])]["blocks"]))

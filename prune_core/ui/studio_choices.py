@@ -1,0 +1,306 @@
+"""The Studio's choices beside criterion and sparsity: cut by value, shares, calibration text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from prune_core.models.info import ModelInfo
+from prune_core.recipe import CALIBRATION_MODES, MAX_CALIBRATION_WINDOWS
+from prune_core.ui.components import plain
+from prune_core.ui.i18n import t, t_or
+from prune_core.ui.keys import (
+    MAX_CUT,
+    TEXTS,
+    allocation_args,
+    calibration_length,
+    calibration_text,
+    recipe_from_state,
+    set_value,
+    value,
+    widget,
+    write_numbers,
+)
+
+MAX_OWN_TEXT = 200_000
+DROPS = ("drop_blocks", "drop_attention", "drop_mlp")
+LENGTHS = (64, 128, 256, 512, 1024, 2048)
+
+
+# ---- cut by value ----------------------------------------------------------------------------
+
+
+def cut_by_value(cut: float) -> None:
+    """Make the recipe one that removes every weight below ``cut``; call it in a callback."""
+    for key, new in (
+        ("criterion", "threshold"),
+        ("arguments", ""),
+        ("cut", cut),
+        ("sparsity", 0.0),
+        ("pattern", "per-layer"),
+        ("allocation", "uniform"),
+        ("reconstruction", "none"),
+        ("overrides", ""),
+    ):
+        set_value(key, new)
+
+
+def cut_control() -> None:
+    """|w| below which weights go, typed; 0 removes nothing."""
+    st.session_state["_cut_value"] = float(value("cut"))
+    st.number_input(
+        t("studio.cut"),
+        0.0,
+        MAX_CUT,
+        step=0.005,
+        format="%.4f",
+        key="_cut_value",
+        on_change=lambda: cut_by_value(float(st.session_state["_cut_value"])),
+        help=t("studio.cut_help"),
+    )
+
+
+# ---- shares by role and by block -------------------------------------------------------------
+
+
+def shares_editor(model: ModelInfo) -> None:
+    """A table of shares where the allocation is by role or by hand."""
+    allocation = str(value("allocation"))
+    if allocation == "per-role":
+        names = list(dict.fromkeys(layer.role for layer in model.layers))
+        labels = [t_or(f"common.role_{name.replace('.', '_')}", name) for name in names]
+    elif allocation == "manual":
+        names = [str(block.index) for block in model.blocks]
+        labels = [t("studio.part_block", name=name) for name in names]
+    else:
+        return
+    given = allocation_args()
+    state = st.session_state
+    if state.get("_shares_seen") != (allocation, given):  # from a link, a file or undo
+        state["_shares_seen"], state["_shares_base"] = (allocation, given), dict(given)
+        state["_shares_number"] = int(state.get("_shares_number", 0)) + 1
+    base: dict[str, float] = state["_shares_base"]
+    key = f"_shares_{state['_shares_number']}"
+    st.caption(t("studio.shares_help"))
+    st.data_editor(
+        pd.DataFrame({"part": labels, "share": [base.get(name, 1.0) for name in names]}),
+        key=key,
+        hide_index=True,
+        height=min(38 * (len(names) + 1), 300),
+        disabled=["part"],
+        on_change=_shares_edited,
+        args=(key, allocation, tuple(names)),
+        column_config={
+            "part": st.column_config.Column(t("studio.part"), width=105),
+            "share": st.column_config.NumberColumn(
+                t("studio.share"),
+                width=70,
+                min_value=0.0,
+                max_value=1000.0,
+                step=0.05,
+                required=True,
+            ),
+        },
+    )
+
+
+def _shares_edited(key: str, allocation: str, names: tuple[str, ...]) -> None:
+    shares = dict(st.session_state["_shares_base"])
+    for row, edit in st.session_state[key]["edited_rows"].items():
+        if edit.get("share") is not None:
+            shares[names[int(row)]] = float(edit["share"])
+    shares = {name: share for name, share in shares.items() if share != 1.0}
+    st.session_state["_shares_seen"] = (allocation, shares)  # the table shows it already
+    set_value("shares", write_numbers(shares))
+
+
+# ---- whole parts -----------------------------------------------------------------------------
+
+
+def structure_panel(model: ModelInfo) -> None:
+    """Blocks that go, or lose their attention or their MLP."""
+    recipe = recipe_from_state()
+    dropped = {name: getattr(recipe, name) for name in DROPS}
+    with st.expander(t("studio.structure"), icon=":material/layers_clear:"):
+        st.caption(t("studio.structure_help"))
+        for name, blocks in dropped.items():
+            key = f"_{name}"
+            st.session_state[key] = [b for b in blocks if b < len(model.blocks)]
+            st.multiselect(
+                t(f"studio.{name}"),
+                [block.index for block in model.blocks],
+                format_func=lambda index: t("studio.part_block", name=index),
+                placeholder=t("studio.drop_none"),
+                key=key,
+                on_change=_set_drops,
+                args=(name, key),
+            )
+        st.session_state["_neuron_share"] = float(value("neuron_share"))
+        st.slider(
+            t("studio.neuron_share"),
+            0.0,
+            1.0,
+            step=0.01,
+            format="percent",
+            key="_neuron_share",
+            help=t("studio.neuron_share_help"),
+            on_change=lambda: set_value("neuron_share", st.session_state["_neuron_share"]),
+        )
+        if recipe.neurons is not None:
+            chosen = recipe.neurons
+            st.caption(
+                t(
+                    "studio.neuron_chosen",
+                    method=t(f"neurons.method_{chosen.method.replace('-', '_')}"),
+                    scope=t(f"neurons.scope_{chosen.scope}"),
+                )
+            )
+        if recipe.compensate:
+            st.caption(t("neurons.compensate"))
+        if recipe.drop_heads:
+            st.caption(t("studio.dropped_heads", count=len(recipe.drop_heads)))
+        if recipe.drop_neurons:
+            st.caption(t("studio.dropped_neurons", count=len(recipe.drop_neurons)))
+        if recipe.drop_heads or recipe.drop_neurons or recipe.neurons is not None:
+            st.button(t("studio.keep_all"), key="_keep_all", on_click=_keep_all)
+
+
+def _set_drops(name: str, key: str) -> None:
+    set_value(name, ",".join(str(block) for block in sorted(st.session_state[key])))
+
+
+def _keep_all() -> None:
+    set_value("heads", "")
+    set_value("neurons", "")
+    set_value("neuron_share", 0.0)
+    set_value("compensate", False)
+
+
+# ---- the calibration text --------------------------------------------------------------------
+
+
+def calibration_panel(model: ModelInfo) -> None:
+    """Which text teaches the criterion, and how much of it."""
+    with st.expander(t("studio.calibrated_on"), icon=":material/school:"):
+        brought = st.session_state.get("_calibration_file")
+        if brought is not None:
+            st.caption(t("studio.calibration_file", name=plain(brought.value)))
+            st.button(t("studio.calibration_preset"), key="_drop_file", on_click=_drop_file)
+        elif not st.session_state.get("_use_own_calibration"):
+            _preset()
+        if brought is None:
+            _own_text()
+        st.number_input(
+            t("studio.calibration_windows"),
+            1,
+            MAX_CALIBRATION_WINDOWS,
+            step=8,
+            help=t("studio.calibration_windows_help"),
+            **widget("cal_windows", initial="value"),
+        )
+        now = calibration_length()
+        lengths = sorted({*(n for n in LENGTHS if n <= model.context), now})
+        st.session_state["_cal_seq_len"] = now
+        st.selectbox(
+            t("studio.calibration_length"),
+            lengths,
+            key="_cal_seq_len",
+            on_change=lambda: set_value("cal_seq_len", st.session_state["_cal_seq_len"]),
+        )
+        _order()
+        st.selectbox(
+            t("studio.calibration_mode"),
+            list(CALIBRATION_MODES),
+            format_func=lambda name: t(f"studio.calibration_{name}"),
+            help=t("studio.calibration_mode_help"),
+            on_change=_mode_chosen,
+            **widget("cal_mode", CALIBRATION_MODES),
+        )
+
+
+def _preset() -> None:
+    st.session_state["_cal_text"] = calibration_text().value
+    st.selectbox(
+        t("studio.text"),
+        list(TEXTS),
+        format_func=lambda name: name.capitalize(),
+        key="_cal_text",
+        on_change=lambda: set_value("cal_text", st.session_state["_cal_text"]),
+        help=t("studio.calibration_text_help"),
+    )
+
+
+def _own_text() -> None:
+    st.toggle(t("studio.own_text"), key="_use_own_calibration", persist_state="session")
+    if not st.session_state.get("_use_own_calibration"):
+        return
+    st.text_area(
+        t("studio.own_text_label"),
+        key="_own_calibration",
+        max_chars=MAX_OWN_TEXT,
+        height=160,
+        help=t("studio.own_calibration_help"),
+        persist_state="session",
+    )
+    st.file_uploader(
+        t("studio.own_text_file"),
+        type=["txt", "md"],
+        key="_own_calibration_file",
+        on_change=_load,
+    )
+    if st.session_state.get("_own_calibration_error"):
+        st.error(plain(st.session_state["_own_calibration_error"]), icon=":material/error:")
+
+
+def _order() -> None:
+    """From the start of the text on, or drawn with a seed."""
+    seed = str(value("cal_seed"))
+    st.session_state["_cal_drawn"] = bool(seed)
+    st.toggle(
+        t("studio.calibration_drawn"),
+        key="_cal_drawn",
+        on_change=lambda: set_value("cal_seed", "0" if st.session_state["_cal_drawn"] else ""),
+        help=t("studio.calibration_drawn_help"),
+    )
+    if seed:
+        st.session_state["_cal_seed"] = int(seed)
+        st.number_input(
+            t("studio.seed"),
+            0,
+            2**31 - 1,
+            step=1,
+            key="_cal_seed",
+            on_change=lambda: set_value("cal_seed", str(st.session_state["_cal_seed"])),
+        )
+
+
+def _mode_chosen() -> None:
+    if value("cal_mode") == "sequential" and value("allocation") == "global":
+        set_value("allocation", "uniform")
+
+
+def _drop_file() -> None:
+    st.session_state["_calibration_file"] = None
+
+
+def _load() -> None:
+    text, error = uploaded_text("_own_calibration_file")
+    st.session_state["_own_calibration_error"] = error
+    if text:
+        st.session_state["_own_calibration"] = text
+
+
+def uploaded_text(key: str) -> tuple[str, str]:
+    """An uploaded file's text, or why it is of no use."""
+    upload: Any = st.session_state.get(key)
+    if upload is None:
+        return "", ""
+    try:
+        text = upload.getvalue().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "", t("studio.own_text_not_text")
+    if len(text) > MAX_OWN_TEXT:
+        return "", t("studio.own_text_too_long", limit=MAX_OWN_TEXT)
+    return text, ""

@@ -1,0 +1,170 @@
+"""A sweep against plain forward passes, pools against inline, and kills, on SmolLM2-135M.
+
+``python -m tests.benchmarks.sweeps [--write docs/benchmarks.md --append]``. Takes about twelve
+minutes on two cores, with a cache and stores of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import torch
+
+from prune_core.engine.core import Core
+from prune_core.paths import PROJECT_ROOT, cache_folder
+from prune_core.sweeps.executors import parse_where
+from prune_core.sweeps.grid import Grid
+from prune_core.sweeps.journal import RunStore
+from prune_core.sweeps.run import run_sweep
+from tests.benchmarks.core import SOURCE, seconds
+from tests.benchmarks.methods import texts
+from tests.benchmarks.report import header, options, publish, table
+
+CRITERIA = ("magnitude", "wanda", "ria", "random")
+SHARES = [round(0.1 * n, 1) for n in range(1, 9)]
+WINDOWS, SEQ_LEN = 8, 512
+KILLS = 2
+
+
+def grid(**more: Any) -> Grid:
+    """4 criteria x 8 sparsities, per row."""
+    calibrate, evaluate = (text.value for text in texts())
+    return Grid.from_dict(
+        {
+            "models": [SOURCE],
+            "texts": [evaluate],
+            "criteria": list(CRITERIA),
+            "patterns": ["per-row"],
+            "sparsities": SHARES,
+            "calibration": {"text": calibrate, "windows": 32, "seq_len": 512},
+            "windows": WINDOWS,
+            "seq_len": SEQ_LEN,
+            **more,
+        }
+    )
+
+
+def in_process(store: str, where: str, threads: int, kill_after: float = 0.0) -> float:
+    """Run the sweep in a process of its own; seconds until its end."""
+    code = (
+        "import sys\n"
+        "from prune_core.sweeps.executors import parse_where\n"
+        "from prune_core.sweeps.journal import RunStore\n"
+        "from prune_core.sweeps.run import run_sweep\n"
+        "store = RunStore(sys.argv[1])\n"
+        "where = parse_where(sys.argv[2], int(sys.argv[3]))\n"
+        "run_sweep(store, store.sweeps()[0].id, where)\n"
+    )
+    words = [sys.executable, "-c", code, store, where, str(threads)]
+    start = time.perf_counter()
+    process = subprocess.Popen(words, cwd=PROJECT_ROOT, start_new_session=True)
+    if kill_after:
+        time.sleep(kill_after)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return time.perf_counter() - start
+
+
+def contents(store: RunStore) -> dict[str, str]:
+    """All numbers but the times, by cell."""
+    return {
+        run.cell.key: json.dumps(
+            {key: v for key, v in run.numbers.items() if key != "seconds"}, sort_keys=True
+        )
+        for run in store.runs()
+    }
+
+
+def plain_passes(cells: int) -> tuple[float, float]:
+    """Seconds of the statistics once, and of ``cells`` plain evaluations of the same tokens."""
+    from prune_core.calibration.statistics import gather_input_norms
+    from prune_core.models.clone import clone_shared
+    from prune_core.recipe import Recipe
+
+    loaded = Core().loaded(SOURCE, lambda event: None, lambda: False)
+    asked = grid().cells()
+    recipe: Recipe = next(c.recipe for c in asked if c.recipe.criterion == "wanda")
+    calibration = loaded.calibration(recipe)
+    statistics = seconds(
+        lambda: gather_input_norms(
+            clone_shared(loaded.handle.model), loaded.handle.structure, calibration
+        )
+    )
+    windows = loaded.windows(asked[0].text, SEQ_LEN, WINDOWS)
+    model: Any = loaded.dense
+
+    def evaluate() -> None:
+        with torch.inference_mode():
+            for window in windows:
+                float(model(window[None], labels=window[None], use_cache=False).loss)
+
+    evaluate()
+    count = 4  # timed, and multiplied: they are alike
+    return statistics, seconds(lambda: [evaluate() for _ in range(count)]) / count * cells
+
+
+def main() -> int:
+    """Measure and publish."""
+    chosen = options("A sweep against plain forward passes.")
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory(dir=cache_folder("statistics").parent) as folder:
+        os.environ["PRUNE_CACHE_DIR"] = f"{folder}/cache"
+        cells = len(grid().cells())
+        before = plain_passes(cells)
+        store = RunStore(f"{folder}/inline.sqlite")
+        sweep = store.add_sweep(grid())
+        inline = seconds(lambda: run_sweep(store, sweep, parse_where("inline", threads)))
+        after = plain_passes(cells)
+        statistics, passes = ((a + b) / 2 for a, b in zip(before, after, strict=True))
+        ratio = inline / (statistics + passes)
+
+        # pools: their own caches, so that each makes statistics and ranks itself
+        times = {}
+        for name, where, per in (("inline", "inline", 2), ("processes:2", "processes:2", 1)):
+            os.environ["PRUNE_CACHE_DIR"] = f"{folder}/{per}"
+            url = f"{folder}/pool{per}.sqlite"
+            RunStore(url).add_sweep(grid())
+            times[name] = in_process(url, where, per)
+
+        os.environ["PRUNE_CACHE_DIR"] = f"{folder}/cache"
+        url = f"{folder}/killed.sqlite"
+        killed = RunStore(url)
+        killed.add_sweep(grid())
+        draw = random.Random(3)
+        for _ in range(KILLS):
+            in_process(url, "inline", threads, draw.uniform(25, 70))
+        left = sum(run.state != "done" for run in killed.runs())
+        in_process(url, "inline", threads)
+        equal = contents(killed) == contents(store)
+    rows = [
+        [f"sweep inline, {cells} cells", f"{inline:.0f}", "statistics once and plain passes",
+         f"{statistics + passes:.0f}", f"{ratio:.3f}"],
+        ["pool of two processes, from nothing", f"{times['processes:2']:.0f}",
+         "inline, from nothing", f"{times['inline']:.0f}",
+         f"{times['processes:2'] / times['inline']:.3f}"],
+    ]  # fmt: skip
+    lines = header("Sweeps")
+    lines += [
+        f"SmolLM2-135M, float32, {threads} threads: {', '.join(CRITERIA)} per row at 0.1 to 0.8, "
+        f"{WINDOWS} x {SEQ_LEN} tokens. Plain passes are transformers' own with their loss, before "
+        "and after the sweep.",
+        "",
+        *table(["", "seconds", "against", "seconds", "ratio"], rows),
+        "",
+        f"Killed with SIGKILL {KILLS} times ({left} of {cells} cells left then) and resumed: the "
+        f"table {'equals' if equal else 'DIFFERS FROM'} the undisturbed one, bit for bit.",
+    ]
+    publish(chosen, lines)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
