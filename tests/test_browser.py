@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from prune_core.assets.fetch import fetch_asset
+from prune_core.models.load import load_model
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Recipe
 from tests.browser import Tab, chromium, require_browser, serve, visitor
@@ -24,6 +26,9 @@ FIGURE = ".js-plotly-plot .main-svg"
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     require_browser()
+    # fetching and converting a model is tested elsewhere, and takes as long as the network likes
+    load_model("smollm2-135m")
+    fetch_asset("grimm")
     with serve() as address:
         yield address
 

@@ -16,7 +16,13 @@ from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
 from prune_core.errors import PruneCoreError
 from prune_core.evaluation.estimate import estimate, safe_exp
-from prune_core.evaluation.scoring import compact_kl, dense_window, score_window
+from prune_core.evaluation.scoring import (
+    TILE,
+    compact_kl,
+    dense_window,
+    score_window,
+    tiled_losses,
+)
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.recipe import Recipe
@@ -40,6 +46,25 @@ def run(
     events: list[dict[str, object]] = []
     job = Evaluate("x", recipe, TEXT, seq_len, windows)
     return measure(loaded, job, events.append, lambda: False, 0.0), events
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("words", [7, TILE, 2 * TILE + 5])
+def test_losses_by_tiles_are_those_of_all_logits(words: int, bias: bool) -> None:
+    draw = torch.Generator().manual_seed(words)
+    head = torch.nn.Linear(6, words, bias=bias)
+    with torch.inference_mode():
+        hidden = 2 * torch.randn(11, 6, generator=draw)
+        targets = torch.randint(0, words, (11,), generator=draw)
+        expected = F.cross_entropy(head(hidden).double(), targets, reduction="none")
+        for off in (-20.0, 0.0, 60.0):  # what is near need not be very near
+            near = expected.float() + off
+            found = tiled_losses(hidden, head, targets, near)
+            assert found is not None
+            assert found.double() == pytest.approx(expected, abs=1e-5)
+        # too far for float32: said, not wrong
+        assert tiled_losses(hidden, head, targets, expected.float() - 200) is None
+        assert tiled_losses(hidden, head, targets, expected.float() + 200) is None
 
 
 @pytest.mark.parametrize("name", DECODERS)

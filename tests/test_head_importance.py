@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,32 +114,29 @@ def test_patterns_are_those_of_plain_transformers(
 ) -> None:
     handle, text = handles[name], windows()
     rows = pattern_scores(handle.model, handle.structure, text, method)
-    model: Any = handle.model
-    before = model.config._attn_implementation
+    # of its own: transformers leaves hooks in a model that was asked for its maps
+    model: Any = copy.deepcopy(handle.model)
     sums: list[Tensor] = [torch.zeros(len(row), dtype=torch.float64) for row in rows]
     model.set_attn_implementation("eager")
-    try:
-        with torch.no_grad():
-            for tokens in text:
-                if handle.structure.kind == "encoder-decoder":
-                    half = len(tokens) - len(tokens) // 2
-                    out = model(
-                        input_ids=tokens[None, :half],
-                        decoder_input_ids=tokens[None, half:],
-                        output_attentions=True,
-                    )
-                    maps = [*out.encoder_attentions, *out.decoder_attentions, *out.cross_attentions]
-                else:
-                    maps = list(model(input_ids=tokens[None], output_attentions=True).attentions)
-                for total, weights in zip(sums, maps, strict=True):
-                    for head in range(weights.shape[1]):
-                        scores = []
-                        for row in weights[0, head, 1:].double():
-                            entropy = -sum(float(p) * float(p.log()) for p in row if p > 0)
-                            scores.append(entropy if method == "entropy" else float(row[1:].max()))
-                        total[head] += sum(scores) / len(scores) / len(text)
-    finally:
-        model.set_attn_implementation(before)
+    with torch.no_grad():
+        for tokens in text:
+            if handle.structure.kind == "encoder-decoder":
+                half = len(tokens) - len(tokens) // 2
+                out = model(
+                    input_ids=tokens[None, :half],
+                    decoder_input_ids=tokens[None, half:],
+                    output_attentions=True,
+                )
+                maps = [*out.encoder_attentions, *out.decoder_attentions, *out.cross_attentions]
+            else:
+                maps = list(model(input_ids=tokens[None], output_attentions=True).attentions)
+            for total, weights in zip(sums, maps, strict=True):
+                for head in range(weights.shape[1]):
+                    scores = []
+                    for row in weights[0, head, 1:].double():
+                        entropy = -sum(float(p) * float(p.log()) for p in row if p > 0)
+                        scores.append(entropy if method == "entropy" else float(row[1:].max()))
+                    total[head] += sum(scores) / len(scores) / len(text)
     for row, total in zip(rows, sums, strict=True):
         assert row == pytest.approx(total.tolist(), abs=1e-6)
 

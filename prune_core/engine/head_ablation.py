@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from prune_core.analysis.heads import Site, all_sites
 from prune_core.engine.block_ablation import Ablator, Clock, Known, Told, Values
 from prune_core.evaluation.estimate import estimate
-from prune_core.evaluation.scoring import SLICE, bare_head
+from prune_core.evaluation.scoring import SLICE, bare_head, tiled_losses
 from prune_core.models.handle import ModelHandle
 from prune_core.models.structure import Attention
 
-ROWS = 1536
+ROWS = 1024
 """Tokens that go through a block together at most: more no longer fit the cache."""
 
 
@@ -107,38 +107,28 @@ def _silenced(
 ) -> list[Tensor]:
     """The answers to a window, one for each part that is silent."""
     block, attention = site
-    count = len(parts)
-    known = [_repeated(output, count) for output in base.outputs[: block.index]]
     ablator.runner.bypassed = {}
     with (
         _gate(ablator.model, attention, parts),
-        ablator.runner.session(known=known, cancelled=ablator.cancelled),
+        ablator.runner.session(known=base.outputs[: block.index], cancelled=ablator.cancelled),
     ):
-        if count == 1:
-            return [ablator.answer(base.tokens)]
-        return _losses(ablator, base.tokens.expand(count, -1))
-
-
-def _repeated(output: Any, count: int) -> Any:
-    """A block's output for a batch; what has no batch of one stays as it is."""
-    if count == 1:
-        return output
-    if isinstance(output, Tensor):
-        fits = output.dim() > 0 and output.shape[0] == 1
-        return output.expand(count, *output.shape[1:]) if fits else output
-    if isinstance(output, tuple | list):
-        return type(output)(_repeated(part, count) for part in output)
-    return output
+        if ablator.language and ablator.structure.kind == "decoder":
+            return _losses(ablator, base.tokens, base.answer)
+        return [ablator.answer(base.tokens)]  # one part at a time
 
 
 @contextmanager
 def _gate(
     model: nn.Module, attention: Attention, parts: Sequence[tuple[int, ...]]
 ) -> Iterator[None]:
-    """While open, row i of the batch lacks the heads of ``parts[i]``."""
+    """While open, row i of the batch lacks the heads of ``parts[i]``.
+
+    The batch begins here: what the output projection is given is the same for all rows, and so
+    computed once. What follows takes the rows of its input as they come.
+    """
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        inputs = args[0].clone()
+        inputs = args[0].repeat(len(parts), *([1] * (args[0].dim() - 1)))
         for row, heads in enumerate(parts):
             for head in heads:
                 inputs[row, ..., attention.columns(head)] = 0
@@ -152,25 +142,32 @@ def _gate(
 
 
 @torch.inference_mode()
-def _losses(ablator: Ablator, tokens: Tensor) -> list[Tensor]:
-    """Loss of each prediction of each row, (predictions,) nats on the CPU; decoders only."""
+def _losses(ablator: Ablator, tokens: Tensor, dense: Tensor) -> list[Tensor]:
+    """Loss of each prediction of each row, (predictions,) nats on the CPU; decoders only.
+
+    Args:
+        ablator: with a gate that makes the rows.
+        tokens: (1, seq).
+        dense: (predictions,) losses of the dense model.
+    """
     model: Any = ablator.model
     with bare_head(model, ablator.structure) as head:
         values = model(input_ids=tokens, use_cache=False).logits[:, :-1]
-    rows, targets = values.reshape(-1, values.shape[-1]), tokens[:, 1:].reshape(-1)
-    losses, buffer = [], None
-    for start in range(0, len(targets), SLICE):
-        part, wanted = rows[start : start + SLICE], targets[start : start + SLICE]
-        if head is not None:
-            anything: Any = head
-            weight, bias = anything.weight, getattr(anything, "bias", None)
-            if buffer is None:  # one for all slices: fresh memory costs as much as the product
-                buffer = part.new_empty(len(part), weight.shape[0])
-            part = torch.mm(part, weight.t(), out=buffer[: len(part)])
-            if bias is not None:
-                part += bias
-        losses.append(F.cross_entropy(part.float(), wanted, reduction="none"))
-    return list(torch.cat(losses).view(len(tokens), -1).cpu())
+    count = len(values)
+    rows, targets = values.reshape(-1, values.shape[-1]), tokens[0, 1:].repeat(count)
+    losses: Tensor | None = None
+    if head is not None and rows.dtype == torch.float32:
+        near = dense.to(rows.device).repeat(count)
+        losses = tiled_losses(rows, head, targets, near)
+    if losses is None:
+        parts = zip(rows.split(SLICE), targets.split(SLICE), strict=True)
+        losses = torch.cat([_plain(part, head, wanted) for part, wanted in parts])
+    return list(losses.view(count, -1).cpu())
+
+
+def _plain(values: Tensor, head: nn.Module | None, targets: Tensor) -> Tensor:
+    logits = values if head is None else head(values)
+    return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def _summary(found: Sequence[Sequence[Sequence[Values]]]) -> dict[str, Any]:

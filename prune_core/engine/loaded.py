@@ -65,6 +65,8 @@ class LoadedModel:
         reference: dense answers.
         neurons: statistics of its neurons.
         prefix: block outputs at the last recipes measured.
+        exact_start: log-probabilities of the dense model at the start of the last text measured,
+            with the fingerprint of its first window.
     """
 
     def __init__(self, handle: ModelHandle) -> None:
@@ -79,6 +81,7 @@ class LoadedModel:
         self.neurons = NeuronStore(handle)
         self.prefix = PrefixCache(int(float(megabytes) * 1e6))
         self._windows: dict[tuple[TextSpec, Stamp, int, int], list[Tensor]] = {}
+        self.exact_start: tuple[str, Tensor] | None = None
         self._rows: list[dict[str, Any]] = []
         self._calibration: tuple[tuple[Calibration, Stamp], Tensor] | None = None
         self._edits: Edits | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prune_core.calibration.windows import check_apart
 from prune_core.engine.activations import BlockStates
@@ -38,6 +38,7 @@ STRIP_TOKENS = 512
 
 Emit = Callable[[dict[str, Any]], None]
 Poll = Callable[[], bool]
+OnLogits = Callable[[slice, Tensor], None]
 
 
 def measure(
@@ -131,6 +132,7 @@ class _Measurement:
         self.scores: list[WindowScore] = []
         self.first_block: int | None = None
         self.kl_error: float | None = None
+        self.exact = torch.empty(0)
 
     def run(self, cancelled: Poll, *, look: bool) -> dict[str, Any]:
         mark = time.perf_counter()
@@ -158,26 +160,29 @@ class _Measurement:
 
     def _kl_error(self, cancelled: Poll) -> float:
         """Mean exact KL minus mean compact KL over the first positions of the text, in nats."""
-        tokens = self.windows[0]
-        if self.structure.kind == "decoder":  # causal: a leading part scores as in the whole
-            tokens = tokens[: CHECKED_TOKENS + 1]
-        exact: list[Tensor] = []
-        with self.loaded.dense_runner.session(cancelled=cancelled):
-            self._exact(self.loaded.dense, tokens, exact)
-        with self.loaded.copy.runner.session(cancelled=cancelled):
-            self._exact(self.loaded.copy.model, tokens, exact)
-        ids = self.dense[0].top_ids[: len(exact[0])]
-        full = (exact[0].exp() * (exact[0] - exact[1])).sum(-1)
-        compact = compact_kl(exact[0].gather(1, ids), exact[1].gather(1, ids))
+        pruned, dense = self.exact, self._exact_dense(cancelled).double()
+        ids = self.dense[0].top_ids[: len(dense)]
+        full = (dense.exp() * (dense - pruned)).sum(-1)
+        compact = compact_kl(dense.gather(1, ids), pruned.gather(1, ids))
         return max(0.0, float(full.mean() - compact.double().mean()))
 
-    def _exact(self, model: nn.Module, tokens: Tensor, kept: list[Tensor]) -> None:
-        def take(rows: slice, logits: Tensor) -> None:
-            if rows.start == 0:
-                kept.append(torch.log_softmax(logits[:CHECKED_TOKENS].double().cpu(), dim=-1))
-
-        batch = tokens[None].to(self.loaded.device)
-        score_window(model, self.structure, batch, self.dense[0], on_logits=take)
+    def _exact_dense(self, cancelled: Poll) -> Tensor:
+        """The dense model's log-probabilities there; those of the last text are kept."""
+        tokens, kept = self.windows[0], self.loaded.exact_start
+        key = window_fingerprint(tokens)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        if self.structure.kind == "decoder":  # causal: a leading part scores as in the whole
+            tokens = tokens[: CHECKED_TOKENS + 1]
+        found: list[Tensor] = []
+        with self.loaded.dense_runner.session(cancelled=cancelled):
+            batch = tokens[None].to(self.loaded.device)
+            on_logits = _start(found)
+            score_window(
+                self.loaded.dense, self.structure, batch, self.dense[0], on_logits=on_logits
+            )
+        self.loaded.exact_start = (key, found[0].float())
+        return self.loaded.exact_start[1]
 
     def _dense(self, tokens: Tensor, cancelled: Poll) -> DenseWindow:
         if not self.scores:
@@ -192,11 +197,12 @@ class _Measurement:
         known: list[Any],
         record: list[Any] | None,
         cancelled: Poll,
+        on_logits: OnLogits | None = None,
     ) -> WindowScore:
         copy = self.loaded.copy
         with copy.runner.session(known=known, record=record, cancelled=cancelled):
             batch = tokens[None].to(self.loaded.device)
-            return score_window(copy.model, self.structure, batch, dense)
+            return score_window(copy.model, self.structure, batch, dense, on_logits=on_logits)
 
     def _first_look(self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll) -> None:
         """A first number from the start of the first window, where that is much cheaper.
@@ -225,7 +231,11 @@ class _Measurement:
         if self.first_block is None or len(known) < self.first_block:
             self.first_block = len(known)
         record: list[Any] = []
-        score = self._score(tokens, dense, known, record, cancelled)
+        found: list[Tensor] = []
+        on_logits = None if self.scores else _start(found)
+        score = self._score(tokens, dense, known, record, cancelled, on_logits)
+        if found:
+            self.exact = found[0]
         self.loaded.prefix.keep(key, states, record)
         self.scores.append(score)
 
@@ -339,6 +349,16 @@ class _Measurement:
                     return strip
                 strip.append([self.loaded.token_text(token), theirs, mine])
         return strip
+
+
+def _start(kept: list[Tensor]) -> OnLogits:
+    """Keeps log-probabilities of the first positions, (CHECKED_TOKENS, vocab) float64."""
+
+    def take(rows: slice, logits: Tensor) -> None:
+        if rows.start == 0:
+            kept.append(torch.log_softmax(logits[:CHECKED_TOKENS].double().cpu(), dim=-1))
+
+    return take
 
 
 _NUMBERS = (

@@ -21,6 +21,10 @@ from prune_core.models.structure import Structure
 TOP_K = 1024
 """Dense log-probabilities kept per token; the rest of the vocabulary is one remainder."""
 
+TILE = 512
+"""Words of the vocabulary that the output head is applied to at one time on a CPU: one product
+with all of its weights runs at half the speed there (docs/benchmarks.md)."""
+
 SLICE = 128
 """Positions whose logits exist at one time: 128 x 49,152 floats stay near the cache."""
 
@@ -120,10 +124,19 @@ def _slices(
         bias: Any = getattr(head, "bias", None)
         if buffer is None:
             buffer = values.new_empty(min(SLICE, targets.shape[0]), weight.shape[0])
-        logits = torch.mm(values[rows], weight.t(), out=buffer[: rows.stop - rows.start])
+        logits = buffer[: rows.stop - rows.start]
+        for part in _tiles(weight):
+            torch.mm(values[rows], weight[part].t(), out=logits[:, part])
         if bias is not None:
             logits += bias
         yield rows, logits.float(), targets[rows]
+
+
+def _tiles(weight: Tensor) -> Iterator[slice]:
+    """The rows of the output head that are applied together."""
+    size = TILE if weight.device.type == "cpu" else weight.shape[0]
+    for start in range(0, weight.shape[0], size):
+        yield slice(start, min(start + size, weight.shape[0]))
 
 
 def sentence_embedding(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -186,6 +199,42 @@ def token_losses(model: nn.Module, structure: Structure, tokens: Tensor) -> Tens
     """
     found = [_loss(logits, targets)[0] for _, logits, targets in _slices(model, structure, tokens)]
     return torch.cat(found).cpu()
+
+
+def tiled_losses(hidden: Tensor, head: nn.Module, targets: Tensor, near: Tensor) -> Tensor | None:
+    """Losses of many positions by tiles of the vocabulary, so that each weight is read once.
+
+    No logit is kept: each tile adds ``exp(logit - shift)`` to the sums, where the shift is the
+    target's own logit plus ``near``, so that a sum is e to the power of the loss minus ``near``.
+
+    Args:
+        hidden: (positions, hidden) float32, what the head is given.
+        head: linear, (vocab, hidden).
+        targets: (positions,) int64.
+        near: (positions,) losses of about this size: the dense model's.
+
+    Returns:
+        (positions,) nats; None where losses are so far from ``near`` that float32 cannot tell.
+    """
+    weight: Any = head.weight
+    bias: Any = getattr(head, "bias", None)
+    own = (hidden * weight[targets]).sum(-1)
+    if bias is not None:
+        own += bias[targets]
+    shift = (own + near)[:, None]
+    sums = torch.zeros(len(hidden), dtype=torch.float64, device=hidden.device)
+    buffer = hidden.new_empty(0)
+    for part in _tiles(weight):
+        size = len(hidden) * (part.stop - part.start)
+        buffer = hidden.new_empty(size) if buffer.numel() < size else buffer
+        logits = buffer[:size].view(len(hidden), -1)
+        torch.mm(hidden, weight[part].t(), out=logits)
+        if bias is not None:
+            logits += bias[part]
+        sums += logits.sub_(shift).exp_().sum(-1)
+    if not bool((torch.isfinite(sums) & (sums > 0)).all()):
+        return None
+    return (sums.log() + near).float()
 
 
 def _loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

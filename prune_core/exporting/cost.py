@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -95,12 +96,15 @@ def cost_numbers(
     """
     parameters = list(handle.model.parameters())
     item = parameters[0].element_size()
+    dense = _dense_nonzeros(handle.model)
+    left = _nonzeros(pruned, dense)
     numbers: dict[str, Any] = {
-        **parameter_counts(pruned),
-        "nonzero_dense": parameter_counts(handle.model)["nonzero"],
+        "parameters": sum(p.numel() for p in pruned.parameters()),
+        "nonzero": sum(left.values()),
+        "nonzero_dense": sum(dense.values()),
         "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
         "bytes_half": 2 * sum(p.numel() for p in parameters),
-        "bytes_sparse": _sparse_bytes(handle, pruned, item),
+        "bytes_sparse": _sparse_bytes(handle, pruned, left, item),
         "flops_dense": flops_per_token(handle.model),
         **shrunk_numbers(handle, recipe, item),
     }
@@ -155,12 +159,39 @@ def shrunk_numbers(handle: ModelHandle, recipe: Recipe, item: int) -> dict[str, 
     }
 
 
-def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, item: int) -> int:
+_counted: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+
+
+def _dense_nonzeros(model: nn.Module) -> dict[int, int]:
+    """See :func:`_nonzeros`; counted once, since nobody changes a dense model."""
+    if model not in _counted:
+        _counted[model] = _nonzeros(model, {})
+    return _counted[model]
+
+
+def _nonzeros(model: nn.Module, known: Mapping[int, int]) -> dict[int, int]:
+    """Values of each parameter that are not zero, by its address; tied tensors count once.
+
+    Args:
+        model: whose parameters.
+        known: counts of the dense model, whose tensors a pruned view shares where it can.
+    """
+    found = {}
+    for parameter in model.parameters():
+        address = parameter.data_ptr()
+        again = known.get(address)
+        found[address] = int(torch.count_nonzero(parameter)) if again is None else again
+    return found
+
+
+def _sparse_bytes(
+    handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int], item: int
+) -> int:
     """Values that are not zero and a bitmask, for each layer where that is less than dense."""
     total = sum(p.numel() * item for p in handle.model.parameters())
     for layer in handle.structure.layers.values():
         weight = layer.stored_weight(pruned)
-        sparse = int(torch.count_nonzero(weight)) * item + -(-weight.numel() // 8)
+        sparse = left[weight.data_ptr()] * item + -(-weight.numel() // 8)
         total -= max(0, weight.numel() * item - sparse)
     return total
 
