@@ -60,7 +60,7 @@ def main() -> int:
         "",
         ", ".join(f"{share:.4f}: {100 * value:+.2f} %" for share, value in worse.items()),
     ]
-    publish(chosen, lines)
+    publish(lines, chosen)
     return 0
 
 

@@ -98,7 +98,7 @@ def main() -> int:
         "",
         f"Largest difference of a head's cost from the naive pass: {error:.1e} nats per token.",
     ]
-    publish(chosen, lines)
+    publish(lines, chosen)
     return 0
 
 
