@@ -87,6 +87,7 @@ def removal(model: ModelInfo, found: Found) -> None:
         list(NEURON_SCOPES),
         lambda name: t(f"neurons.scope_{name}"),
         help_text=t("neurons.scope_help"),
+        width="stretch",
     )
     if found["bias"]:
         st.toggle(

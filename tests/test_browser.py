@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from prune_core.assets.fetch import fetch_asset
 from prune_core.models.load import load_model
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Recipe
+from prune_core.sweeps.journal import RunStore
 from tests.browser import Tab, chromium, require_browser, serve, visitor
+from tests.reporting_runs import sweep
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 
@@ -174,3 +177,50 @@ def test_a_model_that_cannot_be_read_is_one_sentence(
     tab.page.get_by_role("heading", name="Overview").wait_for()
     tab.page.get_by_role("button", name="Use", exact=False).first.click()
     tab.page.locator(FIGURE).first.wait_for()
+
+
+def test_a_click_on_a_point_of_the_trade_off_opens_it_in_the_studio(address: str, tab: Tab) -> None:
+    store = RunStore(os.environ["PRUNE_STORE"])  # the server's too
+    for run in sweep(source="smollm2-135m", criteria=("magnitude", "random")):
+        store.save_run(run.cell, run.numbers)
+    store.close()
+    tab.open(f"{address}/tradeoff")
+    figure = tab.page.locator(".js-plotly-plot").first
+    figure.locator(".points path.point").first.wait_for()
+    tab.page.wait_for_timeout(1000)  # a figure's first layout comes after its points
+    wanted = figure.evaluate(
+        """(figure) => {
+            const trace = figure.data.findIndex(t => (t.customdata || []).length > 3);
+            const place = figure.data[trace].x.length - 3;
+            const drawn = figure.querySelectorAll('.scatterlayer .trace');
+            for (const group of drawn) {
+                if (group.__data__[0].trace.index !== trace) continue;
+                const box = group.querySelectorAll('.point')[place].getBoundingClientRect();
+                return [box.x + box.width / 2, box.y + box.height / 2];
+            }
+        }"""
+    )
+    tab.page.mouse.click(*wanted)
+    tab.page.wait_for_url("**/studio?**")
+    tab.page.get_by_role("heading", name="Studio").wait_for()
+    tab.page.wait_for_function("location.search.includes('sparsity=0.')")
+    tab.page.locator('[data-testid="gauge-perplexity"][data-state="settled"]').wait_for()
+    assert tab.overflow() <= 0
+
+
+def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/attention")
+    tab.page.locator(".js-plotly-plot").nth(1).wait_for()
+    tab.page.get_by_text("A click drops a head", exact=False).click()
+
+    def click(head: int, then: str) -> None:
+        tab.page.wait_for_timeout(1500)  # the page has come to rest: no figure is being replaced
+        cell = tab.page.locator(".js-plotly-plot").first.locator("path.point").nth(head)
+        box = cell.bounding_box()
+        assert box is not None
+        tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.page.wait_for_function(f"new URLSearchParams(location.search).get('heads') === {then}")
+
+    click(5 * 9 + 4, "'5:4'")
+    click(6 * 9 + 1, "'5:4,6:1'")
+    click(5 * 9 + 4, "'6:1'")  # the same square again

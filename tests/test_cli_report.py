@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,38 @@ def test_wrong_questions_end_in_one_sentence(
     assert word in said and said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []
     assert not (tmp_path / "a.pptx").exists()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [
+        ("damaged", "damaged; it was left as it is"),
+        ("newer", "newer version of Prunescope"),
+        ("other", "database of another program"),
+    ],
+)
+def test_a_store_that_cannot_be_read_gives_no_report(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], trouble: str, word: str
+) -> None:
+    path = Path(store)
+    if trouble == "damaged":
+        path.write_bytes(b"these are my notes, not a database")
+    elif trouble == "newer":
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+    else:
+        path.unlink()
+        database = sqlite3.connect(path)
+        database.execute("CREATE TABLE songs (title TEXT)")
+        database.close()
+    before = path.read_bytes()
+    to = tmp_path / "report.html"
+    assert main(["report", "--store", store, "--to", str(to)]) == 1
+    told = capsys.readouterr().err
+    assert word in told and "Traceback" not in told
+    assert path.read_bytes() == before
+    assert not to.exists()
 
 
 def test_only_unfinished_runs_give_no_report(

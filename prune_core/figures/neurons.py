@@ -86,7 +86,7 @@ def sorted_scores(
             line={"color": look.pruned, "width": look.size(3)},
             hoverinfo="skip",
         )
-        figure.update_layout(showlegend=True)
+        figure.update_layout(showlegend=True, margin_t=round(68 * look.scale))
     if chosen is not None:
         for row, block in enumerate(blocks):
             if block == chosen[0] and chosen[1] in neurons[row]:

@@ -125,7 +125,8 @@ def run_button(stack: Mapping[str, Any]) -> None:
     found = least_run(stack["blocks"], stack["distance"], int(length), ends)
     if found is not None:
         run, angle = found
-        label = t("layers.take_run", first=run[0], last=run[-1], angle=f"{angle:.3f}")
+        which = "layers.take_one" if len(run) == 1 else "layers.take_run"
+        label = t(which, first=run[0], last=run[-1], angle=f"{angle:.3f}")
         st.button(label, key=f"_take_run_{name}", on_click=_take, args=(run,))
 
 
