@@ -74,8 +74,8 @@ class Evaluate(Job):
             interval from the paired difference (before the last window: estimated; after it: the
             interval says how it might differ on other text of this kind).
         ``perplexity_dense``: over all windows once they are known, else over those so far.
-        ``kl``, ``kl_stderr``: mean KL(dense || pruned) per token in nats; ``kl_error``: measured
-            largest possible loss by the compact reference, in nats.
+        ``kl``, ``kl_stderr``: mean KL(dense || pruned) per token in nats; ``kl_error``: by how
+            much the compact reference is below the exact KL on the first positions, in nats.
         ``top1``, ``top1_stderr``: share of tokens whose most likely next token is unchanged.
         ``similarity``, ``similarity_stderr``: encoders only.
         ``sparsity``: counted, removed / all prunable weights; ``sparsity_of_rest``: counted over

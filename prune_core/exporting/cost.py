@@ -29,10 +29,9 @@ Progress = Callable[[str, int, int], None]
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
     """``parameters`` and ``nonzero``; tied tensors count once."""
-    values = list(model.parameters())
     return {
-        "parameters": sum(p.numel() for p in values),
-        "nonzero": sum(int(torch.count_nonzero(p)) for p in values),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "nonzero": sum(_nonzeros(model, {}).values()),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, style
+from prune_core.figures.theme import Look, hatched, legend_below_title, style
 
 
 def influence_bars(
@@ -39,17 +39,7 @@ def influence_bars(
             customdata=[[block] for block in chosen],
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
-            marker={
-                "color": color,
-                "line": {"width": 0},
-                "pattern": {
-                    "shape": shape,
-                    "fillmode": "overlay",
-                    "fgcolor": look.paper,
-                    "size": 6,
-                    "solidity": 0.15,
-                },
-            },
+            marker=hatched(look, color, shape),
             hovertemplate=f"{words['x']} %{{x}}: %{{y:.4f}} ({words[name]})<extra></extra>",
         )
     style(
@@ -62,7 +52,7 @@ def influence_bars(
         legend=bool(dropped),
     )
     if dropped:
-        figure.update_layout(margin_t=round(68 * look.scale))
+        legend_below_title(figure, look)
     figure.update_layout(bargap=0.15, barmode="overlay", hovermode="closest")
     figure.update_yaxes(type="log", dtick=1)
     step = max(1, len(influence) // 15)
@@ -111,23 +101,13 @@ def cost_bars(
             customdata=[[block] for block in chosen],
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
-            marker={
-                "color": color,
-                "line": {"width": 0},
-                "pattern": {
-                    "shape": shape,
-                    "fillmode": "overlay",
-                    "fgcolor": look.paper,
-                    "size": 6,
-                    "solidity": 0.15,
-                },
-            },
+            marker=hatched(look, color, shape),
             hovertemplate=f"{words['x']} %{{x}}: %{{y:.4f}} ({words[name]})<extra></extra>",
         )
     legend = bool(dropped)
     style(figure, look, title=words["title"], height=400, x=words["x"], y=words["y"], legend=legend)
     if legend:
-        figure.update_layout(margin_t=round(68 * look.scale))
+        legend_below_title(figure, look)
     figure.update_layout(bargap=0.15, barmode="overlay", hovermode="closest")
     figure.update_yaxes(zeroline=True, zerolinecolor=look.muted)
     step = max(1, len(costs) // 15)

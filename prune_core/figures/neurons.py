@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, style
+from prune_core.figures.theme import Look, legend_below_title, style
 
 FLOOR = 1e-6
 """Scores below this share of the largest stand at it: a logarithm needs an end."""
@@ -86,7 +86,7 @@ def sorted_scores(
             line={"color": look.pruned, "width": look.size(3)},
             hoverinfo="skip",
         )
-        figure.update_layout(showlegend=True, margin_t=round(68 * look.scale))
+        legend_below_title(figure, look)
     if chosen is not None:
         for row, block in enumerate(blocks):
             if block == chosen[0] and chosen[1] in neurons[row]:

@@ -9,7 +9,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, escape, style
+from prune_core.figures.theme import (
+    Look,
+    escape,
+    hatched,
+    legend_below_title,
+    map_by_role,
+    style,
+    style_by_role,
+)
 
 
 def score_histogram(found: Mapping[str, Any], look: Look, *, words: Mapping[str, str]) -> go.Figure:
@@ -36,17 +44,7 @@ def score_histogram(found: Mapping[str, Any], look: Look, *, words: Mapping[str,
             width=widths,
             name=words[name],
             customdata=middles,
-            marker={
-                "color": color,
-                "line": {"width": 0},
-                "pattern": {
-                    "shape": shape,
-                    "fillmode": "overlay",
-                    "fgcolor": look.paper,
-                    "size": 6,
-                    "solidity": 0.15,
-                },
-            },
+            marker=hatched(look, color, shape),
             hovertemplate=f"%{{customdata:.3g}}<br>%{{y:,}} {words[name]}<extra></extra>",
         )
     cutting = bool(found["removed"])
@@ -59,8 +57,8 @@ def score_histogram(found: Mapping[str, Any], look: Look, *, words: Mapping[str,
         y=words["y"],
         legend=cutting,
     )
-    if cutting:  # the legend has a row of its own under the title
-        figure.update_layout(margin_t=round(68 * look.scale))
+    if cutting:
+        legend_below_title(figure, look)
     figure.update_layout(
         barmode="stack",
         bargap=0,
@@ -93,39 +91,14 @@ def overlap_map(
     place = {(row["role"], row["block"]): row for row in layers}
     cells = [[place.get((role, block)) for block in blocks] for role in order]
     figure = go.Figure(
-        go.Heatmap(
-            z=[[cell["jaccard"] if cell else None for cell in line] for line in cells],
-            x=[str(block) for block in blocks],
-            y=[roles[role] for role in order],
-            customdata=[
-                [escape(cell["name"], 80) if cell else "" for cell in line] for line in cells
-            ],
-            zmin=0,
-            zmax=1,
-            colorscale=look.intensity,
-            xgap=1,
-            ygap=1,
-            colorbar={
-                "title": {"text": words["overlap"], "side": "right"},
-                "tickformat": ".1f",
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
-            hovertemplate="%{customdata}<br>%{y}, %{x}: %{z:.3f}<extra></extra>",
-            hoverongaps=False,
+        map_by_role(
+            look,
+            values=[[cell["jaccard"] if cell else None for cell in line] for line in cells],
+            texts=[[escape(cell["name"], 80) if cell else "" for cell in line] for line in cells],
+            blocks=blocks,
+            roles=[roles[role] for role in order],
+            legend=words["overlap"],
+            form=".1f .3f",
         )
     )
-    style(
-        figure,
-        look,
-        title=words["title"],
-        height=110 + max(130, 30 * len(order)),
-        x=words["x"],
-        y=words["y"],
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    step = max(1, len(blocks) // 15)
-    figure.update_xaxes(
-        type="category", showgrid=False, tickvals=[str(b) for b in blocks][::step], tickangle=0
-    )
-    return figure
+    return style_by_role(figure, look, blocks, len(order), words)

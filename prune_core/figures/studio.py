@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, escape, style
+from prune_core.figures.theme import Look, escape, map_by_role, style_by_role
 from prune_core.models.info import LayerInfo
 
 
@@ -39,24 +39,14 @@ def sparsity_map(
         shares.append([_share(layer, removed) if layer else None for layer in found])
         texts.append([escape(layer.name, 80) if layer else "" for layer in found])
     figure = go.Figure(
-        go.Heatmap(
-            z=shares,
-            x=[str(block) for block in blocks],
-            y=[roles[role] for role in order],
-            customdata=texts,
-            zmin=0,
-            zmax=1,
-            colorscale=look.intensity,
-            xgap=1,
-            ygap=1,
-            colorbar={
-                "title": {"text": words["share"], "side": "right"},
-                "tickformat": ".0%",
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
-            hovertemplate="%{customdata}<br>%{y}, %{x}: %{z:.1%}<extra></extra>",
-            hoverongaps=False,
+        map_by_role(
+            look,
+            values=shares,
+            texts=texts,
+            blocks=blocks,
+            roles=[roles[role] for role in order],
+            legend=words["share"],
+            form=".0% .1%",
         )
     )
     crossed = [layer for layer in layers if layer.name in set(left_dense)]
@@ -69,20 +59,7 @@ def sparsity_map(
             name=words["dense"],
             hovertemplate=words["dense"] + "<extra></extra>",
         )
-    style(
-        figure,
-        look,
-        title=words["title"],
-        height=110 + max(130, 30 * len(order)),
-        x=words["x"],
-        y=words["y"],
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    step = max(1, len(blocks) // 15)
-    figure.update_xaxes(
-        type="category", showgrid=False, tickvals=[str(b) for b in blocks][::step], tickangle=0
-    )
-    return figure
+    return style_by_role(figure, look, blocks, len(order), words)
 
 
 def _share(layer: LayerInfo, removed: Mapping[str, int]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,6 +209,89 @@ def style(
                 "standoff": 8,
             },
         )
+    return figure
+
+
+def hatched(look: Look, color: str, shape: str) -> dict[str, Any]:
+    """A bar's marker: its color and, for readers who cannot tell colors apart, a pattern."""
+    return {
+        "color": color,
+        "line": {"width": 0},
+        "pattern": {
+            "shape": shape,
+            "fillmode": "overlay",
+            "fgcolor": look.paper,
+            "size": 6,
+            "solidity": 0.15,
+        },
+    }
+
+
+def legend_below_title(figure: go.Figure, look: Look) -> None:
+    """Give the legend a row of its own under the title."""
+    figure.update_layout(showlegend=True, margin_t=round(68 * look.scale))
+
+
+def map_by_role(
+    look: Look,
+    *,
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    blocks: Sequence[int],
+    roles: Sequence[str],
+    legend: str,
+    form: str,
+) -> go.Heatmap:
+    """The trace of a heat map of shares from 0 to 1: roles down, blocks across.
+
+    Args:
+        look: colors and scale.
+        values: one row for each role; None where a block lacks it.
+        texts: what a cell is called, in the same shape.
+        blocks: flat indices.
+        roles: their names.
+        legend: title of the color bar.
+        form: D3 format of a value in the color bar, and of the value that is hovered.
+    """
+    coarse, fine = form.split()
+    return go.Heatmap(
+        z=values,
+        x=[str(block) for block in blocks],
+        y=roles,
+        customdata=texts,
+        zmin=0,
+        zmax=1,
+        colorscale=look.intensity,
+        xgap=1,
+        ygap=1,
+        colorbar={
+            "title": {"text": legend, "side": "right"},
+            "tickformat": coarse,
+            "thickness": 12,
+            "outlinewidth": 0,
+        },
+        hovertemplate=f"%{{customdata}}<br>%{{y}}, %{{x}}: %{{z:{fine}}}<extra></extra>",
+        hoverongaps=False,
+    )
+
+
+def style_by_role(
+    figure: go.Figure, look: Look, blocks: Sequence[int], roles: int, words: Mapping[str, str]
+) -> go.Figure:
+    """Layout of a figure with :func:`map_by_role`; ``words``: ``title``, ``x``, ``y``."""
+    style(
+        figure,
+        look,
+        title=words["title"],
+        height=110 + max(130, 30 * roles),
+        x=words["x"],
+        y=words["y"],
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    step = max(1, len(blocks) // 15)
+    figure.update_xaxes(
+        type="category", showgrid=False, tickvals=[str(b) for b in blocks][::step], tickangle=0
+    )
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from prune_core.figures.theme import Look, escape, style
+from prune_core.figures.theme import Look, escape, hatched, legend_below_title, style
 
 RIDGE_HEIGHT = 2.6  # of a ridge, in rows: neighbors overlap
 TARGETS = 24  # clickable points along a ridge
@@ -187,17 +187,7 @@ def histogram(
             customdata=list(edges)[1 : len(centers) + 1],  # a click may cut at a bar's end
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
-            marker={
-                "color": color,
-                "line": {"width": 0},
-                "pattern": {
-                    "shape": shape,
-                    "fillmode": "overlay",
-                    "fgcolor": look.paper,
-                    "size": 6,
-                    "solidity": 0.15,
-                },
-            },
+            marker=hatched(look, color, shape),
             hovertemplate=f"|w| ≈ %{{x:.4g}}<br>%{{y:,}} {words[name]}<extra></extra>",
         )
     cutting = bool(layer["removed"])
@@ -210,8 +200,8 @@ def histogram(
         y=words["y"],
         legend=cutting,
     )
-    if cutting:  # the legend has a row of its own under the title
-        figure.update_layout(margin_t=round(68 * look.scale))
+    if cutting:
+        legend_below_title(figure, look)
     figure.update_layout(
         barmode="stack",
         bargap=0,

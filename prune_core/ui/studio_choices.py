@@ -191,7 +191,7 @@ def calibration_panel(model: ModelInfo) -> None:
         elif not st.session_state.get("_use_own_calibration"):
             _preset()
         if brought is None:
-            _own_text()
+            own_text("calibration", t("studio.own_calibration_help"))
         st.number_input(
             t("studio.calibration_windows"),
             1,
@@ -232,26 +232,34 @@ def _preset() -> None:
     )
 
 
-def _own_text() -> None:
-    st.toggle(t("studio.own_text"), key="_use_own_calibration", persist_state="session")
-    if not st.session_state.get("_use_own_calibration"):
+def own_text(name: str, help_text: str) -> None:
+    """A switch for a text of the user's own, and a box and a file to give it.
+
+    Args:
+        name: ``text`` or ``calibration``; the text stands in the session under ``_own_NAME``.
+        help_text: of the box.
+    """
+    key = f"_own_{name}"
+    st.toggle(t("studio.own_text"), key=f"_use_own_{name}", persist_state="session")
+    if not st.session_state.get(f"_use_own_{name}"):
         return
     st.text_area(
         t("studio.own_text_label"),
-        key="_own_calibration",
+        key=key,
         max_chars=MAX_OWN_TEXT,
         height=160,
-        help=t("studio.own_calibration_help"),
+        help=help_text,
         persist_state="session",
     )
     st.file_uploader(
         t("studio.own_text_file"),
         type=["txt", "md"],
-        key="_own_calibration_file",
+        key=f"{key}_file",
         on_change=_load,
+        args=(key,),
     )
-    if st.session_state.get("_own_calibration_error"):
-        st.error(plain(st.session_state["_own_calibration_error"]), icon=":material/error:")
+    if st.session_state.get(f"{key}_error"):
+        st.error(plain(st.session_state[f"{key}_error"]), icon=":material/error:")
 
 
 def _order() -> None:
@@ -285,14 +293,14 @@ def _drop_file() -> None:
     st.session_state["_calibration_file"] = None
 
 
-def _load() -> None:
-    text, error = uploaded_text("_own_calibration_file")
-    st.session_state["_own_calibration_error"] = error
+def _load(key: str) -> None:
+    text, error = _uploaded_text(f"{key}_file")
+    st.session_state[f"{key}_error"] = error
     if text:
-        st.session_state["_own_calibration"] = text
+        st.session_state[key] = text
 
 
-def uploaded_text(key: str) -> tuple[str, str]:
+def _uploaded_text(key: str) -> tuple[str, str]:
     """An uploaded file's text, or why it is of no use."""
     upload: Any = st.session_state.get(key)
     if upload is None:

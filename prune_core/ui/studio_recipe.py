@@ -25,13 +25,12 @@ from prune_core.ui.keys import (
 )
 from prune_core.ui.method_cards import about_method, method_card
 from prune_core.ui.studio_choices import (
-    MAX_OWN_TEXT,
     calibration_panel,
     cut_by_value,
     cut_control,
+    own_text,
     shares_editor,
     structure_panel,
-    uploaded_text,
 )
 
 PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
@@ -311,31 +310,7 @@ def measured_on() -> None:
         )
         st.caption(t("studio.effort_now", windows=now[1], seq_len=now[0]))
         choice("text", t("studio.text"), ["grimm", "andersen"], lambda name: name.capitalize())
-        st.toggle(t("studio.own_text"), key="_use_own_text", persist_state="session")
-        if st.session_state.get("_use_own_text"):
-            st.text_area(
-                t("studio.own_text_label"),
-                key="_own_text",
-                max_chars=MAX_OWN_TEXT,
-                height=160,
-                help=t("studio.own_text_help"),
-                persist_state="session",
-            )
-            st.file_uploader(
-                t("studio.own_text_file"),
-                type=["txt", "md"],
-                key="_own_text_file",
-                on_change=_load_own_text,
-            )
-            if st.session_state.get("_own_text_error"):
-                st.error(plain(st.session_state["_own_text_error"]), icon=":material/error:")
-
-
-def _load_own_text() -> None:
-    text, error = uploaded_text("_own_text_file")
-    st.session_state["_own_text_error"] = error
-    if text:
-        st.session_state["_own_text"] = text
+        own_text("text", t("studio.own_text_help"))
 
 
 # ---- recipe files ----------------------------------------------------------------------------

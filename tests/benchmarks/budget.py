@@ -1,7 +1,7 @@
 """The budget solver against a fine grid, on SmolLM2-135M.
 
-``python -m tests.benchmarks.budget [--write docs/benchmarks.md --append]``. Takes about two minutes
-on two cores.
+``python -m tests.benchmarks.budget [--write docs/benchmarks.md --append]``. Takes about five
+minutes on two cores.
 """
 
 from __future__ import annotations

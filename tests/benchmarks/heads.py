@@ -1,8 +1,8 @@
 """Ablation of every head against one full pass per head, on SmolLM2-135M.
 
-``python -m tests.benchmarks.heads [--write docs/benchmarks.md --append]``. Takes about four minutes
-on two cores. The naive side is a plain transformers pass with its loss for each head, timed on
-heads of every sixth block and multiplied; its losses must be the same.
+``python -m tests.benchmarks.heads [--write docs/benchmarks.md --append]``. Takes about eight
+minutes on two cores. The naive side is a plain transformers pass with its loss for each head,
+timed on heads of every sixth block and multiplied; its losses must be the same.
 """
 
 from __future__ import annotations
