@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from prune_core.analysis.heads import Site, all_sites
 from prune_core.engine.block_ablation import Ablator, Clock, Known, Told, Values
 from prune_core.evaluation.estimate import estimate
-from prune_core.evaluation.scoring import SLICE, bare_head, tiled_losses
+from prune_core.evaluation.nearby import Nearby
+from prune_core.evaluation.scoring import SLICE, bare_head
 from prune_core.models.handle import ModelHandle
 from prune_core.models.structure import Attention
 
@@ -79,15 +80,19 @@ def head_costs(
 
     for window in windows:
         base = ablator.run(window)
+        nearby = _nearby(ablator, base) if batched else None
+        # both sides of a difference summed in the same way: cross_entropy's float32 sum over
+        # 49,152 words is off by 2e-5
+        dense = base.answer if nearby is None else nearby.losses_of(nearby.hidden[None])[0].cpu()
         clock.step(count + 1)
         for place in sorted(range(len(sites)), key=lambda place: -sites[place][0].index):
             parts = _parts(sites[place][1], groups)
             step = max(1, ROWS // len(window)) if batched else 1
             for start in range(0, len(parts), step):
                 chosen = parts[start : start + step]
-                answers = _silenced(ablator, base, sites[place], chosen)
+                answers = _silenced(ablator, base, nearby, sites[place], chosen)
                 for offset, answer in enumerate(answers):
-                    found[place][start + offset].append(ablator.cost(answer, base.answer))
+                    found[place][start + offset].append(ablator.cost(answer, dense))
                 clock.step(len(chosen) * (1 + count - sites[place][0].index))
             emit(state())
         done += 1
@@ -103,7 +108,11 @@ def _parts(attention: Attention, groups: bool) -> list[tuple[int, ...]]:
 
 
 def _silenced(
-    ablator: Ablator, base: Known, site: Site, parts: Sequence[tuple[int, ...]]
+    ablator: Ablator,
+    base: Known,
+    nearby: Nearby | None,
+    site: Site,
+    parts: Sequence[tuple[int, ...]],
 ) -> list[Tensor]:
     """The answers to a window, one for each part that is silent."""
     block, attention = site
@@ -113,8 +122,28 @@ def _silenced(
         ablator.runner.session(known=base.outputs[: block.index], cancelled=ablator.cancelled),
     ):
         if ablator.language and ablator.structure.kind == "decoder":
-            return _losses(ablator, base.tokens, base.answer)
+            return _losses(ablator, base.tokens, nearby)
         return [ablator.answer(base.tokens)]  # one part at a time
+
+
+@torch.inference_mode()
+def _nearby(ablator: Ablator, base: Known) -> Nearby | None:
+    """What makes losses near the dense ones cheap; None where the head is not a plain one."""
+    ablator.runner.bypassed = {}
+    with (
+        bare_head(ablator.model, ablator.structure) as head,
+        ablator.runner.session(known=base.outputs),
+    ):
+        hidden = _last(ablator.model, base.tokens)[0]
+    if head is None or hidden.dtype != torch.float32:
+        return None
+    return Nearby(hidden, head, base.tokens[0, 1:], base.answer)
+
+
+def _last(model: Any, tokens: Tensor) -> Tensor:
+    """(rows, predictions, vocab or hidden) of (1, seq) tokens, under what is open around it."""
+    values: Tensor = model(input_ids=tokens, use_cache=False).logits[:, :-1]
+    return values
 
 
 @contextmanager
@@ -142,27 +171,23 @@ def _gate(
 
 
 @torch.inference_mode()
-def _losses(ablator: Ablator, tokens: Tensor, dense: Tensor) -> list[Tensor]:
+def _losses(ablator: Ablator, tokens: Tensor, nearby: Nearby | None) -> list[Tensor]:
     """Loss of each prediction of each row, (predictions,) nats on the CPU; decoders only.
 
     Args:
         ablator: with a gate that makes the rows.
         tokens: (1, seq).
-        dense: (predictions,) losses of the dense model.
+        nearby: of the dense answer.
     """
-    model: Any = ablator.model
-    with bare_head(model, ablator.structure) as head:
-        values = model(input_ids=tokens, use_cache=False).logits[:, :-1]
-    count = len(values)
-    rows, targets = values.reshape(-1, values.shape[-1]), tokens[0, 1:].repeat(count)
-    losses: Tensor | None = None
-    if head is not None and rows.dtype == torch.float32:
-        near = dense.to(rows.device).repeat(count)
-        losses = tiled_losses(rows, head, targets, near)
-    if losses is None:
+    with bare_head(ablator.model, ablator.structure) as head:
+        values = _last(ablator.model, tokens)
+    if nearby is not None:
+        losses = nearby.losses_of(values)
+    else:
+        rows, targets = values.flatten(0, 1), tokens[0, 1:].repeat(len(values))
         parts = zip(rows.split(SLICE), targets.split(SLICE), strict=True)
         losses = torch.cat([_plain(part, head, wanted) for part, wanted in parts])
-    return list(losses.view(count, -1).cpu())
+    return list(losses.view(len(values), -1).cpu())
 
 
 def _plain(values: Tensor, head: nn.Module | None, targets: Tensor) -> Tensor:
