@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from prune_core.analysis.choosing import importance
 from prune_core.commands import command_line
 from prune_core.engine.jobs import AttentionPattern, HeadImportance
 from prune_core.figures.attention import agreement_map, importance_map, pattern_grid
@@ -22,11 +23,10 @@ from prune_core.ui.heads import (
     agreement,
     all_heads,
     chosen_head,
-    drop_group,
-    drop_head,
+    drop_heads,
     drop_least,
+    dropped_heads,
     head_text,
-    importance,
     remember,
 )
 from prune_core.ui.i18n import t, t_or, words
@@ -66,9 +66,9 @@ def map_clicked(key: str, kind: str) -> None:
     if point is None:
         return
     set_value("head", f"{kind}:{point[0]}:{point[1]}")
-    if st.session_state.get("_click_drops") and kind == "self":
-        pair = (int(point[0]), int(point[1]))
-        drop_head(pair, wanted=pair not in recipe_from_state().drop_heads)
+    if st.session_state.get("_click_drops"):
+        name = (kind, int(point[0]), int(point[1]))
+        drop_heads([name], wanted=name not in dropped_heads(recipe_from_state()))
         # the same square clicked again is no new choice to the browser: a new figure forgets it
         st.session_state["_map_round"] = st.session_state.get("_map_round", 0) + 1
 
@@ -82,7 +82,7 @@ def maps(
     live: bool = False,
 ) -> None:
     """One heat map for each kind of attention; ``live`` while they fill."""
-    dropped = recipe_from_state().drop_heads
+    dropped = dropped_heads(recipe_from_state())
     columns = st.columns(len(sites)) if len(sites) > 1 else [st.container()]
     for column, site in zip(columns, sites, strict=True):
         alone = "only" if len(sites) == 1 else site["stack"]
@@ -96,7 +96,13 @@ def maps(
         texts["score"] = t("attention.score", unit=unit) if len(sites) == 1 else ""
         with column:
             chart(
-                importance_map(site, page.look, selected=mine, dropped=dropped, words=texts),
+                importance_map(
+                    site,
+                    page.look,
+                    selected=mine,
+                    dropped={name[1:] for name in dropped if name[0] == site["kind"]},
+                    words=texts,
+                ),
                 key=key,
                 alt=t(
                     "attention.map_alt",
@@ -119,15 +125,15 @@ def group_toggle(head: Choice, group: int) -> None:
     if group < 2:
         return
     first = head.head // group * group
-    pairs = [(head.block, first + place) for place in range(group)]
-    gone = set(pairs) <= set(recipe_from_state().drop_heads)
-    key = f"_drop_group_{head.block}_{first}_{gone}"
+    names = [(head.kind, head.block, first + place) for place in range(group)]
+    gone = dropped_heads(recipe_from_state()).issuperset(names)
+    key = f"_drop_group_{head.kind}_{head.block}_{first}_{gone}"
     st.session_state[key] = gone
     st.toggle(
         t("attention.drop_group", group=head.head // group, size=group),
         key=key,
         help=t("attention.drop_group_help"),
-        on_change=lambda: drop_group(pairs, wanted=st.session_state[key]),
+        on_change=lambda: drop_heads(names, wanted=st.session_state[key]),
     )
 
 
@@ -177,36 +183,31 @@ def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None
                 ),
                 width="content",
             )
-        if head.kind == "self":
-            pair = (head.block, head.head)
-            gone = pair in recipe_from_state().drop_heads
-            key = f"_drop_{head.block}_{head.head}_{gone}"
-            st.session_state[key] = gone
-            st.toggle(
-                t("attention.drop"),
-                key=key,
-                help=t("attention.drop_help"),
-                on_change=lambda: drop_head(pair, wanted=st.session_state[key]),
-            )
-            group_toggle(head, group)
-        else:
-            st.caption(t("attention.cross_kept"))
+        gone = head.name in dropped_heads(recipe_from_state())
+        key = f"_drop_{head.kind}_{head.block}_{head.head}_{gone}"
+        st.session_state[key] = gone
+        st.toggle(
+            t("attention.drop"),
+            key=key,
+            help=t("attention.drop_help"),
+            on_change=lambda: drop_heads([head.name], wanted=st.session_state[key]),
+        )
+        group_toggle(head, group)
 
 
 def thinning(heads: list[Choice]) -> None:
-    own = [h for h in heads if h.kind == "self"]
-    if len(own) > 1:
+    if len(heads) > 1:
         # named after the count: what a browser still says of an older count is no choice of now
-        count = len(recipe_from_state().drop_heads)
+        count = len(dropped_heads(recipe_from_state()))
         key = f"_drop_count_{count}"
-        st.session_state[key] = min(count, len(own))
+        st.session_state[key] = min(count, len(heads))
         st.slider(
             t("attention.drop_least"),
             0,
-            len(own),
+            len(heads),
             key=key,
             help=t("attention.drop_least_help"),
-            on_change=lambda: drop_least(own, st.session_state[key], str(value("head_method"))),
+            on_change=lambda: drop_least(heads, st.session_state[key], str(value("head_method"))),
         )
         st.toggle(
             t("attention.click_drops"),
@@ -214,8 +215,8 @@ def thinning(heads: list[Choice]) -> None:
             persist_state="session",
             help=t("attention.click_drops_help"),
         )
-        left = len(own) - len(recipe_from_state().drop_heads)
-        st.caption(t("attention.heads_left", left=left, total=len(own)))
+        left = len(heads) - count
+        st.caption(t("attention.heads_left", left=left, total=len(heads)))
     csv_button([asdict(one) for one in heads], "heads", key="_heads_csv")
 
 

@@ -37,7 +37,7 @@ def picture(page: Page, model: ModelInfo) -> None:
             removed = {row["name"]: row["removed"] for row in outcome.result["rows"]}
         if outcome.stale:
             st.caption(t("common.updating"))
-    found = tiles(model, removed, recipe.drop_heads)
+    found = tiles(model, removed, {"self": recipe.drop_heads, "cross": recipe.drop_cross_heads})
     texts = words(
         "overview",
         *(

@@ -32,7 +32,14 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
-from prune_core.recipe import ALLOCATIONS, NEURON_METHODS, RECONSTRUCTIONS, Calibration, Recipe
+from prune_core.recipe import (
+    ALLOCATIONS,
+    NEURON_METHODS,
+    PAIRED,
+    RECONSTRUCTIONS,
+    Calibration,
+    Recipe,
+)
 
 Result = dict[str, Any]
 
@@ -202,6 +209,9 @@ def _recipe_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--sparsity", type=float, help="0 to 1; N:M brings its own")
     _calibration_options(sub)
     sub.add_argument("--drop-heads", default="", metavar="B:H,…", help="query heads to remove")
+    sub.add_argument(
+        "--drop-cross-heads", default="", metavar="B:H,…", help="those of cross-attention"
+    )
     cli_neurons.recipe_options(sub)
     sub.add_argument("--drop-blocks", default="", metavar="B,…", help="blocks to remove")
     sub.add_argument("--drop-attention", default="", metavar="B,…", help="only their attention")
@@ -248,6 +258,7 @@ def _recipe_from_options(parsed: argparse.Namespace) -> Recipe:
         allocation=parsed.allocation,
         sparsity=sparsity,
         drop_heads=_parts(parsed.drop_heads, "--drop-heads"),
+        drop_cross_heads=_parts(parsed.drop_cross_heads, "--drop-cross-heads"),
         drop_neurons=pairs,
         neurons=share,
         compensate=parsed.compensate,
@@ -264,7 +275,7 @@ def _parts(text: str, option: str) -> tuple[tuple[int, int], ...]:
     for pair in filter(None, text.split(",")):
         block, _, part = pair.strip().partition(":")
         if not (block.isdecimal() and part.isdecimal()):
-            what = option.removeprefix("--drop-").removesuffix("s").upper()
+            what = option.removeprefix("--drop-").removeprefix("cross-").removesuffix("s").upper()
             raise RecipeError(f"{option} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.")
         found.append((int(block), int(part)))
     return tuple(found)
@@ -389,24 +400,28 @@ def _importance(parsed: argparse.Namespace) -> Result:
     measured = (_text(parsed), parsed.seq_len, parsed.windows)
     if parsed.of == "neurons":
         result = cli_neurons.importance(parsed, method, _text(parsed), _run)
-        return result if parsed.neuron else result | _lowest(parsed, "drop_neurons", result)
+        return result if parsed.neuron else result | _lowest_neurons(parsed, result)
     result = _run(HeadImportance(parsed.model, method, *measured, parsed.normalize))
     # the first map is the one a decoder has; the others stand under "sites"
     site = result["sites"][0]
     scores = site["scores"]
     shape = [len(scores), max((len(row) for row in scores), default=0)]
-    least = _lowest(parsed, "drop_heads", site)
+    least: Result = {}
+    if parsed.lowest is not None:
+        from prune_core.analysis.choosing import lowest_heads
+
+        least = dict(lowest_heads(result["sites"], method, parsed.lowest, parsed.scope))
     return {**result, "of": "heads", "shape": shape, "scores": scores} | least
 
 
-def _lowest(parsed: argparse.Namespace, field: str, scored: Result) -> Result:
+def _lowest_neurons(parsed: argparse.Namespace, scored: Result) -> Result:
     """What ``--lowest`` asks for, as a recipe's field."""
     if parsed.lowest is None:
         return {}
     from prune_core.analysis.choosing import lowest
 
     found = lowest(scored["blocks"], scored["scores"], parsed.lowest, parsed.scope)
-    return {field: [list(pair) for pair in found]}
+    return {"drop_neurons": [list(pair) for pair in found]}
 
 
 def _evaluate(parsed: argparse.Namespace) -> Result:
@@ -470,7 +485,7 @@ def _show_importance(result: Result) -> None:
         print(f"{site['stack']} {site['kind']}-attention, {result['method']}, {result['unit']}")
         for block, row in zip(site["blocks"], site["scores"], strict=True):
             print(f"{block:4d}  " + " ".join(f"{score:9.4g}" for score in row))
-    for field in ("drop_heads", "drop_neurons"):
+    for field in PAIRED:
         if field in result:
             pairs = ",".join(f"{block}:{part}" for block, part in result[field])
             print(f"--{field.replace('_', '-')} {pairs}")

@@ -25,7 +25,7 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import PruneCoreError
-from prune_core.recipe import Calibration, Recipe
+from prune_core.recipe import HEAD_FIELDS, WHOLE, Calibration, Recipe
 
 MAX_NEURONS = 50
 """More dropped neurons than these go through a recipe file."""
@@ -49,10 +49,11 @@ def recipe_options(recipe: Recipe) -> list[str]:
     if recipe.reconstruction != "none":
         options += ["--reconstruction", recipe.reconstruction]
     options += _calibration_options(recipe)
-    if recipe.drop_heads:
-        options += ["--drop-heads", _pairs(recipe.drop_heads)]
+    for name in HEAD_FIELDS.values():
+        if pairs := getattr(recipe, name):
+            options += [_flag(name), _pairs(pairs)]
     options += _neuron_options(recipe)
-    for name in ("drop_blocks", "drop_attention", "drop_mlp"):
+    for name in WHOLE:
         if blocks := getattr(recipe, name):
             options += [_flag(name), ",".join(str(block) for block in blocks)]
     return options

@@ -29,7 +29,13 @@ MAX_CALIBRATION_WINDOWS = 4096
 NEURON_METHODS = ("mean-activation", "firing", "weighted", "fluctuation")
 """Scores of intermediate neurons; see ``prune_core.analysis.neurons``."""
 NEURON_SCOPES = ("block", "global")
-STRUCTURE = ("drop_heads", "drop_neurons", "drop_blocks", "drop_attention", "drop_mlp")
+HEAD_FIELDS = {"self": "drop_heads", "cross": "drop_cross_heads"}
+"""Field that names dropped heads, by kind of attention."""
+PAIRED = (*HEAD_FIELDS.values(), "drop_neurons")
+"""Fields that name parts of blocks, as (block, part) pairs."""
+WHOLE = ("drop_blocks", "drop_attention", "drop_mlp")
+"""Fields that name blocks."""
+STRUCTURE = (*PAIRED, *WHOLE)
 """Fields of a recipe that remove whole parts."""
 
 
@@ -160,6 +166,7 @@ class Recipe:
         overrides: sparsity of single parts in place of the allocated one; keys are
             ``role:ROLE``, ``block:INDEX`` or ``layer:NAME``, the narrowest wins.
         drop_heads: (block, head) pairs of query heads whose output is removed.
+        drop_cross_heads: the same of a decoder's attention to the encoder.
         drop_neurons: (block, neuron) pairs of intermediate neurons that are removed.
         drop_blocks: blocks that pass on what they are given.
         drop_attention: blocks that lose their self-attention.
@@ -187,6 +194,7 @@ class Recipe:
     drop_mlp: tuple[int, ...] = ()
     neurons: NeuronShare | None = None
     compensate: bool = False
+    drop_cross_heads: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
@@ -236,9 +244,10 @@ class Recipe:
             if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
                 raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
             checked_sparsity(value, f"the override {key}")
-        for name, what in (("drop_heads", "head"), ("drop_neurons", "neuron")):
+        for name in PAIRED:
+            what = "neuron" if name == "drop_neurons" else "head"
             object.__setattr__(self, name, _pairs(getattr(self, name), what))
-        for name in ("drop_blocks", "drop_attention", "drop_mlp"):
+        for name in WHOLE:
             object.__setattr__(self, name, _blocks(getattr(self, name)))
         self._check_neurons()
 
@@ -359,6 +368,14 @@ class Recipe:
         """True if what neurons do on the calibration text decides something."""
         return self.neurons is not None or self.compensate
 
+    def with_heads_of(self, block: int) -> Recipe:
+        """The same recipe with all heads of one block kept."""
+        kept = {
+            name: tuple(pair for pair in getattr(self, name) if pair[0] != block)
+            for name in HEAD_FIELDS.values()
+        }
+        return replace(self, **kept)  # type: ignore[arg-type]
+
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""
         found = _PATTERN.match(pattern)
@@ -378,13 +395,13 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data with the schema version; lists in place of tuples."""
         data = asdict(self)
-        data["drop_heads"] = [list(pair) for pair in self.drop_heads]
+        for name in PAIRED:
+            data[name] = [list(pair) for pair in data[name]]
         if self.calibration == Calibration():
             del data["calibration"]  # recipes without one keep the fingerprint they had
         elif self.calibration.mode == "auto":
             del data["calibration"]["mode"]
-        data["drop_neurons"] = [list(pair) for pair in self.drop_neurons]
-        for name in ("drop_blocks", "drop_attention", "drop_mlp"):
+        for name in WHOLE:
             data[name] = list(data[name])
         for name in ("allocation_args", *STRUCTURE[1:], "neurons", "compensate"):
             if not data[name]:

@@ -122,19 +122,21 @@ def _take_heads(
     rows: dict[str, set[int]],
     columns: dict[str, set[int]],
 ) -> None:
-    def count(index: int) -> int:
-        attention = structure.blocks[index].attention
-        return attention.num_heads if attention is not None else 0
-
-    for index, heads in _by_block(recipe.drop_heads, "head", structure, count).items():
-        attention = structure.blocks[index].attention
-        if attention is None:
-            continue
-        for head in heads:
-            found = columns.setdefault(attention.o, set())
-            found.update(range(*attention.columns(head).indices(1 << 30)))
-        for name, taken in _head_rows(attention, set(heads)).items():
-            rows.setdefault(name, set()).update(taken)
+    for pairs, kind, what in (
+        (recipe.drop_heads, "self", "head"),
+        (recipe.drop_cross_heads, "cross", "cross-attention head"),
+    ):
+        attentions = [block.attention_of(kind) for block in structure.blocks]
+        counts = [0 if one is None else one.num_heads for one in attentions]
+        for index, heads in _by_block(pairs, what, structure, counts.__getitem__).items():
+            attention = attentions[index]
+            if attention is None:
+                continue
+            for head in heads:
+                found = columns.setdefault(attention.o, set())
+                found.update(range(*attention.columns(head).indices(1 << 30)))
+            for name, taken in _head_rows(attention, set(heads)).items():
+                rows.setdefault(name, set()).update(taken)
 
 
 def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:

@@ -325,6 +325,7 @@ plain = some.builds(
     allocation=some.sampled_from(["uniform", "global"]),
     sparsity=shares,
     drop_heads=heads,
+    drop_cross_heads=heads,
 )
 rows = some.builds(Recipe, pattern=some.just("per-row"), sparsity=shares, drop_heads=heads)
 ratios = some.sampled_from(["nm:2:4", "nm:1:3", "nm:4:8", "nm:1:7"]).map(Recipe().with_pattern)

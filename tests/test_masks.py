@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +16,17 @@ from prune_core.engine.jobs import Evaluate, TextSpec
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
 from prune_core.engine.working_copy import cut_into
+from prune_core.errors import RecipeError
 from prune_core.evaluation.scoring import dense_window, score_window
 from prune_core.masks import count_removed, layer_mask, plan_cuts
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.load import load_model
+from prune_core.models.tiny import TINY
 from prune_core.patterns import NM, Pattern, PerLayer, PerRow
 from prune_core.ranks import RankStore
 from prune_core.recipe import Recipe
+from prune_core.structural import structural_cuts
 
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "tiny-t5"]
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
@@ -128,6 +133,54 @@ def test_without_any_head_the_numbers_stay_finite(
         assert result["removed"][key] == gone
     assert all(math.isfinite(result[k]) for k in ("nll", "kl", "top1", "perplexity"))
     assert result["kl"] > 0
+
+
+def test_cross_attention_heads_go_as_if_they_were_silent(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-t5"]
+    structure = handle.structure
+    crossed = [block for block in structure.blocks if block.cross_attention is not None]
+    first, last = crossed[0], crossed[-1]
+    pairs = ((first.index, 1), (last.index, 0), (last.index, 2))
+    loaded = LoadedModel(handle)
+    loaded.copy.apply(loaded.plan(Recipe(drop_cross_heads=pairs)))
+
+    naive, hooks = copy.deepcopy(handle.model), []
+    for block, heads in ((first, (1,)), (last, (0, 2))):
+        attention = block.cross_attention
+        assert attention is not None
+
+        def silence(_m: Any, args: Any, heads: Any = heads, width: int = attention.head_dim) -> Any:
+            values = args[0].clone()
+            for head in heads:
+                values[..., head * width : (head + 1) * width] = 0
+            return (values,)
+
+        hooks.append(naive.get_submodule(attention.o).register_forward_pre_hook(silence))
+        for head in heads:  # what a dropped head read is gone too, as surgery would take it
+            rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+            for projection in (attention.q, attention.k, attention.v):
+                weight = loaded.copy.model.get_submodule(projection.layer).weight
+                assert not torch.as_tensor(weight)[rows].any()
+    assert hooks
+    tokens = torch.arange(2, 22)[None]
+    with torch.inference_mode():
+        wanted = naive(input_ids=tokens, decoder_input_ids=tokens).logits
+        got = loaded.copy.model(input_ids=tokens, decoder_input_ids=tokens).logits
+        dense = handle.model(input_ids=tokens, decoder_input_ids=tokens).logits
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    assert (got - dense).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_cross_attention_that_is_not_there_is_refused(
+    name: str, handles: Mapping[str, ModelHandle]
+) -> None:
+    structure = handles[name].structure
+    absent = next(block.index for block in structure.blocks if block.cross_attention is None)
+    with pytest.raises(RecipeError, match=f"no cross-attention head 0 in block {absent}"):
+        structural_cuts(Recipe(drop_cross_heads=((absent, 0),)), structure)
 
 
 @pytest.mark.parametrize("name", SPEAKING)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from prune_core.analysis.blocks import block_influence
-from prune_core.analysis.choosing import lowest
+from prune_core.analysis.choosing import lowest, lowest_heads
 from prune_core.cli import main
 from prune_core.commands import command_line
 from prune_core.engine.jobs import BlockImportance, NeuronImportance, TextSpec
@@ -70,6 +70,23 @@ def test_block_influence(name: str, handles: Mapping[str, ModelHandle]) -> None:
             angles.append(math.acos(float(x @ y / x.norm() / y.norm())) / math.pi)
         assert stack["distance"][1][0] == pytest.approx(sum(angles) / len(angles), abs=1e-9)
         assert stack["distance"][1][len(stack["blocks"]) - 1] is None
+
+
+def test_lowest_heads_by_hand() -> None:
+    own = {"kind": "self", "blocks": [0, 2], "scores": [[0.4, 0.1], [0.3, 0.9]]}
+    cross = {"kind": "cross", "blocks": [2], "scores": [[0.8, 0.2]]}
+    assert lowest_heads([own], "gradient", 0.5) == {"drop_heads": ((0, 1), (2, 0))}
+    assert lowest_heads([own, cross], "gradient", 0.5) == {
+        "drop_heads": ((0, 1), (2, 0)),
+        "drop_cross_heads": ((2, 1),),
+    }
+    # all compete, but none loses its last head
+    assert lowest_heads([own, cross], "gradient", 0.34, "global") == {
+        "drop_heads": ((0, 1),),
+        "drop_cross_heads": ((2, 1),),
+    }
+    # who looks everywhere alike goes first
+    assert lowest_heads([own], "entropy", 0.5) == {"drop_heads": ((0, 0), (2, 1))}
 
 
 def test_lowest_by_hand() -> None:

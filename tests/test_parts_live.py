@@ -42,12 +42,14 @@ def without(part: str, block: int) -> Recipe:
     recipe = Recipe(sparsity=0.5)
     if part == "head":
         return replace(recipe, drop_heads=((block, 1),))
+    if part == "cross-attention head":
+        return replace(recipe, drop_cross_heads=((block, 1),))
     if part == "neuron":
         return replace(recipe, drop_neurons=((block, 3),))
     return replace(recipe, drop_blocks=(block,))
 
 
-@pytest.mark.parametrize("part", ["head", "neuron", "block"])
+@pytest.mark.parametrize("part", ["head", "cross-attention head", "neuron", "block"])
 @pytest.mark.parametrize("name", SPEAKING)
 def test_only_blocks_from_the_part_on_run_again(
     name: str, part: str, handles: Mapping[str, ModelHandle]
@@ -55,6 +57,8 @@ def test_only_blocks_from_the_part_on_run_again(
     loaded = LoadedModel(handles[name])
     blocks, copied = len(loaded.handle.structure.blocks), loaded.copy.model
     for block in range(blocks):
+        if "cross" in part and loaded.handle.structure.blocks[block].cross_attention is None:
+            continue
         whole = run(loaded, Recipe(sparsity=0.5))
         start = loaded.copy.runner.blocks_run
         found = run(loaded, without(part, block))

@@ -60,6 +60,12 @@ def recipe_for(handle: ModelHandle, what: str) -> Recipe:
     return Recipe(
         sparsity=0.2,
         drop_heads=tuple((b.index, h) for b in blocks for h in heads),
+        drop_cross_heads=tuple(
+            (b.index, b.cross_attention.num_heads - 1 - h)
+            for b in blocks
+            if b.cross_attention is not None
+            for h in heads
+        ),
         drop_neurons=tuple((b.index, n) for b in blocks for n in (0, 5, 11))
         if what in ("neurons", "all")
         else (),
@@ -84,9 +90,7 @@ def masked(handle: ModelHandle, recipe: Recipe) -> LoadedModel:
     return loaded
 
 
-NO_HEADS = {
-    name for name, f in FAMILIES.items() if len(f.stacks) > 1 or f.stacks[0].head_dim is None
-}
+NO_HEADS = {name for name, f in FAMILIES.items() if f.stacks[0].head_dim is None}
 
 
 @pytest.mark.parametrize("what", WHAT)
@@ -175,6 +179,32 @@ def test_the_encoder_of_two_stacks_is_not_emptied(handles: Mapping[str, ModelHan
     encoder = tuple(b.index for b in handle.structure.blocks if b.stack == "encoder")
     with pytest.raises(RecipeError, match="no block of the encoder would be left"):
         shrink(handle.model, handle.structure, Recipe(drop_blocks=encoder))
+
+
+@pytest.mark.parametrize(
+    ("own", "cross", "reason"),
+    [
+        (
+            [(0, 1), (1, 1), (2, 0), (3, 1), (4, 0)],
+            [(2, 0), (3, 0), (4, 0)],
+            "share one position bias",
+        ),
+        ([(0, 1), (1, 1), (2, 0), (3, 0), (4, 0)], [(2, 0), (3, 0)], "drop as many of both"),
+        ([], [(2, 0), (3, 0), (4, 0)], "drop as many of both"),
+        ([], [(2, 0), (2, 1), (2, 2), (2, 3)], "no head would be left in block 2"),
+    ],
+)
+def test_heads_of_two_stacks_go_together(
+    own: list[tuple[int, int]],
+    cross: list[tuple[int, int]],
+    reason: str,
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-t5"]
+    recipe = Recipe(drop_heads=tuple(own), drop_cross_heads=tuple(cross))
+    with pytest.raises(RecipeError, match=reason) as refused:
+        shrink(handle.model, handle.structure, recipe)
+    assert format_problem("shrunk", handle.info, recipe) == str(refused.value)
 
 
 def test_heads_that_do_not_divide() -> None:

@@ -18,6 +18,7 @@ RECIPES = [
     Recipe(sparsity=0.29, allocation="global"),
     Recipe().with_pattern("nm:1:4"),
     Recipe(sparsity=0.5, pattern="per-row", drop_heads=((0, 1), (3, 0))),
+    Recipe(drop_cross_heads=((2, 0), (3, 1)), drop_neurons=((1, 7),)),
     Recipe(sparsity=0.1, overrides={"role:mlp.down": 0.3, "block:2": 0.5}),
 ]
 

@@ -319,12 +319,27 @@ def test_methods_that_were_asked_are_compared() -> None:
     assert charts(fine(at)) == before + 1
 
 
+def test_cross_attention_heads_are_dropped_too() -> None:
+    at = fine(app("attention", model="tiny-t5", head="cross:2:1", heads="0:1"))
+    at.toggle(key="_drop_cross_2_1_False").set_value(True).run()
+    fine(at)
+    assert (at.session_state["heads"], at.session_state["cross_heads"]) == ("0:1", "2:1")
+    assert any("30 of 32 heads kept" in caption.value for caption in at.caption)
+    total = int(at.slider(key="_drop_count_2").max)
+    at.slider(key="_drop_count_2").set_value(total).run()
+    fine(at)
+    dropped = [at.session_state[key].split(",") for key in ("heads", "cross_heads")]
+    assert [len(pairs) for pairs in dropped] == [20, 12]
+    at.slider(key=f"_drop_count_{total}").set_value(0).run()
+    assert at.session_state["heads"] == at.session_state["cross_heads"] == ""
+
+
 def test_a_whole_group_of_heads_is_dropped() -> None:
     at = fine(app("attention", head="self:1:2"))
-    at.toggle(key="_drop_group_1_2_False").set_value(True).run()
+    at.toggle(key="_drop_group_self_1_2_False").set_value(True).run()
     fine(at)
     assert at.session_state["heads"] == "1:2,1:3"
-    at.toggle(key="_drop_group_1_2_True").set_value(False).run()
+    at.toggle(key="_drop_group_self_1_2_True").set_value(False).run()
     assert at.session_state["heads"] == ""
 
 

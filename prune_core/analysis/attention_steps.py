@@ -95,7 +95,7 @@ def attention_steps(
     chosen = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
     attention = None
     if chosen is not None:
-        attention = chosen.attention if kind == "self" else chosen.cross_attention
+        attention = chosen.attention_of(kind)
     if attention is None:
         raise RecipeError(f"Block {block} of this model has no {kind}-attention.")
     if not 0 <= head < attention.num_heads:

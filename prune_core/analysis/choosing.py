@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prune_core.errors import RecipeError
+from prune_core.recipe import HEAD_FIELDS
+
+
+def importance(method: str, score: float) -> float:
+    """A head's score as an importance: one that looks everywhere alike (entropy) matters least."""
+    return -score if method == "entropy" else score
+
+
+def lowest_heads(
+    sites: Sequence[Mapping[str, Any]], method: str, fraction: float, scope: str = "block"
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The least important heads of all kinds of attention, as fields of a recipe.
+
+    Args:
+        sites: of a ``HeadImportance`` result.
+        method: of that result.
+        fraction: see :func:`lowest`.
+        scope: see :func:`lowest`; ``block`` is each attention here, ``global`` all of them.
+
+    Returns:
+        ``drop_heads``, and ``drop_cross_heads`` where there is cross-attention: (block, head).
+
+    Raises:
+        RecipeError: see :func:`lowest`.
+    """
+    rows = [
+        (str(site["kind"]), int(block), [importance(method, score) for score in scores])
+        for site in sites
+        for block, scores in zip(site["blocks"], site["scores"], strict=True)
+    ]
+    chosen = lowest(range(len(rows)), [scores for _, _, scores in rows], fraction, scope)
+    return {
+        field: tuple(sorted((rows[r][1], head) for r, head in chosen if rows[r][0] == kind))
+        for kind, field in HEAD_FIELDS.items()
+        if any(site["kind"] == kind for site in sites)
+    }
 
 
 def lowest(

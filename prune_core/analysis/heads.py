@@ -21,7 +21,7 @@ def attention_sites(structure: Structure, kind: str) -> list[Site]:
     """Every block's attention of one kind, ``self`` or ``cross``, in forward order."""
     sites = []
     for block in structure.blocks:
-        attention = block.attention if kind == "self" else block.cross_attention
+        attention = block.attention_of(kind)
         if attention is not None:
             sites.append((block, attention))
     return sites
@@ -227,7 +227,7 @@ def attention_pattern(
     chosen = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
     attention = None
     if chosen is not None:
-        attention = chosen.attention if kind == "self" else chosen.cross_attention
+        attention = chosen.attention_of(kind)
     if chosen is None or attention is None:
         raise RecipeError(f"Block {block} of this model has no {kind}-attention.")
     view: Any = clone_shared(model)

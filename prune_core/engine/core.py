@@ -8,7 +8,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -313,8 +312,7 @@ def _attention_pattern(
     if len(ids) < 1:
         raise TextError("The sentence is empty; write at least one word.")
     # a head that this block has lost is shown as it would look: its queries are zero
-    heads = tuple(pair for pair in job.recipe.drop_heads if pair[0] != job.block)
-    recipe = replace(job.recipe, drop_heads=heads)
+    recipe = job.recipe.with_heads_of(job.block)
     loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
     model = loaded.handle.model if recipe.is_dense else loaded.copy.model
     tokens = torch.tensor([ids], device=loaded.device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from prune_core.engine import jobs
@@ -123,8 +122,7 @@ def steps(loaded: LoadedModel, job: jobs.AttentionSteps, emit: Emit, poll: Poll)
     ids = loaded.handle.tokenizer(job.sentence, truncation=True, max_length=128).input_ids
     if not ids:
         raise TextError("The sentence is empty; write at least one word.")
-    kept = tuple(pair for pair in job.recipe.drop_heads if pair[0] != job.block)
-    recipe = replace(job.recipe, drop_heads=kept)
+    recipe = job.recipe.with_heads_of(job.block)
     loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
     model = loaded.handle.model if recipe.is_dense else loaded.copy.model
     tokens = torch.tensor([ids], device=loaded.device)

@@ -15,16 +15,21 @@ from prune_core.recipe import Recipe
 
 MASKED = "export it as masked instead"
 
+KeptHeads = Mapping[int, tuple[Sequence[int], Sequence[int]]]
+"""By block: query heads and key/value heads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One block: its place, heads, key/value heads and neurons (0 where there are none)."""
+    """One block: its place, heads, key/value heads, neurons and heads of cross-attention (0 where
+    there are none)."""
 
     index: int
     stack: str
     heads: int
     kv_heads: int
     neurons: int
+    cross_heads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +40,21 @@ class Kept:
         blocks: indices.
         neurons: by block; empty where no neuron goes.
         heads: by block, query heads and key/value heads; empty where no head goes.
+        cross_heads: the same of cross-attention.
     """
 
     blocks: tuple[int, ...]
     neurons: Mapping[int, Sequence[int]]
-    heads: Mapping[int, tuple[Sequence[int], Sequence[int]]]
+    heads: KeptHeads
+    cross_heads: KeptHeads
 
 
 def shapes_of(info: ModelInfo) -> list[Shape]:
     """The blocks of a model as the web process knows it."""
-    return [Shape(b.index, b.stack, b.heads, b.kv_heads, b.intermediate_size) for b in info.blocks]
+    return [
+        Shape(b.index, b.stack, b.heads, b.kv_heads, b.intermediate_size, b.cross_heads)
+        for b in info.blocks
+    ]
 
 
 def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size: int) -> Kept:
@@ -70,8 +80,8 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
             where = f"the {stack}" if len({s.stack for s in shapes}) > 1 else "the model"
             raise RecipeError(f"no block of {where} would be left; keep at least one.")
     neurons = _kept_neurons(recipe, left, family)
-    heads = _kept_heads(recipe, left, family, hidden_size)
-    return Kept(tuple(s.index for s in left), neurons, heads)
+    heads, cross = _kept_heads(recipe, left, family, hidden_size)
+    return Kept(tuple(s.index for s in left), neurons, heads, cross)
 
 
 def _gone(pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
@@ -101,22 +111,29 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
 
 def _kept_heads(
     recipe: Recipe, left: Sequence[Shape], family: str, hidden_size: int
-) -> dict[int, tuple[list[int], list[int]]]:
-    gone = _gone(recipe.drop_heads)
-    if not any(s.index in gone for s in left):
-        return {}
+) -> tuple[KeptHeads, KeptHeads]:
+    """What stays of self- and of cross-attention; both empty where no head goes."""
+    gone, gone_cross = _gone(recipe.drop_heads), _gone(recipe.drop_cross_heads)
+    if not any(s.index in gone or s.index in gone_cross for s in left):
+        return {}, {}
     stacks = FAMILIES[family].stacks
-    if len(stacks) > 1:
-        raise RecipeError(
-            f"a {family} model has one number of heads for self- and cross-attention, and "
-            f"cross-attention keeps all of its own; {MASKED}."
-        )
-    if stacks[0].head_dim is None:
+    if any(stack.head_dim is None for stack in stacks):
         raise RecipeError(
             f"the configuration of a {family} model has no place for the width of a head, so heads "
             f"cannot be cut out of it; {MASKED}."
         )
-    kept = {s.index: _groups(s, gone.get(s.index, set())) for s in left if s.heads}
+    kept = {
+        s.index: _groups(s.index, s.heads, s.kv_heads, gone.get(s.index, set()))
+        for s in left
+        if s.heads
+    }
+    cross = {
+        s.index: _groups(s.index, s.cross_heads, s.cross_heads, gone_cross.get(s.index, set()))
+        for s in left
+        if s.cross_heads
+    }
+    if len(stacks) > 1:
+        _alike(kept, cross, left, family)
     _equal({index: len(found[0]) for index, found in kept.items()}, "heads")
     _equal({index: len(found[1]) for index, found in kept.items()}, "key/value heads")
     queries = len(next(iter(kept.values()))[0])
@@ -125,20 +142,35 @@ def _kept_heads(
             f"a {family} model of hidden size {hidden_size} cannot have {queries} heads, which do "
             f"not divide it; {MASKED}."
         )
-    return kept
+    return kept, cross
 
 
-def _groups(shape: Shape, gone: set[int]) -> tuple[list[int], list[int]]:
+def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str) -> None:
+    """One number of heads for all attention, and one bias by position for each stack's."""
+    for stack in sorted({s.stack for s in left}):
+        if len({tuple(kept[s.index][0]) for s in left if s.stack == stack}) > 1:
+            raise RecipeError(
+                f"the blocks of a {family} {stack} share one position bias for each head; drop the "
+                f"same heads in all of them, or {MASKED}."
+            )
+    if len({len(found[0]) for found in (*kept.values(), *cross.values())}) > 1:
+        raise RecipeError(
+            f"a {family} model has one number of heads for self- and cross-attention; drop as many "
+            f"of both in every block of encoder and decoder, or {MASKED}."
+        )
+
+
+def _groups(block: int, heads: int, kv_heads: int, gone: set[int]) -> tuple[list[int], list[int]]:
     """Heads left in each group of queries that share one key/value head."""
-    if len(gone) >= shape.heads:
-        raise RecipeError(f"no head would be left in block {shape.index}; {MASKED}.")
-    size = shape.heads // shape.kv_heads
+    if len(gone) >= heads:
+        raise RecipeError(f"no head would be left in block {block}; {MASKED}.")
+    size = heads // kv_heads
     groups = [
-        [h for h in range(g * size, (g + 1) * size) if h not in gone] for g in range(shape.kv_heads)
+        [h for h in range(g * size, (g + 1) * size) if h not in gone] for g in range(kv_heads)
     ]
     if len({len(group) for group in groups if group}) != 1:
         raise RecipeError(
-            f"the query heads left in block {shape.index} are spread unequally over its key/value "
+            f"the query heads left in block {block} are spread unequally over its key/value "
             f"heads; drop whole groups of {size}, or {MASKED}."
         )
     return [h for group in groups for h in group], [g for g, group in enumerate(groups) if group]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prune_core.errors import RecipeError
 from prune_core.exporting.bias import fill_biases
-from prune_core.exporting.shippable import MASKED, Shape, kept_parts
+from prune_core.exporting.shippable import MASKED, Kept, Shape, kept_parts
 from prune_core.models.families import FAMILIES
 from prune_core.models.structure import Attention, Block, Structure
 from prune_core.recipe import Recipe
@@ -68,14 +68,15 @@ def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surg
     _count_heads(config, structure, blocks, kept.heads)
     if recipe.compensate and hasattr(config, "mlp_bias"):
         config.mlp_bias = True  # what dropped neurons gave on average needs a place
-    rows, columns = _slices(structure, blocks, kept.neurons, kept.heads)
+    rows, columns = _slices(structure, blocks, kept)
     return Surgery(config, blocks, rows, columns)
 
 
 def _shape(block: Block) -> Shape:
     attention = block.attention
     heads = (attention.num_heads, attention.num_kv_heads) if attention is not None else (0, 0)
-    return Shape(block.index, block.stack, *heads, block.intermediate_size)
+    cross = block.cross_attention.num_heads if block.cross_attention is not None else 0
+    return Shape(block.index, block.stack, *heads, block.intermediate_size, cross)
 
 
 def skeleton(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
@@ -179,7 +180,7 @@ def _count_heads(
 ) -> None:
     if not kept:
         return
-    (stack,) = FAMILIES[structure.family].stacks
+    stack = FAMILIES[structure.family].stacks[0]  # where there are two, they share the fields
     attention = next(b.attention for b in blocks if b.attention is not None)
     queries, keys = next(iter(kept.values()))
     setattr(config, stack.heads, len(queries))
@@ -189,28 +190,31 @@ def _count_heads(
         setattr(config, stack.head_dim, attention.head_dim)
 
 
-def _slices(
-    structure: Structure,
-    blocks: Sequence[Block],
-    neurons: Mapping[int, Sequence[int]],
-    heads: Mapping[int, tuple[Sequence[int], Sequence[int]]],
-) -> tuple[Slices, Slices]:
+def _slices(structure: Structure, blocks: Sequence[Block], kept: Kept) -> tuple[Slices, Slices]:
     """Rows and columns to keep, by layer; layers left whole are in neither."""
     rows: Slices = {}
     columns: Slices = {}
     for block in blocks:
-        kept = list(neurons.get(block.index, ()))
-        if kept and len(kept) < block.intermediate_size:
+        neurons = list(kept.neurons.get(block.index, ()))
+        if neurons and len(neurons) < block.intermediate_size:
             for name in block.layers:
                 role = structure.layers[name].role
                 if role in ("mlp.up", "mlp.gate"):
-                    rows[name] = kept
+                    rows[name] = neurons
                 elif role == "mlp.gate_up":
-                    rows[name] = [*kept, *(n + block.intermediate_size for n in kept)]
+                    rows[name] = [*neurons, *(n + block.intermediate_size for n in neurons)]
                 elif role == "mlp.down":
-                    columns[name] = kept
-        if block.index in heads and block.attention is not None:
-            _head_slices(block.attention, *heads[block.index], rows, columns)
+                    columns[name] = neurons
+        for attention, heads in (
+            (block.attention, kept.heads.get(block.index)),
+            (block.cross_attention, kept.cross_heads.get(block.index)),
+        ):
+            if attention is not None and heads is not None:
+                _head_slices(attention, *heads, rows, columns)
+        if block.attention is not None and block.index in kept.heads:
+            # T5: a bias by distance for each head, in the first block of each stack
+            queries = list(kept.heads[block.index][0])
+            columns[f"{block.attention.module}.relative_attention_bias"] = queries
     return rows, columns
 
 
@@ -263,9 +267,9 @@ def _sliced(key: str, value: Tensor, structure: Structure, rows: Slices, columns
     name, _, kind = key.rpartition(".")
     if name not in rows and name not in columns:
         return value
-    layer = structure.layers[name]
+    layer = structure.layers.get(name)
     chosen = torch.tensor(rows.get(name, columns.get(name)), device=value.device)
     if kind == "bias":
         return value[chosen] if name in rows else value
     axis = 0 if name in rows else 1
-    return value.index_select(1 - axis if layer.transposed else axis, chosen)
+    return value.index_select(1 - axis if layer is not None and layer.transposed else axis, chosen)

@@ -27,7 +27,7 @@ def importance_map(
 
     Args:
         site: ``scores`` (blocks x heads; rows may differ in length), ``blocks`` (flat index of
-            each row), ``group_size`` (query heads per key/value head), ``kind``.
+            each row), ``group_size`` (query heads per key/value head).
         look: colors and scale.
         selected: outlined.
         dropped: crossed out.
@@ -68,7 +68,7 @@ def importance_map(
         y=words["y"],
     )
     _cells(figure, scores, blocks, group, dropped, look, words, row_height)
-    _marks(figure, blocks, site["kind"], selected, dropped, look, row_height)
+    _marks(figure, blocks, selected, dropped, look, row_height)
     if group > 1:
         _groups(figure, heads, group, look, words)
     figure.update_xaxes(
@@ -148,14 +148,13 @@ def _cells(
 def _marks(
     figure: go.Figure,
     blocks: Sequence[int],
-    kind: str,
     selected: Head | None,
     dropped: Collection[Head],
     look: Look,
     row_height: int,
 ) -> None:
     rows = {block: row for row, block in enumerate(blocks)}
-    gone = [head for head in dropped if head[0] in rows and kind == "self"]
+    gone = [head for head in dropped if head[0] in rows]
     if gone:
         for width, color in ((4.0, "#FFFFFF"), (2.0, "#B00020")):
             figure.add_scatter(

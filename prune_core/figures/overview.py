@@ -41,14 +41,16 @@ class Tile:
 
 
 def tiles(
-    model: ModelInfo, removed: Mapping[str, int], dropped: Sequence[tuple[int, int]]
+    model: ModelInfo,
+    removed: Mapping[str, int],
+    dropped: Mapping[str, Sequence[tuple[int, int]]],
 ) -> list[Tile]:
     """Cut a model into tiles, in block order.
 
     Args:
         model: the loaded model.
         removed: layer name to weights removed; layers left out lose nothing.
-        dropped: (block, head) pairs whose output is removed; shown as wholly removed.
+        dropped: by part, (block, head) pairs whose output is removed; shown as wholly removed.
     """
     sums: dict[tuple[int, str], list[int]] = {}
     for layer in model.layers:
@@ -59,7 +61,7 @@ def tiles(
     for (index, _), (weights, _) in sums.items():
         totals[index] = totals.get(index, 0) + weights
     unit = WIDTH / max([*totals.values(), 1])
-    gone = set(dropped)
+    gone = {(part, *pair) for part, pairs in dropped.items() for pair in pairs}
     result = []
     for block in model.blocks:
         start = 0.0
@@ -70,7 +72,7 @@ def tiles(
             heads = {"self": block.heads, "cross": block.cross_heads}.get(part, 0)
             each = weights * unit / max(1, heads)
             for head in range(heads) if heads else (-1,):
-                whole = part == "self" and (block.index, head) in gone
+                whole = (part, block.index, head) in gone
                 result.append(
                     Tile(
                         block=block.index,

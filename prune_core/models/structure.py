@@ -130,6 +130,10 @@ class Block:
     layers: tuple[str, ...]
     intermediate_size: int
 
+    def attention_of(self, kind: str) -> Attention | None:
+        """The attention of a kind, ``"self"`` or ``"cross"``."""
+        return self.attention if kind == "self" else self.cross_attention
+
 
 @dataclass(frozen=True, slots=True)
 class Structure:

@@ -12,7 +12,7 @@ from typing import Any
 
 from prune_core.errors import PruneCoreError
 from prune_core.evaluation.estimate import Z95, safe_exp
-from prune_core.recipe import Calibration, Recipe
+from prune_core.recipe import STRUCTURE, Calibration, Recipe
 from prune_core.sweeps.records import Cell, Run
 
 COSTS = ("nonzero", "bytes", "decode", "prefill", "memory")
@@ -130,8 +130,7 @@ def method_of(recipe: Recipe) -> tuple[str, ...]:
             names.append(f"{named} {chosen.windows}x{chosen.seq_len}")
             names += [chosen.mode] if chosen.mode != "auto" else []
         names += ["overrides"] if recipe.overrides else []
-    parts = ("drop_heads", "drop_neurons", "drop_blocks", "drop_attention", "drop_mlp")
-    names += [part.removeprefix("drop_") for part in parts if getattr(recipe, part)]
+    names += [part.removeprefix("drop_") for part in STRUCTURE if getattr(recipe, part)]
     if recipe.neurons is not None:
         names += ["neurons", *([recipe.neurons.method] if not recipe.drop_neurons else [])]
     names += ["compensated"] if recipe.compensate else []

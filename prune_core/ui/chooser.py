@@ -32,7 +32,7 @@ EMPTY = {
     "plot_bgcolor": "rgba(0,0,0,0)",
 }
 _OF_THE_MODEL = (
-    *("heads", "neurons", "drop_blocks", "drop_attention", "drop_mlp"),
+    *("heads", "cross_heads", "neurons", "drop_blocks", "drop_attention", "drop_mlp"),
     *("overrides", "role", "layer", "head", "neuron", "compensate"),
 )
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from prune_core.analysis.choosing import importance
+from prune_core.recipe import HEAD_FIELDS, Recipe
 from prune_core.ui.i18n import t
 from prune_core.ui.keys import recipe_from_state, set_recipe, value
+
+Head = tuple[str, int, int]
+"""Kind of attention, flat index of the block, head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,11 @@ class Choice:
     row: int
     head: int
     score: float
+
+    @property
+    def name(self) -> Head:
+        """Kind, block and head."""
+        return self.kind, self.block, self.head
 
 
 def all_heads(sites: Sequence[Mapping[str, Any]]) -> list[Choice]:
@@ -51,33 +61,36 @@ def head_text(head: Choice) -> str:
     return t(f"attention.{key}", block=head.row, head=head.head)
 
 
-def drop_head(pair: tuple[int, int], *, wanted: bool) -> None:
-    """Drop a head in the session's recipe, or keep it again (callback)."""
-    recipe = recipe_from_state()
-    dropped = set(recipe.drop_heads) | {pair} if wanted else set(recipe.drop_heads) - {pair}
-    set_recipe(replace(recipe, drop_heads=tuple(sorted(dropped))))
+def dropped_heads(recipe: Recipe) -> set[Head]:
+    """The dropped heads of all kinds of attention."""
+    return {
+        (kind, block, head)
+        for kind, field in HEAD_FIELDS.items()
+        for block, head in getattr(recipe, field)
+    }
 
 
-def drop_group(pairs: Sequence[tuple[int, int]], *, wanted: bool) -> None:
-    """Drop all heads of a key/value group, or keep them again (callback)."""
-    recipe = recipe_from_state()
-    dropped = set(recipe.drop_heads)
-    dropped = dropped | set(pairs) if wanted else dropped - set(pairs)
-    set_recipe(replace(recipe, drop_heads=tuple(sorted(dropped))))
+def _drop_exactly(heads: Iterable[Head]) -> None:
+    gone = sorted(heads)
+    fields: dict[str, Any] = {
+        field: tuple((block, head) for of, block, head in gone if of == kind)
+        for kind, field in HEAD_FIELDS.items()
+    }
+    set_recipe(replace(recipe_from_state(), **fields))
 
 
-def importance(method: str, score: float) -> float:
-    """A score as an importance: a head that looks everywhere alike (high entropy) matters least."""
-    return -score if method == "entropy" else score
+def drop_heads(heads: Collection[Head], *, wanted: bool) -> None:
+    """Drop heads in the session's recipe, or keep them again (callback)."""
+    gone = dropped_heads(recipe_from_state())
+    _drop_exactly(gone | set(heads) if wanted else gone - set(heads))
 
 
 def drop_least(heads: Sequence[Choice], count: int, method: str) -> None:
     """Drop the ``count`` least important of ``heads`` and no others (callback); ties by place."""
-    if count == len(recipe_from_state().drop_heads):
+    if count == len(dropped_heads(recipe_from_state())):
         return  # the slider echoes a number that single heads gave it
-    order = sorted(heads, key=lambda h: (importance(method, h.score), h.block, h.head))
-    dropped = tuple((head.block, head.head) for head in order[:count])
-    set_recipe(replace(recipe_from_state(), drop_heads=dropped))
+    order = sorted(heads, key=lambda h: (importance(method, h.score), h.block, h.kind, h.head))
+    _drop_exactly(head.name for head in order[:count])
 
 
 # ---- do the methods agree? ---------------------------------------------------------------------

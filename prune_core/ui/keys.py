@@ -205,6 +205,7 @@ KEYS: dict[str, Key] = {
     "reconstruction": Key("none", _choice(*RECONSTRUCTIONS)),
     "sparsity": Key(0.0, _number(0.0, 1.0), bound=True),
     "heads": Key("", _heads),
+    "cross_heads": Key("", _heads),
     "neurons": Key("", _heads),
     "neuron_share": Key(0.0, _number(0.0, 1.0)),
     "neuron_method": Key(NEURON_METHODS[0], _choice(*NEURON_METHODS)),
@@ -271,7 +272,7 @@ KEYS: dict[str, Key] = {
 
 RECIPE_KEYS = (
     *("criterion", "pattern", "allocation", "reconstruction"),
-    *("sparsity", "heads", "neurons", "drop_blocks", "drop_attention", "drop_mlp"),
+    *("sparsity", "heads", "cross_heads", "neurons", "drop_blocks", "drop_attention", "drop_mlp"),
     *("neuron_share", "neuron_method", "neuron_scope", "compensate"),
     *("overrides", "arguments", "shares", "cut"),
     *("cal_text", "cal_windows", "cal_seq_len", "cal_skip", "cal_seed", "cal_mode"),
@@ -473,6 +474,10 @@ def _pairs(key: str, get: Get) -> tuple[tuple[int, int], ...]:
     return tuple((int(block), int(part)) for block, part in found)
 
 
+def _written(pairs: Sequence[tuple[int, int]]) -> str:
+    return ",".join(f"{block}:{part}" for block, part in pairs)
+
+
 def _share(get: Get) -> NeuronShare | None:
     fraction = float(get("neuron_share"))
     if not fraction:
@@ -491,6 +496,7 @@ def _recipe(get: Get = value) -> Recipe:
         sparsity=float(get("sparsity")),
         overrides=parse_overrides(str(get("overrides"))),
         drop_heads=_pairs("heads", get),
+        drop_cross_heads=_pairs("cross_heads", get),
         drop_neurons=_pairs("neurons", get),
         neurons=_share(get),
         compensate=bool(get("compensate")) and bool(get("neurons") or get("neuron_share")),
@@ -570,8 +576,9 @@ def _recipe_values(recipe: Recipe) -> dict[str, Any]:
         "allocation": recipe.allocation,
         "reconstruction": recipe.reconstruction,
         "sparsity": recipe.sparsity,
-        "heads": ",".join(f"{block}:{head}" for block, head in recipe.drop_heads),
-        "neurons": ",".join(f"{block}:{neuron}" for block, neuron in recipe.drop_neurons),
+        "heads": _written(recipe.drop_heads),
+        "cross_heads": _written(recipe.drop_cross_heads),
+        "neurons": _written(recipe.drop_neurons),
         "neuron_share": 0.0 if recipe.neurons is None else recipe.neurons.fraction,
         "neuron_method": NEURON_METHODS[0] if recipe.neurons is None else recipe.neurons.method,
         "neuron_scope": NEURON_SCOPES[0] if recipe.neurons is None else recipe.neurons.scope,

@@ -10,7 +10,7 @@ import streamlit as st
 from prune_core.engine.client import Ticket
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.packing import NAMES, pack, unpack
-from prune_core.recipe import Recipe
+from prune_core.recipe import STRUCTURE, Recipe
 from prune_core.ui.components import percent
 from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import set_value, value
@@ -82,7 +82,7 @@ def recipe_name(recipe: Recipe) -> str:
         parts.append(f"{criterion_name(recipe.criterion)} {n}:{m}")
     elif recipe.removes_weights:
         parts.append(f"{criterion_name(recipe.criterion)} {percent(recipe.sparsity, 0)}")
-    for field in ("drop_heads", "drop_neurons", "drop_blocks", "drop_attention", "drop_mlp"):
+    for field in STRUCTURE:
         if gone := getattr(recipe, field):
             single = t(f"compare.n_{field}_one")
             parts.append(single if len(gone) == 1 else t(f"compare.n_{field}", count=len(gone)))

@@ -159,11 +159,11 @@ def structure_panel(model: ModelInfo) -> None:
             )
         if recipe.compensate:
             st.caption(t("neurons.compensate"))
-        if recipe.drop_heads:
-            st.caption(t("studio.dropped_heads", count=len(recipe.drop_heads)))
+        if heads := len(recipe.drop_heads) + len(recipe.drop_cross_heads):
+            st.caption(t("studio.dropped_heads", count=heads))
         if recipe.drop_neurons:
             st.caption(t("studio.dropped_neurons", count=len(recipe.drop_neurons)))
-        if recipe.drop_heads or recipe.drop_neurons or recipe.neurons is not None:
+        if heads or recipe.removes_neurons:
             st.button(t("studio.keep_all"), key="_keep_all", on_click=_keep_all)
 
 
@@ -173,6 +173,7 @@ def _set_drops(name: str, key: str) -> None:
 
 def _keep_all() -> None:
     set_value("heads", "")
+    set_value("cross_heads", "")
     set_value("neurons", "")
     set_value("neuron_share", 0.0)
     set_value("compensate", False)

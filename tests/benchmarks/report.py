@@ -87,6 +87,7 @@ python -m tests.benchmarks.core --write docs/benchmarks.md
 python -m tests.benchmarks.methods --write docs/benchmarks.md --append
 python -m tests.benchmarks.export --write docs/benchmarks.md --append
 python -m tests.benchmarks.heads --write docs/benchmarks.md --append
+python -m tests.benchmarks.structure --write docs/benchmarks.md --append
 python -m tests.benchmarks.sweeps --write docs/benchmarks.md --append
 python -m tests.benchmarks.budget --write docs/benchmarks.md --append
 python -m tests.benchmarks.browser --write docs/benchmarks.md --append
