@@ -46,8 +46,9 @@ class Nearby:
     def __init__(self, hidden: Tensor, head: nn.Module, targets: Tensor, losses: Tensor) -> None:
         self.head, self.hidden, self.targets = head, hidden, targets
         self.losses = losses.to(hidden.device)
-        self._weight: Any = head.weight
-        self._bias: Any = getattr(head, "bias", None)
+        layer: Any = head
+        self._weight: Tensor = layer.weight
+        self._bias: Tensor | None = getattr(head, "bias", None)
         self.normalizer = self._own(hidden, targets) + self.losses
         mass = torch.zeros(len(self._weight), dtype=torch.float64, device=hidden.device)
         for rows in hidden.split(SLICE):
