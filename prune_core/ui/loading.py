@@ -185,7 +185,9 @@ def draw_progress(ticket: Ticket, what: str) -> None:
         place = ticket.position or 0
         text = t("common.queued", what=what, ahead=place) if place else what
     elif stage:
-        text = f"{what} · {t_or(f'common.stage_{stage}', stage)}"
+        said = t_or(f"common.stage_{stage}", stage)
+        # "Measuring · measuring" says nothing twice
+        text = what if said.casefold() in what.casefold() else f"{what} · {said}"
     if total > 1:  # a single step has nothing to count
         text = f"{text} · {amount(done, total, str(event.get('unit') or ''))}"
         left = _seconds_left(f"{ticket.job.key} {stage}", done, total)

@@ -59,7 +59,8 @@ def _show(numbers: Mapping[str, Any] | None, *, settled: bool) -> None:
             delta_color="inverse",
         )
         low, high = numbers.get("perplexity_low"), numbers.get("perplexity_high")
-        if low is not None and high is not None:
+        # the interval is that of the change: dense against itself has none
+        if low is not None and high is not None and low < high:
             st.caption(t("common.gauge_interval", low=number(low, 4), high=number(high, 4)))
     share = percent(float(numbers.get("sparsity") or 0.0))
     key = "gauge_settled" if settled else "gauge_estimate"
