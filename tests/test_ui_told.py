@@ -39,6 +39,7 @@ from prune_core.ui import i18n
 from prune_core.ui.told import read, split, told
 
 LIBRARY = PROJECT_ROOT / "prune_core"
+PAGES, UI = sorted(PROJECT_ROOT.glob("pages/*.py")), sorted(LIBRARY.glob("ui/*.py"))
 
 NOT_SHOWN = {
     "ShapeError",  # a tensor that does not fit: a fault of the code, which no input brings about
@@ -283,6 +284,13 @@ def test_a_hostile_sentence_does_not_take_long() -> None:
     before = time.perf_counter()
     told("; or {x} is damaged, got ' (: in block " * 5_000, "zh")
     assert time.perf_counter() - before < 5
+
+
+@pytest.mark.parametrize("path", [*PAGES, *UI], ids=lambda path: path.name)
+def test_no_place_shows_an_error_untranslated(path: Path) -> None:
+    shown = ("plain(str(error", "plain(ticket.error", "plain(outcome.ticket.error", "plain(problem")
+    text = path.read_text(encoding="utf-8")
+    assert not [code for code in shown if code in text]
 
 
 def test_a_page_shows_chinese_and_no_markup() -> None:
