@@ -18,6 +18,7 @@ from prune_core.ui.state import (
     recipe_from_state,
     reproduce,
 )
+from prune_core.ui.told import told
 
 
 def picture(page: Page, model: ModelInfo) -> None:
@@ -96,7 +97,7 @@ def headline(model: ModelInfo) -> None:
         border=True,
     )
     for warning in model.warnings:
-        st.warning(plain(warning), icon=":material/warning:")
+        st.warning(plain(told(warning)), icon=":material/warning:")
 
 
 def heads_text(model: ModelInfo) -> str:

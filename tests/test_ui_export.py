@@ -152,3 +152,8 @@ def test_a_link_cannot_write(tmp_path: Path) -> None:
     at = studio(export_format="shrunk", _export_folder=str(tmp_path / "out"), _export="true")
     assert "_export_job" not in at.session_state and not list(tmp_path.iterdir())
     assert isinstance(Export("tiny-llama").asked, str)
+
+
+def test_refusals_are_in_the_language_of_the_page() -> None:
+    at = studio(lang="zh", drop_mlp="1", export_format="shrunk")
+    assert ["改用掩码格式导出" in box.value for box in at.warning] == [True]

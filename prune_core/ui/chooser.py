@@ -16,6 +16,7 @@ from prune_core.ui.components import count, plain, size
 from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import KEYS, set_value, value, widget
 from prune_core.ui.loading import follow, forget
+from prune_core.ui.told import told
 
 PANEL = "model"
 BYTES_PER_PARAMETER = 4  # the worker computes in float32
@@ -90,7 +91,7 @@ def current_model() -> ModelInfo | None:
     try:
         source = parse_source(str(value("model"))).text
     except SourceError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(told(error)), icon=":material/error:")
         return _keep(previous)
     outcome = follow(
         LoadModel(source), PANEL, what=t("common.loading_model", model=plain(title_of(source)))
@@ -187,7 +188,7 @@ def full_chooser() -> None:
     if sent:
         _submit_typed(typed)
     if "_model_error" in st.session_state:
-        st.error(plain(st.session_state["_model_error"]), icon=":material/error:")
+        st.error(plain(told(st.session_state["_model_error"])), icon=":material/error:")
 
 
 def _submit_typed(typed: str) -> None:

@@ -21,6 +21,7 @@ from prune_core.ui.i18n import t
 from prune_core.ui.keys import evaluation_settings, text_spec
 from prune_core.ui.loading import Outcome, failure_text
 from prune_core.ui.state import Page
+from prune_core.ui.told import told
 
 DAMAGE_WINDOWS = 2
 Results = Mapping[str, Mapping[str, Any]]
@@ -58,7 +59,7 @@ def compare_or_say(results: Results) -> dict[str, Any] | None:
     try:
         return compare_results(results)
     except ProtocolError as error:
-        st.warning(plain(str(error)), icon=":material/info:")
+        st.warning(plain(told(error)), icon=":material/info:")
         return None
 
 

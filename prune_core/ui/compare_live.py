@@ -26,6 +26,7 @@ from prune_core.ui.loading import Outcome, cancel, draw_progress, forget, submit
 from prune_core.ui.slots import recipe_detail, recipe_name
 from prune_core.ui.state import Page
 from prune_core.ui.studio_gauges import digits
+from prune_core.ui.told import told
 
 POLL_SECONDS = 0.25
 DENSE = "dense"
@@ -291,7 +292,7 @@ def _with_error(numbers: Numbers, field: str, *, share: bool = False) -> tuple[s
 
 def _note(state: str, numbers: Numbers, outcome: Outcome) -> str:
     if state == "failed":
-        return outcome.ticket.error or t("common.failed")
+        return told(outcome.ticket.error or t("common.failed"))
     if state == "estimating":
         return t("studio.window", done=numbers["window"], total=numbers["windows"])
     if state == "settled":
@@ -384,7 +385,7 @@ def _answers(page: Page, recipes: Recipes, outcomes: Mapping[str, Outcome]) -> N
                 "writing": outcome.busy,
                 "old": old,
                 "here": False,
-                "empty": outcome.ticket.error if failed else t("studio.answer_empty"),
+                "empty": told(outcome.ticket.error or "") if failed else t("studio.answer_empty"),
             }
         )
     compared_answers(

@@ -20,6 +20,7 @@ from prune_core.ui.loading import Outcome
 from prune_core.ui.slots import NOTE, recipe_differences, recipe_name, remove, slots, try_add
 from prune_core.ui.state import page_link
 from prune_core.ui.studio_recipe import measured_on, read_recipe
+from prune_core.ui.told import told
 
 
 def empty_state(recipes: Recipes) -> None:
@@ -64,7 +65,7 @@ def picker(model: ModelInfo, recipes: Recipes) -> None:
             type="tertiary",
         )
     if st.session_state.get(NOTE):
-        st.warning(plain(st.session_state[NOTE]), icon=":material/info:")
+        st.warning(plain(told(st.session_state[NOTE])), icon=":material/info:")
     measured_on()
 
 
@@ -130,7 +131,7 @@ def _take_files() -> None:
         try:
             found.append(read_recipe(upload.getvalue()))
         except PruneCoreError as error:
-            st.session_state[NOTE] = f"{upload.name}: {error}"
+            st.session_state[NOTE] = f"{upload.name}: {told(error)}"
     st.session_state["_slot_files_seen"] = {upload.file_id for upload in uploads}
     refused = st.session_state[NOTE]
     try_add(*found)

@@ -20,6 +20,7 @@ from prune_core.errors import PruneCoreError
 from prune_core.figures.theme import CONFIG, Look
 from prune_core.ui.i18n import t
 from prune_core.ui.keys import share_link, value, widget
+from prune_core.ui.told import told
 
 LOGGER = logging.getLogger("prune_core.ui")
 PRESENT_SCALE = 1.4
@@ -191,7 +192,7 @@ def boundary(place: str) -> Iterator[None]:
     try:
         yield
     except PruneCoreError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(told(error)), icon=":material/error:")
     except Exception:
         fault = secrets.token_hex(4)
         LOGGER.exception("fault %s on %s", fault, place)

@@ -19,6 +19,7 @@ from prune_core.ui.boot import engine as engine
 from prune_core.ui.components import plain
 from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import session_id
+from prune_core.ui.told import told
 
 POLL_SECONDS = 0.25
 PARTIAL_SECONDS = 1.0  # a figure drawn anew more often would flicker
@@ -145,7 +146,7 @@ def follow(
 
 def failure_text(ticket: Ticket) -> str:
     """The engine's sentence, with Markdown made harmless."""
-    return plain(ticket.error or t("common.failed"))
+    return plain(told(ticket.error or t("common.failed")))
 
 
 def _waiting(

@@ -20,6 +20,7 @@ from prune_core.ui.i18n import LANGUAGES, language, t
 from prune_core.ui.keys import value
 from prune_core.ui.loading import Outcome, failure_text
 from prune_core.ui.runs import ALL, pick_runs, store
+from prune_core.ui.told import told
 from prune_core.ui.tradeoff import sweep_choice
 
 MOST = 60
@@ -122,7 +123,7 @@ def gathered(runs: list[Run], title: str, audience: str, chosen: str) -> Content
             strict=bool(st.session_state.get("_report_single")),
         )
     except PruneCoreError as error:
-        st.warning(plain(str(error)), icon=":material/info:")
+        st.warning(plain(told(error)), icon=":material/info:")
         return None
 
 
@@ -153,7 +154,8 @@ def with_examples(content: Content) -> Content | None:
     if failed is not None:
         st.warning(t("report.examples_failed", reason=failure_text(failed.ticket)))
         _again(outcomes)
-        return examples.without(content, failed.ticket.error or t("common.failed"))
+        reason = failed.ticket.error or t("common.failed")
+        return examples.without(content, told(reason, content.language))
     if any(o.ticket.state == "cancelled" for o in outcomes.values()):
         st.info(t("report.examples_stopped"), icon=":material/stop_circle:")
         _again(outcomes)

@@ -17,6 +17,7 @@ from prune_core.ui.components import chart, csv_button, dimmed, percent, plain, 
 from prune_core.ui.i18n import t, words
 from prune_core.ui.loading import cancel, follow, forget
 from prune_core.ui.state import Page
+from prune_core.ui.told import told
 
 COUNTED, MEASURED = "studio_cost", "studio_cost_measured"
 REPEATS = 5
@@ -208,21 +209,21 @@ def spread(values: Mapping[str, float]) -> str:
 def _sentences(numbers: Numbers) -> None:
     """One sentence for each way in which a recipe saves, or does not."""
     zeros = 1 - numbers["nonzero"] / numbers["parameters"]
-    told = [t("cost.zeros_said", share=percent(zeros))]
+    said = [t("cost.zeros_said", share=percent(zeros))]
     if numbers["zeros_decode"] is not None and numbers["dense_decode"] is not None:
-        told.append(_compared(numbers, "zeros"))
+        said.append(_compared(numbers, "zeros"))
     if numbers["bytes_sparse"] < numbers["bytes_dense"]:
-        told.append(t("cost.bitmask_said", size=size(numbers["bytes_sparse"])))
+        said.append(t("cost.bitmask_said", size=size(numbers["bytes_sparse"])))
     if numbers["shrunk_refused"]:
-        told.append(t("cost.refused_said", reason=plain(numbers["shrunk_refused"])))
+        said.append(t("cost.refused_said", reason=plain(told(numbers["shrunk_refused"]))))
     elif _has_cut(numbers):
         share = 1 - numbers["flops_shrunk"] / numbers["flops_dense"]
-        told.append(t("cost.shrunk_said", size=size(numbers["bytes_shrunk"]), flops=percent(share)))
+        said.append(t("cost.shrunk_said", size=size(numbers["bytes_shrunk"]), flops=percent(share)))
         if numbers["decode"] is not None:
-            told.append(_compared(numbers, "shrunk"))
+            said.append(_compared(numbers, "shrunk"))
     else:
-        told.append(t("cost.nothing_cut_said"))
-    st.markdown("\n".join(f"- {sentence}" for sentence in told))
+        said.append(t("cost.nothing_cut_said"))
+    st.markdown("\n".join(f"- {sentence}" for sentence in said))
 
 
 def _compared(numbers: Numbers, model: str) -> str:

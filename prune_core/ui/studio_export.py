@@ -22,6 +22,7 @@ from prune_core.ui.i18n import t
 from prune_core.ui.keys import evaluation_settings, set_value, text_spec, value, widget
 from prune_core.ui.loading import follow, forget
 from prune_core.ui.studio_cost import spread
+from prune_core.ui.told import told
 
 PANEL = "studio_export"
 REPEATS = 5
@@ -60,14 +61,14 @@ def export_drawer(model: ModelInfo, recipe: Recipe) -> None:
 
 def _caption(form: str, problem: str | None) -> str:
     """What a format is, or why it is not for this recipe."""
-    return t("export.refused", reason=plain(problem)) if problem else t(f"export.{form}_help")
+    return t("export.refused", reason=plain(told(problem))) if problem else t(f"export.{form}_help")
 
 
 def _explained(form: str, problem: str | None, recipe: Recipe) -> None:
     """Why the chosen format will not do, and what will; or that it changes nothing."""
     if problem is not None:
         st.warning(
-            t("export.refused_long", format=t(f"export.{form}"), reason=plain(problem)),
+            t("export.refused_long", format=t(f"export.{form}"), reason=plain(told(problem))),
             icon=":material/block:",
         )
         st.button(

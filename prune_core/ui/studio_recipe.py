@@ -32,6 +32,7 @@ from prune_core.ui.studio_choices import (
     shares_editor,
     structure_panel,
 )
+from prune_core.ui.told import told
 
 PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 EFFORTS = {"quick": (256, 4), "standard": (256, 8), "thorough": (512, 16)}
@@ -364,7 +365,7 @@ def _files(recipe: Recipe) -> None:
         )
         st.file_uploader(t("studio.load"), type="json", key="_recipe_file", on_change=_load_recipe)
         if st.session_state.get("_recipe_error"):
-            st.error(plain(st.session_state["_recipe_error"]), icon=":material/error:")
+            st.error(plain(told(st.session_state["_recipe_error"])), icon=":material/error:")
 
 
 # ---- the prompt ------------------------------------------------------------------------------

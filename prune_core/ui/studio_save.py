@@ -15,6 +15,7 @@ from prune_core.ui.keys import evaluation_settings, text_spec
 from prune_core.ui.loading import follow
 from prune_core.ui.runs import store
 from prune_core.ui.state import page_link
+from prune_core.ui.told import told
 
 
 def save_panel(model: ModelInfo, recipe: Recipe) -> None:
@@ -41,7 +42,7 @@ def save_panel(model: ModelInfo, recipe: Recipe) -> None:
         try:
             store().save_run(cell, outcome.fresh)
         except StoreError as error:
-            st.error(plain(str(error)), icon=":material/error:")
+            st.error(plain(told(error)), icon=":material/error:")
             return
         kept.add(job.key)
     st.success(t("studio.saved_run"), icon=":material/check:")

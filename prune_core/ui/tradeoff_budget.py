@@ -21,6 +21,7 @@ from prune_core.ui.i18n import t
 from prune_core.ui.keys import calibration_length, set_recipe, set_value, text_spec, value
 from prune_core.ui.loading import follow
 from prune_core.ui.runs import method_label
+from prune_core.ui.told import told
 
 EXAMPLES = ("5%", "10%", "25%", "300MB")
 PANEL = "budget"
@@ -49,7 +50,7 @@ def budget_panel(model: ModelInfo, runs: Sequence[Run]) -> None:
     try:
         parse_promise(typed)
     except PruneCoreError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(told(error)), icon=":material/error:")
         return
     job = _job(model, runs, typed)
     st.caption(
@@ -202,7 +203,7 @@ def _rows(answers: Sequence[Mapping[str, Any]]) -> None:
                 t("tradeoff.column_held_out"): _worse(held) if held else t("common.none"),
                 t("tradeoff.column_size"): size(answer["bytes"]) if answer["bytes"] else "",
                 t("tradeoff.column_evaluations"): answer["evaluations"],
-                t("tradeoff.column_note"): answer["error"] or "",
+                t("tradeoff.column_note"): told(answer["error"] or ""),
             }
         )
     st.dataframe(

@@ -11,6 +11,7 @@ from prune_core.sweeps.records import Run
 from prune_core.ui.components import plain
 from prune_core.ui.i18n import t
 from prune_core.ui.runs import ALL, day, method_label, run_label, store, text_label
+from prune_core.ui.told import told
 from prune_core.ui.tradeoff import open_in_studio
 
 MOST = 500
@@ -28,7 +29,7 @@ def runs_list(sweep: str) -> None:
         found = store().runs(sweep=None if sweep == ALL else sweep, search=words)
         _undo()
         if st.session_state.get("_runs_error"):
-            st.error(plain(st.session_state.pop("_runs_error")), icon=":material/error:")
+            st.error(plain(told(st.session_state.pop("_runs_error"))), icon=":material/error:")
         if not found:
             st.caption(t("tradeoff.no_match"))
         else:
@@ -90,7 +91,7 @@ def _table(found: Sequence[Run]) -> None:
                 on_click="ignore",
             )
     if one is not None:
-        st.caption(plain(f"{run_label(one)} · {one.error or ''}".rstrip(" ·")))
+        st.caption(plain(f"{run_label(one)} · {told(one.error or '')}".rstrip(" ·")))
 
 
 def _row(run: Run) -> dict[str, object]:
@@ -104,7 +105,7 @@ def _row(run: Run) -> dict[str, object]:
         t("tradeoff.unit_perplexity"): numbers.get("perplexity"),
         "95 %": f"{low:.4g} … {high:.4g}" if low is not None and high is not None else "",
         t("tradeoff.column_state"): t(f"tradeoff.run_{run.state}"),
-        t("tradeoff.column_note"): run.note or (run.error or ""),
+        t("tradeoff.column_note"): run.note or told(run.error or ""),
         t("tradeoff.column_model"): run.cell.source,
         t("tradeoff.column_text"): text_label(run.cell.text),
         t("tradeoff.column_day"): day(run.finished or run.created),
@@ -158,6 +159,6 @@ def _import() -> None:
         try:
             store().import_run(file.getvalue())
         except StoreError as error:
-            st.error(f"{plain(file.name)}: {plain(str(error))}", icon=":material/error:")
+            st.error(f"{plain(file.name)}: {plain(told(error))}", icon=":material/error:")
         else:
             st.success(t("tradeoff.imported", name=plain(file.name)), icon=":material/check:")

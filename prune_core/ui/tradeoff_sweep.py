@@ -18,6 +18,7 @@ from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import SEQ_LENS, set_value, value
 from prune_core.ui.loading import engine
 from prune_core.ui.runs import method_label, store, sweep_label
+from prune_core.ui.told import told
 
 PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 INTERVALS = (0.0, 0.05, 0.02, 0.01)
@@ -86,7 +87,7 @@ def progress(sweeps: list[Sweep]) -> None:
     if sweeps:
         background().wake()
         if background().error:
-            st.error(plain(str(background().error)), icon=":material/error:")
+            st.error(plain(told(background().error)), icon=":material/error:")
 
 
 def _left(seconds: float) -> str:
@@ -217,13 +218,13 @@ def _form(model: ModelInfo) -> None:
     try:
         grid = Grid.from_dict(content)
     except GridError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(told(error)), icon=":material/error:")
         return
     cells, minutes = len(grid.cells()), estimated_seconds(grid) / 60
     said = t("tradeoff.cells", cells=cells, minutes=max(1, round(minutes)), text=value("text"))
     st.caption(said)
     for reason in grid.left_out:
-        st.caption(t("tradeoff.combination_left_out", reason=plain(reason)))
+        st.caption(t("tradeoff.combination_left_out", reason=plain(told(reason))))
     st.button(
         t("tradeoff.start"),
         key="_grid_start",
