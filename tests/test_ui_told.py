@@ -75,9 +75,9 @@ COMPOSED = {
     "The text is empty; at least {least} tokens are needed.",
     "There is no asset {name}. Did you mean {near}? Known: {known}.",
     "There is no asset {name}. Known: {known}.",
-    "calibration has an unknown key {key}; did you mean {near}?.",
+    "calibration has an unknown key {key}; did you mean {near}?",
     "calibration has an unknown key {key}; known are {known}.",
-    "the grid has an unknown key {key}; did you mean {near}?.",
+    "the grid has an unknown key {key}; did you mean {near}?",
     "the grid has an unknown key {key}; known are {known}.",
     "these runs were not measured alike: they differ in {what} ({one} and {other}); choose runs of "
     "one model, text, window length, number of windows and dtype.",
@@ -85,7 +85,7 @@ COMPOSED = {
     "this model has no attention in block {block}; the recipe was made for another one.",
     "unknown {kind} {name}. Did you mean {near}? Known: {known}",
     "unknown {kind} {name}. Known: {known}",
-    "unknown {kind} {name}; did you mean {near}?.",
+    "unknown {kind} {name}; did you mean {near}?",
     "unknown {kind} {name}; known are {known}.",
     "{error} Did you mean {near}?",
     # phrases

@@ -234,7 +234,7 @@ class Grid:
         for key, given in data.items():
             name = _PLURAL.get(str(key), str(key))
             if name not in known:
-                raise GridError(f"the grid has an unknown key {key!r}{_nearest(name, known)}.")
+                raise GridError(f"the grid has an unknown key {key!r}{_nearest(name, known)}")
             if name in _LISTS:
                 content[name] = _listed(name, given)
             elif name == "calibration":
@@ -302,12 +302,12 @@ def text_of(name: str) -> TextSpec:
 def _check_name(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
-        raise GridError(f"unknown {kind} {name!r}{_nearest(str(name), known)}.")
+        raise GridError(f"unknown {kind} {name!r}{_nearest(str(name), known)}")
 
 
 def _nearest(name: str, known: Sequence[str] | set[str]) -> str:
     near = get_close_matches(name, sorted(known), 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}."
 
 
 def _listed(name: str, given: Any) -> tuple[Any, ...]:
@@ -356,7 +356,7 @@ def _calibration(given: Any) -> Calibration:
     known = {f.name for f in fields(Calibration)}
     for key in content:
         if key not in known:
-            raise GridError(f"calibration has an unknown key {key!r}{_nearest(str(key), known)}.")
+            raise GridError(f"calibration has an unknown key {key!r}{_nearest(str(key), known)}")
     if isinstance(content.get("text"), str):
         content["text"] = text_of(content["text"])
     try:
