@@ -51,7 +51,7 @@ def filled_store(path: Path) -> str:
 def idle(tab: Tab, figures: int = 0) -> None:
     """Wait until the figures are there and nothing on the page has moved for a while."""
     quiet = 0
-    for _ in range(600):
+    for _ in range(3000):
         waiting = tab.page.locator('[data-testid="stSkeleton"], [data-testid="stProgress"]').count()
         still = tab.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
         drawn = tab.page.locator(".js-plotly-plot").count() >= figures

@@ -31,6 +31,9 @@ LIMIT = 3e-5
 WORTH = 0.75
 """Share of the vocabulary up to which leaving out the rest saves time."""
 
+AT_ONCE = 4096
+"""Rare words whose rows are copied at one time."""
+
 
 class Nearby:
     """Losses near one known answer.
@@ -68,18 +71,19 @@ class Nearby:
 
     def _expand(self, rare: Tensor) -> None:
         """Sum, mean and covariance of the rare words' rows under the known probabilities."""
-        rows, bias = self._weight[rare], None if self._bias is None else self._bias[rare]
-        sums, means, mass = [], [], rows.new_zeros(len(rare))
-        parts = zip(self.hidden.split(SLICE), self.normalizer.split(SLICE), strict=True)
-        for hidden, normalizer in parts:
-            shares = (F.linear(hidden, rows, bias) - normalizer[:, None]).exp_()
-            sums.append(shares.sum(-1))
-            means.append(shares @ rows / sums[-1][:, None])
-            mass += shares.sum(0)
-        self.sums, self.means = torch.cat(sums), torch.cat(means)
-        second = rows.t() @ (rows * mass[:, None])
-        second -= self.means.t() @ (self.means * self.sums[:, None])
-        self.covariance = second / self.sums.sum()
+        sums = self.normalizer.new_zeros(len(self.hidden))
+        means = torch.zeros_like(self.hidden)
+        second = self.hidden.new_zeros(self.hidden.shape[1], self.hidden.shape[1])
+        for words in rare.split(AT_ONCE):
+            rows = self._weight[words]
+            bias = None if self._bias is None else self._bias[words]
+            shares = (F.linear(self.hidden, rows, bias) - self.normalizer[:, None]).exp_()
+            sums += shares.sum(-1)
+            means += shares @ rows
+            second += rows.t() @ (rows * shares.sum(0)[:, None])
+        self.sums, self.means = sums, means / sums[:, None]
+        second -= self.means.t() @ means
+        self.covariance = second / sums.sum()
 
     @torch.inference_mode()
     def losses_of(self, hidden: Tensor) -> Tensor:
