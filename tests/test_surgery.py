@@ -17,7 +17,6 @@ from prune_core.engine.loaded import LoadedModel
 from prune_core.errors import RecipeError
 from prune_core.exporting.cost import parameter_counts, plain_copy
 from prune_core.exporting.formats import format_problem
-from prune_core.exporting.run import TOLERANCE
 from prune_core.exporting.shrink import shrink, skeleton
 from prune_core.models.families import FAMILIES, SUPPORTED
 from prune_core.models.handle import ModelHandle, build_handle
@@ -266,11 +265,11 @@ def real() -> LoadedModel:
 @pytest.mark.real
 @pytest.mark.parametrize("what", WHAT)
 def test_cutting_answers_as_masking_in_the_real_model(what: str, real: LoadedModel) -> None:
-    """The same function, to 1e-8 of a logit in float64; float32 differs by its own rounding only.
+    """The working copy leaves out the products of columns that are gone, as the smaller model does.
 
-    The model's massive activations magnify that rounding: a third of its heads gone at random, its
-    float32 answer is up to 4e-3 away from its own float64 answer, with or without surgery, and a
-    sum over fewer columns rounds differently on every kind of processor.
+    A checkpoint with zeros (``masked``) sums in another order, and massive activations magnify the
+    rounding: up to 2e-3 of a logit on random tokens, where the model's float32 answer is up to 4e-3
+    away from its float64 answer. There the two are the same function, to 1e-8.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PRUNE_CACHE_DIR")
@@ -281,7 +280,7 @@ def test_cutting_answers_as_masking_in_the_real_model(what: str, real: LoadedMod
         real.copy.apply(real.plan(recipe))
     small = shrink(real.copy.model, real.handle.structure, recipe)
     ours, theirs = answer(real.handle, real.copy.model), answer(real.handle, small)
-    assert float((ours - theirs).abs().max() / ours.abs().max()) < TOLERANCE
+    assert float((ours - theirs).abs().max()) < 1e-4
     assert float((ours - answer(real.handle, real.handle.model)).abs().max()) > 1
     theirs = answer(real.handle, in_double(small))
     del small

@@ -288,3 +288,82 @@ def test_a_session_leaves_the_dense_model_alone(loaded: LoadedModel) -> None:
 def no_gradients() -> Iterator[None]:
     with torch.no_grad():
         yield
+
+
+DROPS = Recipe(
+    sparsity=0.3, drop_heads=((0, 1),), drop_neurons=tuple((1, n) for n in range(0, 24, 5))
+)
+
+
+def zeros_and_all(loaded: LoadedModel) -> torch.nn.Module:
+    """The working copy with its layers' own products, over all columns."""
+    model = clone_shared(loaded.copy.model)
+    for name in loaded.handle.structure.layers:
+        model.get_submodule(name).__dict__.pop("forward", None)
+    return model
+
+
+def forward(loaded: LoadedModel, model: torch.nn.Module, length: int = 12) -> torch.Tensor:
+    ids = torch.arange(5, 5 + length)[None]
+    more = {"decoder_input_ids": ids} if loaded.handle.structure.kind == "encoder-decoder" else {}
+    with torch.inference_mode():
+        found = model(input_ids=ids, **more)
+    values: torch.Tensor = found.logits if hasattr(found, "logits") else found.last_hidden_state
+    return values
+
+
+def test_columns_that_are_gone_are_not_multiplied(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded.copy.apply(loaded.plan(DROPS))
+    structure = loaded.handle.structure
+    attention = structure.blocks[0].attention
+    assert attention is not None
+    down = next(n for n in structure.blocks[1].layers if structure.layers[n].role == "mlp.down")
+    plain = zeros_and_all(loaded)
+    seen: list[int] = []
+    real = torch.nn.functional.linear
+
+    def counted(inputs: torch.Tensor, weight: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        seen.append(weight.shape[1])
+        return real(inputs, weight, *rest)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    got = forward(loaded, loaded.copy.model)
+    assert seen.count(structure.layers[attention.o].in_features - attention.head_dim) == 1
+    assert seen.count(structure.layers[down].in_features - 5) == 1
+    torch.testing.assert_close(got, forward(loaded, plain), atol=1e-5, rtol=1e-5)
+
+
+def test_the_whole_weight_is_used_again_where_nothing_is_dropped(loaded: LoadedModel) -> None:
+    loaded.copy.apply(loaded.plan(DROPS))
+    loaded.copy.apply(loaded.plan(Recipe()))
+    layers = [loaded.copy.model.get_submodule(name) for name in loaded.handle.structure.layers]
+    assert not any("forward" in layer.__dict__ for layer in layers)
+    assert torch.equal(forward(loaded, loaded.copy.model), forward(loaded, loaded.handle.model))
+
+
+def test_one_token_and_many_answer_alike(llama: LoadedModel) -> None:
+    llama.copy.apply(llama.plan(DROPS))
+    whole = forward(llama, llama.copy.model, 8)[:, :1]
+    torch.testing.assert_close(forward(llama, llama.copy.model, 1), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_a_clone_reads_its_own_weights(llama: LoadedModel) -> None:
+    llama.copy.apply(llama.plan(DROPS))
+    before = forward(llama, llama.copy.model)
+    clone = clone_shared(llama.copy.model)
+    for name, layer in llama.handle.structure.layers.items():
+        zero = torch.zeros_like(layer.stored_weight(clone))
+        clone.get_submodule(name).weight = torch.nn.Parameter(zero, requires_grad=False)
+    assert not torch.equal(forward(llama, clone), before)
+    assert torch.equal(forward(llama, llama.copy.model), before)
+
+
+def test_a_layer_without_any_column_gives_its_bias(loaded: LoadedModel) -> None:
+    size = loaded.handle.structure.blocks[1].intermediate_size
+    recipe = Recipe(drop_neurons=tuple((1, neuron) for neuron in range(size)))
+    loaded.copy.apply(loaded.plan(recipe))
+    plain = zeros_and_all(loaded)
+    got = forward(loaded, loaded.copy.model)
+    torch.testing.assert_close(got, forward(loaded, plain), atol=1e-5, rtol=1e-5)

@@ -2,6 +2,10 @@
 
 It shares every tensor with the dense model except the prunable weights, which are its own buffers,
 allocated once: a fresh allocation per step would cost several times the cut itself.
+
+Where dropped heads or neurons take input columns of a layer, they are zero in its weights and left
+out of its products: a sum of the same terms in the order that the smaller model sums them, so that
+what the screen says is what the exported file answers, to the last bit (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -9,15 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prune_core.engine.activations import BlockRunner
 from prune_core.errors import Cancelled
 from prune_core.masks import CutPlan, count_removed
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.models.structure import Layer
 from prune_core.structural import LayerCut, remove_parts
 
 DENSE = LayerCut()
@@ -100,6 +108,17 @@ class WorkingCopy:
         if cut.structural:
             remove_parts(layer.from_stored(out), cut)
         self._write_bias(name, cut, plan)
+        self._narrow(layer, cut)
+
+    def _narrow(self, layer: Layer, cut: LayerCut) -> None:
+        module = self.model.get_submodule(layer.name)
+        module.__dict__.pop("forward", None)
+        if cut.whole or not cut.columns:
+            return
+        kept = torch.ones(layer.in_features, dtype=torch.bool)
+        kept[list(cut.columns)] = False
+        places = kept.nonzero()[:, 0].to(self._buffers[layer.name].device)
+        module.__dict__["forward"] = partial(narrow, module=module, layer=layer, kept=places)
 
     def _write_bias(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
         """Shared with the dense model, so never written: another stands in for it."""
@@ -120,6 +139,27 @@ class WorkingCopy:
             (block.index in self.runner.skipped, *(self._states[name] for name in block.layers))
             for block in self.structure.blocks
         )
+
+
+def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, kept: Tensor) -> Tensor:
+    """What a layer gives without the input columns that are gone.
+
+    A single token, as in decoding, goes through the whole weight: picking columns would cost more
+    than the product.
+
+    Args:
+        inputs: (..., seq, in).
+        module: the layer's.
+        layer: of the structure.
+        kept: (columns,) places of the columns that stay.
+    """
+    if inputs.dim() < 2 or inputs.shape[-2] == 1:
+        whole: Tensor = type(module).forward(module, inputs)
+        return whole
+    weight: Any = module.weight
+    bias: Any = module.bias
+    columns = layer.from_stored(weight).index_select(1, kept)
+    return F.linear(inputs.index_select(-1, kept), columns, bias)
 
 
 def cut_into(dense: Tensor, ranks: Tensor, limit: int | Tensor, out: Tensor) -> None:
