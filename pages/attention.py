@@ -131,6 +131,7 @@ def group_toggle(head: Choice, group: int) -> None:
     st.session_state[key] = gone
     st.toggle(
         t("attention.drop_group", group=head.head // group, size=group),
+        value=gone,  # see thinning
         key=key,
         help=t("attention.drop_group_help"),
         on_change=lambda: drop_heads(names, wanted=st.session_state[key]),
@@ -188,6 +189,7 @@ def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None
         st.session_state[key] = gone
         st.toggle(
             t("attention.drop"),
+            value=gone,  # see thinning
             key=key,
             help=t("attention.drop_help"),
             on_change=lambda: drop_heads([head.name], wanted=st.session_state[key]),
@@ -205,6 +207,8 @@ def thinning(heads: list[Choice]) -> None:
             t("attention.drop_least"),
             0,
             len(heads),
+            # the default too: a browser that draws it late sends its default back as if chosen
+            value=min(count, len(heads)),
             key=key,
             help=t("attention.drop_least_help"),
             on_change=lambda: drop_least(heads, st.session_state[key], str(value("head_method"))),
