@@ -214,7 +214,7 @@ def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
     tab.page.get_by_text("A click drops a head", exact=False).click()
 
     def click(head: int, left: int) -> None:
-        tab.page.wait_for_timeout(2500)  # the page has come to rest: no figure is being replaced
+        tab.page.wait_for_timeout(7000)  # the page has come to rest: no figure is being replaced
         tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
         cell = tab.page.locator(".js-plotly-plot").first.locator("path.point").nth(head)
         box = cell.bounding_box()
