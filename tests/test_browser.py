@@ -224,4 +224,3 @@ def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
 
     click(5 * 9 + 4, 269)
     click(6 * 9 + 1, 268)
-    click(5 * 9 + 4, 269)  # the same square again
