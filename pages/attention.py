@@ -17,9 +17,11 @@ from prune_core.models.info import ModelInfo
 from prune_core.recipe import Recipe
 from prune_core.ui.attention_lines import attention_lines
 from prune_core.ui.attention_steps import stepped
-from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number
+from prune_core.ui.components import chart, choice, csv_button, dimmed, number
+from prune_core.ui.echoes import chosen, figure_key, mark_clicked, put
 from prune_core.ui.heads import (
     Choice,
+    Head,
     agreement,
     all_heads,
     chosen_head,
@@ -61,16 +63,15 @@ def controls(model: ModelInfo) -> HeadImportance:
     return HeadImportance(model.source, method=method, text=text_spec())
 
 
-def map_clicked(key: str, kind: str) -> None:
-    point = clicked(key)
+def map_clicked(name: str, key: str, kind: str) -> None:
+    drops = bool(st.session_state.get("_click_drops"))
+    point = mark_clicked(name, key, renew=drops)
     if point is None:
         return
     set_value("head", f"{kind}:{point[0]}:{point[1]}")
-    if st.session_state.get("_click_drops"):
-        name = (kind, int(point[0]), int(point[1]))
-        drop_heads([name], wanted=name not in dropped_heads(recipe_from_state()))
-        # the same square clicked again is no new choice to the browser: a new figure forgets it
-        st.session_state["_map_round"] = st.session_state.get("_map_round", 0) + 1
+    if drops:
+        head = (kind, int(point[0]), int(point[1]))
+        drop_heads([head], wanted=head not in dropped_heads(recipe_from_state()))
 
 
 def maps(
@@ -87,8 +88,8 @@ def maps(
     for column, site in zip(columns, sites, strict=True):
         alone = "only" if len(sites) == 1 else site["stack"]
         name = t(f"attention.site_{alone}_{site['kind']}")
-        times = st.session_state.get("_map_round", 0)
-        key = f"{'_live' if live else ''}_map_{site['stack']}_{site['kind']}_{times}"
+        figure = f"{'_live' if live else ''}_map_{site['stack']}_{site['kind']}"
+        key = figure_key(figure)
         fits = head is not None and head.kind == site["kind"]
         mine = (head.block, head.head) if head is not None and fits else None
         texts = words("attention", "block", "head", "group", "dropped")
@@ -109,32 +110,45 @@ def maps(
                     name=name,
                     best=t("common.none") if head is None else head_text(head),
                 ),
-                on_select=None if live else partial(map_clicked, key, str(site["kind"])),
+                on_select=None if live else partial(map_clicked, figure, key, str(site["kind"])),
             )
 
 
 def head_picked(names: Mapping[str, str]) -> None:
-    # a box set from here echoes what it showed: only something else is a choice
     picked = st.session_state["_head"]
-    if picked in names and picked != st.session_state.get("_head_shown"):
+    if chosen("_head") and picked in names:
         set_value("head", names[picked])
+
+
+def drop_toggle(label: str, help_text: str, heads: list[Head], key: str) -> None:
+    """A switch for heads that go together."""
+    st.toggle(
+        label,
+        put(key, dropped_heads(recipe_from_state()).issuperset(heads)),
+        key=key,
+        help=help_text,
+        on_change=toggled,
+        args=(key, heads),
+    )
+
+
+def toggled(key: str, heads: list[Head]) -> None:
+    if chosen(key):
+        drop_heads(heads, wanted=st.session_state[key])
 
 
 def group_toggle(head: Choice, group: int) -> None:
     """All query heads that share one key/value head, where several do."""
     if group < 2:
         return
-    first = head.head // group * group
-    names = [(head.kind, head.block, first + place) for place in range(group)]
-    gone = dropped_heads(recipe_from_state()).issuperset(names)
-    key = f"_drop_group_{head.kind}_{head.block}_{first}_{gone}"
-    st.session_state[key] = gone
-    st.toggle(
-        t("attention.drop_group", group=head.head // group, size=group),
-        value=gone,  # see thinning
-        key=key,
-        help=t("attention.drop_group_help"),
-        on_change=lambda: drop_heads(names, wanted=st.session_state[key]),
+    number_of_group = head.head // group
+    first = number_of_group * group
+    heads = [(head.kind, head.block, first + place) for place in range(group)]
+    drop_toggle(
+        t("attention.drop_group", group=number_of_group, size=group),
+        t("attention.drop_group_help"),
+        heads,
+        f"_drop_group_{head.kind}_{head.block}_{first}",
     )
 
 
@@ -165,10 +179,10 @@ def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None
     same = sorted((importance(by, h.score) for h in heads if h.kind == head.kind), reverse=True)
     names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
     with st.container(border=True):
-        st.session_state["_head"] = st.session_state["_head_shown"] = head_text(head)
         st.selectbox(
             t("attention.chosen"),
             list(names),
+            list(names).index(put("_head", head_text(head))),
             key="_head",
             help=t("attention.chosen_help"),
             on_change=head_picked,
@@ -184,34 +198,28 @@ def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None
                 ),
                 width="content",
             )
-        gone = head.name in dropped_heads(recipe_from_state())
-        key = f"_drop_{head.kind}_{head.block}_{head.head}_{gone}"
-        st.session_state[key] = gone
-        st.toggle(
-            t("attention.drop"),
-            value=gone,  # see thinning
-            key=key,
-            help=t("attention.drop_help"),
-            on_change=lambda: drop_heads([head.name], wanted=st.session_state[key]),
-        )
+        key = f"_drop_{head.kind}_{head.block}_{head.head}"
+        drop_toggle(t("attention.drop"), t("attention.drop_help"), [head.name], key)
         group_toggle(head, group)
+
+
+def counted(heads: list[Choice]) -> None:
+    if chosen("_drop_count"):
+        drop_least(heads, st.session_state["_drop_count"], str(value("head_method")))
 
 
 def thinning(heads: list[Choice]) -> None:
     if len(heads) > 1:
-        # named after the count: what a browser still says of an older count is no choice of now
         count = len(dropped_heads(recipe_from_state()))
-        key = f"_drop_count_{count}"
-        st.session_state[key] = min(count, len(heads))
         st.slider(
             t("attention.drop_least"),
             0,
             len(heads),
-            # the default too: a browser that draws it late sends its default back as if chosen
-            value=min(count, len(heads)),
-            key=key,
+            put("_drop_count", min(count, len(heads))),
+            key="_drop_count",
             help=t("attention.drop_least_help"),
-            on_change=lambda: drop_least(heads, st.session_state[key], str(value("head_method"))),
+            on_change=counted,
+            args=(heads,),
         )
         st.toggle(
             t("attention.click_drops"),

@@ -11,6 +11,7 @@ from prune_core.figures.layers import angular_map, influence_bars
 from prune_core.models.info import ModelInfo
 from prune_core.ui import layers
 from prune_core.ui.components import chart, choice, csv_button, dimmed
+from prune_core.ui.echoes import figure_key
 from prune_core.ui.i18n import t, words
 from prune_core.ui.keys import value, widget
 from prune_core.ui.mini_gauge import mini_gauge
@@ -34,11 +35,12 @@ def bars(page: Page, influence: Sequence[float]) -> None:
         "y": t("layers.influence"),
     }
     least = min(range(len(influence)), key=lambda block: influence[block])
+    key = figure_key("_influence")
     chart(
         influence_bars(influence, dropped, page.look, words=texts),
-        key="_influence",
+        key=key,
         alt=t("layers.influence_alt", blocks=len(influence), least=least, dropped=len(dropped)),
-        on_select=lambda: layers.bar_clicked("_influence"),
+        on_select=lambda: layers.bar_clicked("_influence", key),
     )
     layers.least_slider(influence)
 

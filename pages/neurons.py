@@ -13,6 +13,7 @@ from prune_core.figures.theme import visible
 from prune_core.models.info import ModelInfo
 from prune_core.recipe import NEURON_METHODS, NEURON_SCOPES
 from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, percent
+from prune_core.ui.echoes import chosen, put
 from prune_core.ui.i18n import t, words
 from prune_core.ui.keys import (
     chosen_calibration,
@@ -179,12 +180,13 @@ def one(model: ModelInfo, found: Found, neuron: tuple[int, int]) -> NeuronDetail
     )
     dropped = recipe_from_state().drop_neurons
     key = f"_drop_neuron_{block}_{index}"
-    st.session_state[key] = neuron in dropped
     right.toggle(
         t("neurons.drop_one"),
+        put(key, neuron in dropped),
         key=key,
         help=t("neurons.drop_one_help"),
-        on_change=lambda: drop_one(neuron, wanted=st.session_state[key]),
+        on_change=toggled,
+        args=(key, neuron),
     )
     job = NeuronDetails(
         model.source, block, index, chosen_calibration(), text_spec(), **evaluation_settings()
@@ -202,10 +204,12 @@ def box_changed(sizes: Mapping[int, int]) -> None:
     set_value("neuron", f"{block}:{neuron}")
 
 
-def drop_one(neuron: tuple[int, int], *, wanted: bool) -> None:
+def toggled(key: str, neuron: tuple[int, int]) -> None:
+    if not chosen(key):
+        return
     recipe = recipe_from_state()
     dropped = set(recipe.drop_neurons)
-    dropped = dropped | {neuron} if wanted else dropped - {neuron}
+    dropped = dropped | {neuron} if st.session_state[key] else dropped - {neuron}
     set_recipe(replace(recipe, drop_neurons=tuple(sorted(dropped))))
 
 

@@ -10,6 +10,7 @@ from prune_core.commands import command_line
 from prune_core.engine.jobs import Histograms, LayerTable, ScoreHistogram
 from prune_core.figures.weights import histogram, ridges
 from prune_core.models.info import LayerInfo, ModelInfo
+from prune_core.ui import echoes
 from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, percent, plain
 from prune_core.ui.i18n import t, t_or, words
 from prune_core.ui.keys import set_value, value
@@ -57,10 +58,8 @@ def bar_clicked() -> None:
 
 
 def block_chosen(key: str, names: Collection[str]) -> None:
-    # a box set from here echoes what it showed, even after another role's box took its place:
-    # only something else, picked in the box that is shown, is a choice
-    picked, shown = st.session_state[key], st.session_state.get("_block_shown")
-    if picked in names and shown in names and picked != shown:
+    picked = st.session_state[key]
+    if echoes.chosen(key) and picked in names:
         set_value("layer", picked)
 
 
@@ -149,10 +148,10 @@ def one_layer(
 ) -> None:
     blocks = {layer.name: layer.block for layer in layers}
     key = f"_block_{chosen.role}"
-    st.session_state[key] = st.session_state["_block_shown"] = chosen.name
     st.selectbox(
         t("weights.layer"),
         list(blocks),
+        list(blocks).index(echoes.put(key, chosen.name)),
         format_func=lambda name: t("weights.layer_option", block=blocks[name], name=name),
         key=key,
         on_change=block_chosen,

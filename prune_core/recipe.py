@@ -370,11 +370,11 @@ class Recipe:
 
     def with_heads_of(self, block: int) -> Recipe:
         """The same recipe with all heads of one block kept."""
-        kept = {
+        kept: dict[str, Any] = {
             name: tuple(pair for pair in getattr(self, name) if pair[0] != block)
             for name in HEAD_FIELDS.values()
         }
-        return replace(self, **kept)  # type: ignore[arg-type]
+        return replace(self, **kept)
 
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -212,15 +213,44 @@ def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
     tab.open(f"{address}/attention")
     tab.page.locator(".js-plotly-plot").nth(1).wait_for()
     tab.page.get_by_text("A click drops a head", exact=False).click()
+    tab.page.wait_for_timeout(2500)  # the page has come to rest: no figure is being replaced
 
-    def click(head: int, left: int) -> None:
-        tab.page.wait_for_timeout(7000)  # the page has come to rest: no figure is being replaced
+    def click(block: int, head: int, left: int) -> None:
         tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
-        cell = tab.page.locator(".js-plotly-plot").first.locator("path.point").nth(head)
+        cell = tab.page.locator(".js-plotly-plot").first.locator("path.point").nth(9 * block + head)
         box = cell.bounding_box()
         assert box is not None
         tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         tab.page.get_by_text(f"{left} of 270").first.wait_for(timeout=60_000)
+        tab.page.wait_for_timeout(2500)
+        # nothing that the browser repeats afterwards undoes it
+        assert tab.page.get_by_text(f"{left} of 270").first.is_visible()
+        assert parse_qs(urlsplit(tab.page.url).query)["head"] == [f"self:{block}:{head}"]
 
-    click(5 * 9 + 4, 269)
-    click(6 * 9 + 1, 268)
+    click(5, 4, 269)
+    click(6, 1, 268)
+    click(5, 4, 269)  # the same square again
+    click(5, 4, 268)
+    assert parse_qs(urlsplit(tab.page.url).query)["heads"] == ["5:4,6:1"]
+
+
+def test_clicks_drop_blocks_and_keep_them_again(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/layers")
+    tab.page.get_by_text("30 of 30 blocks kept").wait_for()
+    tab.page.locator(".js-plotly-plot .bars .point path").first.wait_for(timeout=180_000)
+    gone: set[int] = set()
+    for block in (4, 9, 9, 14, 4):
+        tab.page.wait_for_timeout(1500)
+        bars = tab.page.locator(".js-plotly-plot").first.locator(".bars .point path")
+        bars.first.wait_for()
+        # a dropped bar is two paths, one of them its hatching
+        boxes = [box for bar in bars.all() if (box := bar.bounding_box()) is not None]
+        middles = {box["x"] + box["width"] / 2: box["y"] for box in boxes}
+        wanted = min(middles) + block * (max(middles) - min(middles)) / 29
+        middle = min(middles, key=lambda x: abs(x - wanted))
+        # on its logarithmic axis a bar ends far below the figure
+        tab.page.mouse.click(middle, middles[middle] + 4)
+        gone ^= {block}
+        tab.page.get_by_text(f"{30 - len(gone)} of 30 blocks kept").wait_for(timeout=60_000)
+    tab.page.wait_for_timeout(1500)
+    assert parse_qs(urlsplit(tab.page.url).query)["drop_blocks"] == ["14"]

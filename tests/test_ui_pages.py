@@ -171,14 +171,14 @@ def test_attention_strongest_head_first_then_the_users() -> None:
 
 def test_attention_dropping_heads_changes_the_recipe() -> None:
     at = app("attention")
-    total = at.slider(key="_drop_count_0").max
-    at.slider(key="_drop_count_0").set_value(3).run()
+    total = at.slider(key="_drop_count").max
+    at.slider(key="_drop_count").set_value(3).run()
     assert len(at.session_state["heads"].split(",")) == 3
     assert by_label(at.toggle, "Drop this head").value is False  # the strongest is the last to go
     by_label(at.toggle, "Drop this head").set_value(True).run()
     fine(at)
     assert len(at.session_state["heads"].split(",")) == 4
-    assert at.slider(key="_drop_count_4").value == 4
+    assert at.slider(key="_drop_count").value == 4
     assert any(f"{int(total) - 4} of {int(total)}" in c.value for c in at.caption)
     by_label(at.toggle, "Drop this head").set_value(False).run()
     assert len(fine(at).session_state["heads"].split(",")) == 3
@@ -203,14 +203,14 @@ def test_attention_methods_and_sentence() -> None:
 
 def test_choices_survive_a_page_change() -> None:
     at = app("attention", sparsity="0.3")
-    at.slider(key="_drop_count_0").set_value(2).run()
+    at.slider(key="_drop_count").set_value(2).run()
     at.text_input(key="sentence").input("Once upon a time").run()
     at.switch_page("pages/weights.py").run()
     by_label(at.segmented_control, "Counts").set_value("log").run()
     at.switch_page("pages/overview.py").run()
     at.switch_page("pages/attention.py").run()
     fine(at)
-    assert at.slider(key="_drop_count_2").value == 2
+    assert at.slider(key="_drop_count").value == 2
     assert at.text_input(key="sentence").value == "Once upon a time"
     assert at.session_state["sparsity"] == 0.3
     at.switch_page("pages/weights.py").run()
@@ -321,31 +321,31 @@ def test_methods_that_were_asked_are_compared() -> None:
 
 def test_cross_attention_heads_are_dropped_too() -> None:
     at = fine(app("attention", model="tiny-t5", head="cross:2:1", heads="0:1"))
-    at.toggle(key="_drop_cross_2_1_False").set_value(True).run()
+    at.toggle(key="_drop_cross_2_1").set_value(True).run()
     fine(at)
     assert (at.session_state["heads"], at.session_state["cross_heads"]) == ("0:1", "2:1")
     assert any("30 of 32 heads kept" in caption.value for caption in at.caption)
-    total = int(at.slider(key="_drop_count_2").max)
-    at.slider(key="_drop_count_2").set_value(total).run()
+    total = int(at.slider(key="_drop_count").max)
+    at.slider(key="_drop_count").set_value(total).run()
     fine(at)
     dropped = [at.session_state[key].split(",") for key in ("heads", "cross_heads")]
     assert [len(pairs) for pairs in dropped] == [20, 12]
-    at.slider(key=f"_drop_count_{total}").set_value(0).run()
+    at.slider(key="_drop_count").set_value(0).run()
     assert at.session_state["heads"] == at.session_state["cross_heads"] == ""
 
 
 def test_a_whole_group_of_heads_is_dropped() -> None:
     at = fine(app("attention", head="self:1:2"))
-    at.toggle(key="_drop_group_self_1_2_False").set_value(True).run()
+    at.toggle(key="_drop_group_self_1_2").set_value(True).run()
     fine(at)
     assert at.session_state["heads"] == "1:2,1:3"
-    at.toggle(key="_drop_group_self_1_2_True").set_value(False).run()
+    at.toggle(key="_drop_group_self_1_2").set_value(False).run()
     assert at.session_state["heads"] == ""
 
 
 def test_the_least_heads_by_entropy_are_the_most_spread_out() -> None:
     at = fine(app("attention", head_method="entropy"))
-    at.slider(key="_drop_count_0").set_value(3).run()
+    at.slider(key="_drop_count").set_value(3).run()
     dropped = set(fine(at).session_state["heads"].split(","))
     kept = at.session_state["_head_scores"]["of entropy"]
     least = sorted(kept, key=lambda head: (kept[head], head))[:3]

@@ -87,8 +87,6 @@ def drop_heads(heads: Collection[Head], *, wanted: bool) -> None:
 
 def drop_least(heads: Sequence[Choice], count: int, method: str) -> None:
     """Drop the ``count`` least important of ``heads`` and no others (callback); ties by place."""
-    if count == len(dropped_heads(recipe_from_state())):
-        return  # the slider echoes a number that single heads gave it
     order = sorted(heads, key=lambda h: (importance(method, h.score), h.block, h.kind, h.head))
     _drop_exactly(head.name for head in order[:count])
 

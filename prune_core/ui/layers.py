@@ -12,6 +12,7 @@ from prune_core.engine.jobs import BlockAblation, GreedyBlocks
 from prune_core.figures.layers import cost_bars, greedy_curve
 from prune_core.models.info import ModelInfo
 from prune_core.ui.components import chart, clicked
+from prune_core.ui.echoes import chosen, figure_key, mark_clicked, put
 from prune_core.ui.i18n import t, words
 from prune_core.ui.keys import recipe_from_state, set_recipe, text_spec, value, widget
 from prune_core.ui.loading import Outcome, follow
@@ -33,22 +34,22 @@ def dropped() -> tuple[int, ...]:
 
 def drop(blocks: Sequence[int]) -> None:
     """Drop these by the chosen part and no others (callback)."""
-    chosen: dict[str, Any] = {FIELDS[part()]: tuple(sorted(blocks))}
-    set_recipe(replace(recipe_from_state(), **chosen))
+    gone: dict[str, Any] = {FIELDS[part()]: tuple(sorted(blocks))}
+    set_recipe(replace(recipe_from_state(), **gone))
 
 
-def bar_clicked(key: str) -> None:
+def bar_clicked(name: str, key: str) -> None:
     """Drop the block of the bar, or keep it again (callback)."""
-    point = clicked(key)
+    point = mark_clicked(name, key)
     if point is not None:
         drop(tuple(set(dropped()) ^ {int(point[0])}))
 
 
 def thin(scores: Sequence[float]) -> None:
     """Drop the chosen number of blocks, least score first (callback)."""
+    if not chosen("_drop_least_blocks"):
+        return
     count = int(st.session_state["_drop_least_blocks"])
-    if count == len(dropped()):
-        return  # the slider echoes a number that single blocks gave it
     inner = range(len(scores)) if value("block_ends") else range(1, len(scores) - 1)
     drop(sorted(inner, key=lambda block: (scores[block], block))[:count])
 
@@ -58,11 +59,11 @@ def least_slider(scores: Sequence[float]) -> None:
     gone = len(dropped())
     most = len(scores) - (1 if value("block_ends") else 2)
     if most > 0:
-        st.session_state["_drop_least_blocks"] = min(gone, most)
         st.slider(
             t("layers.drop_least"),
             0,
             most,
+            put("_drop_least_blocks", min(gone, most)),
             key="_drop_least_blocks",
             help=t("layers.drop_least_help"),
             on_change=thin,
@@ -76,10 +77,10 @@ def switches(model: ModelInfo) -> None:
     for name, field in FIELDS.items():
         key = f"_layers_{field}"
         gone = getattr(recipe_from_state(), field)
-        st.session_state[key] = [b for b in gone if b < len(model.blocks)]
         st.multiselect(
             t(f"layers.without_{name}"),
             [block.index for block in model.blocks],
+            put(key, [b for b in gone if b < len(model.blocks)]),
             placeholder=t("layers.none"),
             key=key,
             on_change=_switched,
@@ -88,8 +89,9 @@ def switches(model: ModelInfo) -> None:
 
 
 def _switched(field: str, key: str) -> None:
-    chosen: dict[str, Any] = {field: tuple(sorted(st.session_state[key]))}
-    set_recipe(replace(recipe_from_state(), **chosen))
+    if chosen(key):
+        gone: dict[str, Any] = {field: tuple(sorted(st.session_state[key]))}
+        set_recipe(replace(recipe_from_state(), **gone))
 
 
 def least_run(
@@ -149,10 +151,11 @@ def ablation(page: Page, model: ModelInfo) -> tuple[BlockAblation, Outcome]:
         model.source, text_spec(), int(value("seq_len")), windows(), (str(value("block_part")),)
     )
 
-    def draw(event: Mapping[str, Any], key: str = "_costs_live") -> None:
+    def draw(event: Mapping[str, Any], name: str = "_costs_live") -> None:
         found = event.get(part())
         if not found:
             return
+        key = figure_key(name)
         texts = words("layers", "kept", "dropped") | {
             "title": t(f"layers.cost_title_{part()}"),
             "x": t("layers.block"),
@@ -162,7 +165,7 @@ def ablation(page: Page, model: ModelInfo) -> tuple[BlockAblation, Outcome]:
             cost_bars(found["mean"], found["stderr"], dropped(), page.look, words=texts),
             key=key,
             alt=t("layers.cost_alt", blocks=len(found["mean"])),
-            on_select=(lambda: bar_clicked(key)) if key == "_costs" else None,
+            on_select=(lambda: bar_clicked(name, key)) if name == "_costs" else None,
         )
 
     outcome = follow(job, "block_ablation", what=t("layers.ablating"), partial=draw)

@@ -10,6 +10,7 @@ import streamlit as st
 from prune_core.models.info import ModelInfo
 from prune_core.recipe import CALIBRATION_MODES, MAX_CALIBRATION_WINDOWS
 from prune_core.ui.components import plain
+from prune_core.ui.echoes import chosen, put
 from prune_core.ui.i18n import t, t_or
 from prune_core.ui.keys import (
     MAX_CUT,
@@ -127,10 +128,10 @@ def structure_panel(model: ModelInfo) -> None:
         st.caption(t("studio.structure_help"))
         for name, blocks in dropped.items():
             key = f"_{name}"
-            st.session_state[key] = [b for b in blocks if b < len(model.blocks)]
             st.multiselect(
                 t(f"studio.{name}"),
                 [block.index for block in model.blocks],
+                put(key, [b for b in blocks if b < len(model.blocks)]),
                 format_func=lambda index: t("studio.part_block", name=index),
                 placeholder=t("studio.drop_none"),
                 key=key,
@@ -168,7 +169,8 @@ def structure_panel(model: ModelInfo) -> None:
 
 
 def _set_drops(name: str, key: str) -> None:
-    set_value(name, ",".join(str(block) for block in sorted(st.session_state[key])))
+    if chosen(key):
+        set_value(name, ",".join(str(block) for block in sorted(st.session_state[key])))
 
 
 def _keep_all() -> None:
