@@ -90,8 +90,9 @@ def test_another_mark_on_the_old_figure_is_a_click(state: Session) -> None:
 def test_looking_renews_nothing(state: Session) -> None:
     assert click(state, [1, 2], renew=False) == [1, 2]
     assert echoes.figure_key("_map") == "_map_0"
-    state["_map_0"] = {"selection": {"points": []}}
+    state["_map_0"] = {"selection": {"points": []}}  # clicked off
     assert echoes.mark_clicked("_map", "_map_0") is None
+    assert click(state, [1, 2], renew=False) == [1, 2]  # and on again
 
 
 def page() -> None:

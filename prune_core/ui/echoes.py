@@ -66,7 +66,12 @@ def mark_clicked(name: str, key: str, *, renew: bool = True) -> list[Any] | None
         renew: the click switches something: the figure gets another key.
     """
     state, point = st.session_state, clicked(key)
-    if point is None or state.get(f"_click{name}") == (key, point):
+    last_key, last_point = state.get(f"_click{name}", (None, None))
+    if point is None:
+        if key == last_key:  # the mark was clicked off: it may be clicked again
+            del state[f"_click{name}"]
+        return None
+    if (key, point) == (last_key, last_point):
         return None
     state[f"_click{name}"] = (key, point)
     if renew:
