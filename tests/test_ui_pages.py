@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,13 +311,22 @@ def test_heads_by_every_method(method: str, model: str) -> None:
     assert charts(at) == (4 if model == "tiny-t5" else 2)
 
 
-def test_methods_that_were_asked_are_compared() -> None:
-    at = fine(app("attention"))
+@pytest.mark.parametrize(("model", "heads"), [("tiny-llama", 16), ("tiny-t5", 32)])
+def test_methods_that_were_asked_are_compared(model: str, heads: int) -> None:
+    at = fine(app("attention", model=model))
     assert any("second method" in caption.value for caption in at.caption)
     before = charts(at)
     at.session_state["head_method"] = "ablation"
     at.run()
     assert charts(fine(at)) == before + 1
+    scores = at.session_state["_head_scores"]
+    first, second = scores["of weight-norm"], scores["of ablation"]
+    assert len(first) == len(second) == heads
+    places = [[sorted(of.values()).index(of[head]) for head in first] for of in (first, second)]
+    cube = heads * (heads**2 - 1)
+    rho = 1 - 6 * sum((a - b) ** 2 for a, b in zip(*places, strict=True)) / cube
+    shown = json.loads(at.get("plotly_chart")[-1].proto.spec)["data"][0]
+    assert rho == pytest.approx(shown["z"][0][1], abs=1e-9)
 
 
 def test_cross_attention_heads_are_dropped_too() -> None:
@@ -349,7 +359,7 @@ def test_the_least_heads_by_entropy_are_the_most_spread_out() -> None:
     dropped = set(fine(at).session_state["heads"].split(","))
     kept = at.session_state["_head_scores"]["of entropy"]
     least = sorted(kept, key=lambda head: (kept[head], head))[:3]
-    assert dropped == {f"{block}:{head}" for block, head in least}
+    assert dropped == {f"{block}:{head}" for _, block, head in least}
     assert min(-kept[head] for head in least) >= max(
         -score for head, score in kept.items() if head not in least
     )

@@ -95,13 +95,12 @@ def drop_least(heads: Sequence[Choice], count: int, method: str) -> None:
 
 
 def remember(about: tuple[object, ...], method: str, heads: Sequence[Choice]) -> None:
-    """Note a method's importances of the self-attention heads on a model and text."""
+    """Note a method's importances of all heads on a model and text."""
     seen: dict[str, object] = st.session_state.setdefault("_head_scores", {})
     if seen.get("about") != about:
         seen.clear()
         seen["about"] = about
-    own = {(h.block, h.head): importance(method, h.score) for h in heads if h.kind == "self"}
-    seen[f"of {method}"] = own
+    seen[f"of {method}"] = {h.name: importance(method, h.score) for h in heads}
 
 
 def agreement() -> pd.DataFrame | None:
