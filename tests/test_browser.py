@@ -246,6 +246,7 @@ def test_clicks_drop_blocks_and_keep_them_again(address: str, tab: Tab) -> None:
         # a dropped bar is two paths, one of them its hatching
         boxes = [box for bar in bars.all() if (box := bar.bounding_box()) is not None]
         middles = {box["x"] + box["width"] / 2: box["y"] for box in boxes}
+        assert max(box["width"] for box in boxes) < (max(middles) - min(middles)) / 29
         wanted = min(middles) + block * (max(middles) - min(middles)) / 29
         middle = min(middles, key=lambda x: abs(x - wanted))
         # on its logarithmic axis a bar ends far below the figure

@@ -13,7 +13,7 @@ from prune_core.engine.jobs import Evaluate, TextSpec
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
 from prune_core.errors import RecipeError
-from prune_core.figures.layers import cost_bars, greedy_curve
+from prune_core.figures.layers import cost_bars, greedy_curve, influence_bars
 from prune_core.figures.theme import Look
 from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
@@ -131,6 +131,15 @@ def test_costs_keep_their_sign_and_unknown_ones_stay_open() -> None:
     assert [row[0] for row in kept.customdata] == [0, 1], "a click names the block"
     assert dropped.marker.pattern.shape, "colour is not the only sign"
     assert len(cost_bars([None], [None], [], Look(), words=WORDS).data) == 0
+
+
+def test_bars_of_blocks_that_lie_apart_hide_no_neighbour() -> None:
+    for figure in (
+        influence_bars([0.5] * 30, [9, 14], Look(), words=WORDS),
+        cost_bars([0.5] * 30, [None] * 30, [9, 14], Look(), words=WORDS),
+    ):
+        assert [list(bar.x) for bar in figure.data][1] == [9, 14]
+        assert all(0 < bar.width < 1 for bar in figure.data)
 
 
 def test_a_path_marks_the_step_that_is_the_recipe() -> None:

@@ -9,6 +9,9 @@ import plotly.graph_objects as go
 
 from prune_core.figures.theme import Look, hatched, legend_below_title, style
 
+BAR = 0.85
+"""Width of a bar, in blocks; left alone, bars are as wide as the gaps between a trace's blocks."""
+
 
 def influence_bars(
     influence: Sequence[float],
@@ -35,6 +38,7 @@ def influence_bars(
         figure.add_bar(
             x=chosen,
             y=[max(influence[block], 1e-9) for block in chosen],
+            width=BAR,
             name=words[name],
             customdata=[[block] for block in chosen],
             selected={"marker": {"opacity": 1}},
@@ -53,7 +57,7 @@ def influence_bars(
     )
     if dropped:
         legend_below_title(figure, look)
-    figure.update_layout(bargap=0.15, barmode="overlay", hovermode="closest")
+    figure.update_layout(barmode="overlay", hovermode="closest")
     figure.update_yaxes(type="log", dtick=1)
     step = max(1, len(influence) // 15)
     figure.update_xaxes(tickvals=list(range(0, len(influence), step)), showgrid=False)
@@ -90,6 +94,7 @@ def cost_bars(
         figure.add_bar(
             x=chosen,
             y=[costs[block] for block in chosen],
+            width=BAR,
             error_y={
                 "type": "data",
                 "array": [errors[block] or 0.0 for block in chosen],
@@ -108,7 +113,7 @@ def cost_bars(
     style(figure, look, title=words["title"], height=400, x=words["x"], y=words["y"], legend=legend)
     if legend:
         legend_below_title(figure, look)
-    figure.update_layout(bargap=0.15, barmode="overlay", hovermode="closest")
+    figure.update_layout(barmode="overlay", hovermode="closest")
     figure.update_yaxes(zeroline=True, zerolinecolor=look.muted)
     step = max(1, len(costs) // 15)
     ticks = list(range(0, len(costs), step))
