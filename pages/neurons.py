@@ -12,8 +12,8 @@ from prune_core.figures.neurons import silent_bars, sorted_scores
 from prune_core.figures.theme import visible
 from prune_core.models.info import ModelInfo
 from prune_core.recipe import NEURON_METHODS, NEURON_SCOPES
-from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, number, percent
-from prune_core.ui.echoes import chosen, put
+from prune_core.ui.components import chart, choice, csv_button, dimmed, number, percent
+from prune_core.ui.echoes import chosen, mark_clicked, put
 from prune_core.ui.i18n import t, words
 from prune_core.ui.keys import (
     chosen_calibration,
@@ -54,7 +54,7 @@ def chosen_neuron(found: Found) -> tuple[int, int]:
 
 
 def map_clicked() -> None:
-    point = clicked("_neuron_map")
+    point = mark_clicked("_neuron_map", "_neuron_map", renew=False)
     if point is not None:
         set_value("neuron", f"{point[0]}:{point[1]}")
 
@@ -101,15 +101,12 @@ def removal(model: ModelInfo, found: Found) -> None:
     gone = shares_gone(found)
     if any(gone):
         count = round(sum(g * size for g, size in zip(gone, found["sizes"], strict=True)))
-        st.caption(
-            t(
-                "neurons.gone_count",
-                count=f"{count:,}",
-                total=f"{sum(found['sizes']):,}",
-                low=percent(min(gone), 0),
-                high=percent(max(gone), 0),
-            )
-        )
+        low, high = percent(min(gone), 0), percent(max(gone), 0)
+        total = f"{sum(found['sizes']):,}"
+        if low == high:
+            st.caption(t("neurons.gone_count_even", count=f"{count:,}", total=total, low=low))
+        else:
+            st.caption(t("neurons.gone_count", count=f"{count:,}", total=total, low=low, high=high))
     mini_gauge(model)
     page_link("studio", label=t("neurons.to_studio"))
 
@@ -119,7 +116,7 @@ def overview(page: Page, found: Found, neuron: tuple[int, int]) -> None:
     rows = found["methods"][method]
     name = t(f"neurons.method_{method.replace('-', '_')}")
     texts = words("neurons", "block", "neuron", "gone") | {
-        "title": t("neurons.map_title", method=name),
+        "title": t("neurons.map_title", method=name[:1].lower() + name[1:]),
         "x": t("neurons.map_x"),
         "y": t("neurons.block"),
         "score": name,
@@ -166,17 +163,23 @@ def one(model: ModelInfo, found: Found, neuron: tuple[int, int]) -> NeuronDetail
     st.subheader(t("neurons.one", block=block, neuron=index), anchor=False)
     sizes = dict(zip(found["blocks"], found["sizes"], strict=True))
     left, middle, right = st.columns([1, 1, 2], vertical_alignment="bottom")
-    st.session_state["_block_box"], st.session_state["_neuron_box"] = block, index
+    blocks = list(sizes)
     left.selectbox(
-        t("neurons.block"), found["blocks"], key="_block_box", on_change=box_changed, args=(sizes,)
+        t("neurons.block"),
+        blocks,
+        blocks.index(put("_block_box", block)),
+        key="_block_box",
+        on_change=box_changed,
+        args=("_block_box", sizes),
     )
     middle.number_input(
         t("neurons.neuron"),
         0,
         sizes[block] - 1,
+        put("_neuron_box", index),
         key="_neuron_box",
         on_change=box_changed,
-        args=(sizes,),
+        args=("_neuron_box", sizes),
     )
     dropped = recipe_from_state().drop_neurons
     key = f"_drop_neuron_{block}_{index}"
@@ -198,7 +201,9 @@ def one(model: ModelInfo, found: Found, neuron: tuple[int, int]) -> NeuronDetail
     return job
 
 
-def box_changed(sizes: Mapping[int, int]) -> None:
+def box_changed(key: str, sizes: Mapping[int, int]) -> None:
+    if not chosen(key):
+        return
     block = int(st.session_state["_block_box"])
     neuron = min(int(st.session_state["_neuron_box"]), sizes[block] - 1)
     set_value("neuron", f"{block}:{neuron}")
@@ -221,7 +226,7 @@ def details(found: Found) -> None:
         column.caption(t("neurons.place", place=found["places"][method] + 1, total=found["size"]))
     if found["dead"] or found["rare"]:
         st.caption(t("neurons.is_dead" if found["dead"] else "neurons.is_rare"))
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([4, 5], gap="large")
     with left:
         st.markdown(f"**{t('neurons.writes')}**", help=t("neurons.writes_help"))
         if found["reason"]:
@@ -239,7 +244,7 @@ def details(found: Found) -> None:
                 ],
                 hide_index=True,
                 column_config={
-                    sign: st.column_config.NumberColumn(sign, format="%.3g")
+                    sign: st.column_config.NumberColumn(sign, width=56, format="%.3g")
                     for sign in ("+", "\u2212")
                 },
             )

@@ -30,7 +30,10 @@ export default function (component) {
     passage.tokens.forEach((token, index) => {
       const el = document.createElement("span");
       el.className = "token" + (index === passage.at ? " at" : "");
-      el.textContent = token; el.title = passage.values[index].toPrecision(3);
+      // at the end of a line its space must not stay behind in a frame of its own
+      const word = index === passage.at ? token.trimStart() || token : token;
+      box.append(token.slice(0, token.length - word.length));
+      el.textContent = word; el.title = passage.values[index].toPrecision(3);
       const share = Math.abs(passage.values[index]) / passage.most;
       const color = passage.values[index] < 0 ? "86, 180, 233" : "213, 94, 0";
       el.style.background = `rgba(${color}, ${Math.min(1, share) * 0.55})`;
