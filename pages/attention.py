@@ -77,7 +77,7 @@ def map_clicked(name: str, key: str, kind: str) -> None:
 def maps(
     page: Page,
     sites: list[Mapping[str, Any]],
-    unit: str,
+    label: str,
     head: Choice | None,
     *,
     live: bool = False,
@@ -94,7 +94,7 @@ def maps(
         mine = (head.block, head.head) if head is not None and fits else None
         texts = words("attention", "block", "head", "group", "dropped")
         texts |= {"title": name, "x": t("attention.head"), "y": t("attention.block")}
-        texts["score"] = t("attention.score", unit=unit) if len(sites) == 1 else ""
+        texts |= {"score": label, "bar": label if len(sites) == 1 else ""}
         with column:
             chart(
                 importance_map(
@@ -103,6 +103,7 @@ def maps(
                     selected=mine,
                     dropped={name[1:] for name in dropped if name[0] == site["kind"]},
                     words=texts,
+                    low_matters=value("head_method") == "entropy",
                 ),
                 key=key,
                 alt=t(
@@ -174,7 +175,7 @@ def agreeing(page: Page) -> None:
         st.caption(t("attention.agreement_note"))
 
 
-def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None:
+def head_panel(heads: list[Choice], head: Choice, label: str, group: int) -> None:
     by = str(value("head_method"))
     same = sorted((importance(by, h.score) for h in heads if h.kind == head.kind), reverse=True)
     names = {head_text(h): f"{h.kind}:{h.block}:{h.head}" for h in heads}
@@ -189,7 +190,7 @@ def head_panel(heads: list[Choice], head: Choice, unit: str, group: int) -> None
             args=(names,),
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            st.metric(t("attention.importance", unit=unit), number(head.score), width="stretch")
+            st.metric(label[:1].upper() + label[1:], number(head.score), width="stretch")
             st.caption(
                 t(
                     "attention.place_of",
@@ -300,13 +301,13 @@ def plain_cell(token: str) -> str:
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
-def unit_of(model: ModelInfo, method: str) -> str:
-    """What a score is counted in; an encoder without a language head has no loss."""
+def label_of(model: ModelInfo, method: str) -> str:
+    """What a score is and is counted in; an encoder without a language head has no loss."""
     name = method.replace("-", "_")
-    plain_unit = t(f"attention.unit_{name}")
-    if model.has_language_head:
-        return plain_unit
-    return t_or(f"attention.unit_{name}_encoder", plain_unit)
+    unit = t(f"attention.unit_{name}")
+    if not model.has_language_head:
+        unit = t_or(f"attention.unit_{name}_encoder", unit)
+    return t("attention.entropy" if method == "entropy" else "attention.score", unit=unit)
 
 
 def page_body(page: Page, model: ModelInfo) -> None:
@@ -314,8 +315,7 @@ def page_body(page: Page, model: ModelInfo) -> None:
 
     def fill(event: Mapping[str, Any]) -> None:
         if "sites" in event:
-            named = unit_of(model, job.method)
-            maps(page, list(event["sites"]), named, None, live=True)
+            maps(page, list(event["sites"]), label_of(model, job.method), None, live=True)
 
     partial = fill if job.method == "ablation" else None
     outcome = follow(job, "heads", what=t("attention.scoring"), height=420, partial=partial)
@@ -329,16 +329,16 @@ def page_body(page: Page, model: ModelInfo) -> None:
         st.info(t("attention.empty"), icon=":material/info:")
         return
     head = chosen_head(heads)
-    unit = unit_of(model, job.method)
+    label = label_of(model, job.method)
     alone = len(sites) == 1
     # one map has its head beside it, so that what a click chose is seen without scrolling
     above = st.container()
     left, right = st.columns([6, 5] if alone else [5, 6], gap="large")
     with left if alone else above, dimmed(outcome.stale, "maps"):
-        maps(page, sites, unit, head)
+        maps(page, sites, label, head)
     with right if alone else left:
         of_kind = next(site for site in sites if site["kind"] == head.kind)
-        head_panel(heads, head, unit, int(of_kind["group_size"]))
+        head_panel(heads, head, label, int(of_kind["group_size"]))
     with right:
         pattern = read_pattern(model, head)
         draw_lines(page, pattern, head)

@@ -418,9 +418,16 @@ def _lowest_neurons(parsed: argparse.Namespace, scored: Result) -> Result:
     """What ``--lowest`` asks for, as a recipe's field."""
     if parsed.lowest is None:
         return {}
-    from prune_core.analysis.choosing import lowest
+    import torch
 
-    found = lowest(scored["blocks"], scored["scores"], parsed.lowest, parsed.scope)
+    from prune_core.analysis.choosing import lowest
+    from prune_core.analysis.neurons import competing
+
+    rows = scored["scores"]
+    if parsed.scope == "global":  # as a recipe with a share of all neurons
+        exact = {n: torch.tensor(row, dtype=torch.float64) for n, row in enumerate(rows)}
+        rows = list(competing(scored["method"], exact).values())
+    found = lowest(scored["blocks"], rows, parsed.lowest, parsed.scope)
     return {"drop_neurons": [list(pair) for pair in found]}
 
 

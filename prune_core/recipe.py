@@ -127,7 +127,8 @@ class NeuronShare:
     Attributes:
         fraction: 0 to 1; rounded to whole neurons, ties by position.
         method: one of :data:`NEURON_METHODS`.
-        scope: ``block`` (the same share of each block) or ``global`` (all neurons compete).
+        scope: ``block`` (the same share of each block) or ``global`` (all neurons compete,
+            by scores standardised within their block).
     """
 
     fraction: float

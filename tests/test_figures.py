@@ -142,6 +142,15 @@ def test_dropped_heads_of_other_blocks_are_not_marked() -> None:
     assert len(figure.data) == 2
 
 
+def test_the_important_heads_have_the_bright_end_of_the_scale() -> None:
+    site = {"scores": [[1.0, 2.0]], "blocks": [0], "group_size": 1, "kind": "self"}
+    for low in (False, True):
+        figure = importance_map(
+            site, Look(), selected=None, dropped=[], words=Words(), low_matters=low
+        )
+        assert figure.data[0].reversescale is low
+
+
 def test_groups_are_named() -> None:
     site = {"scores": [[1.0] * 6], "blocks": [0], "group_size": 3, "kind": "self"}
     figure = importance_map(site, Look(), selected=None, dropped=[], words=Words())

@@ -21,6 +21,7 @@ from prune_core.analysis.neuron_profile import neuron_profile
 from prune_core.analysis.neurons import (
     RARE,
     NeuronStatistics,
+    competing,
     gather_neurons,
     mlp_layers,
     neuron_statistics,
@@ -220,7 +221,8 @@ def naive_share(handle: ModelHandle, share: NeuronShare) -> set[tuple[int, int]]
     for index, (a, _) in exact.items():
         norm = handle.structure.layers[mlp_layers(handle.structure, "mlp.down")[index]]
         row = a.abs().mean(0) * norm.weight(handle.model).double().norm(dim=0)
-        row = row / row.mean() if share.scope == "global" else row
+        if share.scope == "global":
+            row = (row - row.mean()) / row.var(correction=0).sqrt()
         scores |= {(index, k): float(value) for k, value in enumerate(row)}
     if share.scope == "global":
         ordered = sorted(scores, key=lambda pair: (scores[pair], pair))
@@ -244,6 +246,32 @@ def test_a_share_is_what_sorting_gives(
     more = replace(recipe, drop_neurons=((1, 0), (1, 1)))
     both = LoadedModel(handle).resolved(more)
     assert set(both.drop_neurons) == naive_share(handle, share) | {(1, 0), (1, 1)}
+
+
+def test_blocks_compete_whatever_the_size_of_their_activations() -> None:
+    row = torch.rand(50, dtype=torch.float64)
+    scores = {0: row, 1: 300 * row + 7, 2: torch.full((50,), 0.1, dtype=torch.float64)}
+    found = competing("weighted", scores)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-9)
+    assert found[0].mean().abs() < 1e-9 and found[0].std(correction=0) == pytest.approx(1)
+    assert found[2].tolist() == [0.0] * 50, "equal ones are all average"
+    assert competing("firing", scores) == scores, "a share of the tokens is comparable as it is"
+
+
+@pytest.mark.parametrize("method", NEURON_METHODS)
+@pytest.mark.parametrize("scope", ["block", "global"])
+def test_the_command_names_the_neurons_that_a_recipe_drops(
+    scope: str, method: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = tmp_path / "story.txt"
+    text.write_text(STORY.value)
+    size = ("--text", str(text), "--seq-len", "32", "--windows", "3")
+    asked = ("--of", "neurons", "--method", method, "--lowest", "0.3", "--scope", scope)
+    assert main(["importance", "tiny-llama", *size, *asked, "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)["drop_neurons"]
+    loaded = Core().loaded("tiny-llama", lambda event: None, lambda: False)
+    share = Recipe(neurons=NeuronShare(0.3, method, scope), calibration=READ)
+    assert [tuple(pair) for pair in named] == list(loaded.resolved(share).drop_neurons)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

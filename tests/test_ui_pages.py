@@ -356,6 +356,7 @@ def test_a_whole_group_of_heads_is_dropped() -> None:
 def test_the_least_heads_by_entropy_are_the_most_spread_out() -> None:
     at = fine(app("attention", head_method="entropy"))
     at.slider(key="_drop_count").set_value(3).run()
+    assert any(metric.label == "Entropy (nats)" for metric in at.metric)
     dropped = set(fine(at).session_state["heads"].split(","))
     kept = at.session_state["_head_scores"]["of entropy"]
     least = sorted(kept, key=lambda head: (kept[head], head))[:3]

@@ -89,16 +89,9 @@ class NeuronStatistics:
         return {block: found[block] * self.norms[block] for block in self.blocks}
 
     def compared(self, method: str, scope: str) -> dict[int, Tensor]:
-        """Scores as neurons of all blocks compete by them.
-
-        Activations grow with depth: where all neurons compete (``global``), scores are taken
-        relative to the mean of their block, but for ``firing``, which is a share already.
-        """
+        """Scores as the neurons compete by them: see :func:`competing` where all do."""
         found = self.scores(method)
-        if scope != "global" or checked_method(method) == "firing":
-            return found
-        means = {block: row.mean().clamp_min(torch.finfo().tiny) for block, row in found.items()}
-        return {block: row / means[block] for block, row in found.items()}
+        return found if scope != "global" else competing(method, found)
 
     @cached_property
     def dead(self) -> dict[int, Tensor]:
@@ -111,6 +104,28 @@ class NeuronStatistics:
         """By block, bool (neurons,): not dead, and open on less than :data:`RARE` of the tokens."""
         share = self.row("open")
         return {block: ~self.dead[block] & (share[block] < RARE) for block in self.blocks}
+
+
+def competing(method: str, scores: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Scores by which the neurons of all blocks compete, by block.
+
+    Activations grow with depth, so each block's scores are taken as (score - mean) / standard
+    deviation of the block (FLAP, arXiv 2312.11983); ``firing`` stays the share of tokens it is.
+
+    Args:
+        method: one of :data:`prune_core.recipe.NEURON_METHODS`.
+        scores: (neurons,) by block.
+    """
+    if checked_method(method) == "firing":
+        return dict(scores)
+    return {block: _standardised(row) for block, row in scores.items()}
+
+
+def _standardised(row: Tensor) -> Tensor:
+    mean, spread = row.mean(), row.std(correction=0)
+    # equal scores differ from their mean by rounding alone
+    alike = spread <= 1e-12 * mean.abs()
+    return torch.zeros_like(row) if alike else (row - mean) / spread
 
 
 def checked_method(method: str) -> str:

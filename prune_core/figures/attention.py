@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, escape, style
+from prune_core.figures.theme import Look, color_bar, escape, style
 
 Head = tuple[int, int]
 """(flat block index, head)."""
@@ -22,6 +22,7 @@ def importance_map(
     selected: Head | None,
     dropped: Collection[Head],
     words: Mapping[str, str],
+    low_matters: bool = False,
 ) -> go.Figure:
     """Heat map of one kind of attention: block down, head across.
 
@@ -31,7 +32,9 @@ def importance_map(
         look: colors and scale.
         selected: outlined.
         dropped: crossed out.
-        words: ``title``, ``x``, ``y``, ``block``, ``head``, ``group``, ``score``, ``dropped``.
+        words: ``title``, ``x``, ``y``, ``block``, ``head``, ``group``, ``score``, ``bar``,
+            ``dropped``.
+        low_matters: the least scores are the important ones, and get their color.
     """
     scores: list[list[float | None]] = [list(row) for row in site["scores"]]
     heads = max((len(row) for row in scores), default=0)
@@ -44,18 +47,11 @@ def importance_map(
             x=list(range(heads)),
             y=list(range(len(blocks))),
             **_colors([x for row in scores for x in row if x is not None], look),
+            reversescale=low_matters,
             xgap=1.5,
             ygap=1.5,
             hoverinfo="skip",
-            colorbar={
-                "title": {"text": words["score"], "side": "right", "font": {"size": look.size(12)}},
-                "thickness": 10,
-                "outlinewidth": 0,
-                "tickfont": {"size": look.size(11), "color": look.muted},
-                "exponentformat": "e",
-                "nticks": 5,
-                "len": 1,
-            },
+            colorbar=color_bar(words["bar"], look, exponentformat="e", nticks=5, len=1),
         )
     )
     row_height = 17 if len(blocks) > 12 else 30
@@ -232,13 +228,7 @@ def pattern_grid(
             ygap=1,
             hovertext=[[f"<b>{q}</b> → <b>{k}</b>" for k in keys] for q in queries],
             hovertemplate=f"%{{hovertext}}<br>{words['share']} %{{z:.1%}}<extra></extra>",
-            colorbar={
-                "thickness": 10,
-                "outlinewidth": 0,
-                "tickformat": ".0%",
-                "nticks": 5,
-                "tickfont": {"size": look.size(11), "color": look.muted},
-            },
+            colorbar=color_bar("", look, tickformat=".0%", nticks=5),
         )
     )
     style(
@@ -297,12 +287,7 @@ def agreement_map(
             texttemplate="%{text}",
             textfont={"size": look.size(13)},
             hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
-            colorbar={
-                "title": {"text": unit, "side": "right", "font": {"size": look.size(12)}},
-                "thickness": 10,
-                "outlinewidth": 0,
-                "tickfont": {"size": look.size(11), "color": look.muted},
-            },
+            colorbar=color_bar(unit, look),
         )
     )
     style(figure, look, title=title, height=130 + 46 * len(names), x="", y="")

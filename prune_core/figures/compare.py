@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, style
+from prune_core.figures.theme import Look, color_bar, style
 
 MINUS, NONE = "\u2212", "\u2013"
 
@@ -136,7 +136,7 @@ def overlap_matrix(
             xgap=3,
             ygap=3,
             hovertemplate=f"%{{y}}, %{{x}}: %{{z:.3f}} {words['jaccard']}<extra></extra>",
-            colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": words["jaccard"]}},
+            colorbar=color_bar(words["jaccard"], look),
         )
     )
     for y, row in enumerate(texts):

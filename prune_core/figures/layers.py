@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, hatched, legend_below_title, style
+from prune_core.figures.theme import Look, color_bar, hatched, legend_below_title, style
 
 BAR = 0.85
 """Width of a bar, in blocks; left alone, bars are as wide as the gaps between a trace's blocks."""
@@ -192,11 +192,7 @@ def angular_map(
             colorscale=look.intensity,
             zmin=0,
             hoverongaps=False,
-            colorbar={
-                "title": {"text": words["distance"], "side": "right"},
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
+            colorbar=color_bar(words["distance"], look),
             hovertemplate="%{x} + %{y}: %{z:.3f}<extra></extra>",
         )
     )
@@ -217,7 +213,8 @@ def angular_map(
         name=words["least"],
         hovertemplate=words["least"] + ": %{x} + %{y}<extra></extra>",
     )
-    style(figure, look, title=words["title"], height=400, x=words["x"], y=words["y"])
+    style(figure, look, title=words["title"], height=400, x=words["x"], y=words["y"], legend=True)
+    legend_below_title(figure, look)
     step = max(1, len(blocks) // 15)
     figure.update_xaxes(
         type="category", showgrid=False, tickvals=[str(b) for b in blocks][::step], tickangle=0

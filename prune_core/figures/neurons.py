@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, legend_below_title, style
+from prune_core.figures.theme import Look, color_bar, legend_below_title, style
 
 FLOOR = 1e-6
 """Scores below this share of the largest stand at it: a logarithm needs an end."""
@@ -46,15 +46,9 @@ def sorted_scores(
             y=rows,
             colorscale=look.sequence,
             hoverinfo="skip",
-            colorbar={
-                "title": {"text": words["score"], "side": "right", "font": {"size": look.size(12)}},
-                "thickness": 10,
-                "outlinewidth": 0,
-                "tickfont": {"size": look.size(11), "color": look.muted},
-                "tickprefix": "10<sup>",
-                "ticksuffix": "</sup>",
-                "dtick": 1,
-            },
+            colorbar=color_bar(
+                words["score"], look, tickprefix="10<sup>", ticksuffix="</sup>", dtick=1
+            ),
         )
     )
     height = max(240, 120 + (15 if len(blocks) > 12 else 34) * len(blocks))

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, escape, style
+from prune_core.figures.theme import Look, color_bar, escape, style
 from prune_core.models.info import BlockInfo, ModelInfo
 
 WIDTH = 100.0  # of the widest block, on the picture's own axis
@@ -148,14 +148,7 @@ def _removed_colors(mine: Sequence[Tile], look: Look, words: Mapping[str, str]) 
         "cmin": 0,
         "cmax": 100,
         "showscale": mine[0].part == "mlp",
-        "colorbar": {
-            "title": {"text": words["color"], "side": "right", "font": {"size": look.size(12)}},
-            "thickness": 10,
-            "outlinewidth": 0,
-            "tickfont": {"size": look.size(11), "color": look.muted},
-            "ticksuffix": " %",
-            "tickvals": [0, 50, 100],
-        },
+        "colorbar": color_bar(words["color"], look, ticksuffix=" %", tickvals=[0, 50, 100]),
     }
 
 

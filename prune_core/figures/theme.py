@@ -232,6 +232,23 @@ def legend_below_title(figure: go.Figure, look: Look) -> None:
     figure.update_layout(showlegend=True, margin_t=round(68 * look.scale))
 
 
+def color_bar(title: str, look: Look, **more: Any) -> dict[str, Any]:
+    """A heat map's scale, alike in all figures.
+
+    Args:
+        title: what the colors mean, with its unit; beside the bar.
+        look: colors and scale.
+        more: further properties of Plotly's ``colorbar``.
+    """
+    return {
+        "title": {"text": title, "side": "right", "font": {"size": look.size(12)}},
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": {"size": look.size(11), "color": look.muted},
+        **more,
+    }
+
+
 def map_by_role(
     look: Look,
     *,
@@ -264,12 +281,7 @@ def map_by_role(
         colorscale=look.intensity,
         xgap=1,
         ygap=1,
-        colorbar={
-            "title": {"text": legend, "side": "right"},
-            "tickformat": coarse,
-            "thickness": 12,
-            "outlinewidth": 0,
-        },
+        colorbar=color_bar(legend, look, tickformat=coarse),
         hovertemplate=f"%{{customdata}}<br>%{{y}}, %{{x}}: %{{z:{fine}}}<extra></extra>",
         hoverongaps=False,
     )
