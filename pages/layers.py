@@ -121,13 +121,14 @@ def draw(page: Page, model: ModelInfo) -> None:
             t("layers.ends"), help=t("layers.ends_help"), **widget("block_ends", initial="value")
         )
         layers.switches(model)
-        mini_gauge(model)
-        page_link("studio", label=t("layers.to_studio"))
     with left:
         if value("block_method") in ("influence", "angular"):
             read(page, model, method)
         else:
             measured(page, model, method)
+    with right:  # after the figure: what is asked for first is computed first
+        mini_gauge(model)
+        page_link("studio", label=t("layers.to_studio"))
 
 
 with open_page("layers") as page:

@@ -59,7 +59,7 @@ def cost(loaded: LoadedModel, job: jobs.Cost, emit: Emit, poll: Poll) -> dict[st
             "dtype": handle.info.dtype,
             "device": handle.info.device,
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # as it is, it would import torch where it is read
             "transformers": transformers.__version__,
             "prompt_tokens": len(tokens),
             "new_tokens": NEW_TOKENS,

@@ -287,6 +287,7 @@ class BlockImportance(Job):
     text: TextSpec = field(default_factory=TextSpec)
     seq_len: int = 256
     windows: int = 4
+    priority: ClassVar[int] = 0  # as short as an evaluation, and what its page is about
     deadline: ClassVar[float] = FIRST_RECIPE
 
 

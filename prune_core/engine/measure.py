@@ -332,7 +332,7 @@ class _Measurement:
             "dtype": info.dtype,
             "device": info.device,
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # as it is, it would import torch where it is read
             "transformers": transformers.__version__,
             "python": platform.python_version(),
         }
