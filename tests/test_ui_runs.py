@@ -56,7 +56,7 @@ def test_runs_are_picked_and_a_deleted_one_leaves(store: RunStore) -> None:
     assert not at.exception
     assert at.text[0].value == " | ".join(ids[:2])
     box = at.multiselect(key="_picked")
-    assert box.options[2] == "Wanda · per layer · 50.0 % removed · perplexity 35"
+    assert box.options[2] == "Wanda · per layer · 50.0 % removed · perplexity 35.00"
     box.set_value([ids[2], ids[0]]).run()
     assert at.text[0].value == f"{ids[2]} | {ids[0]}"
     store.delete([ids[2]])
