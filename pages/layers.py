@@ -46,9 +46,9 @@ def bars(page: Page, influence: Sequence[float]) -> None:
 
 
 def runs(page: Page, stack: Mapping[str, Any], alone: bool) -> None:
-    name = "" if alone else f" ({stack['stack']})"
+    name, title = stack["stack"], t("layers.angular_title")
     texts = {
-        "title": t("layers.angular_title") + name,
+        "title": title if alone else f"{t(f'overview.{name}')} · {title}",
         "x": t("layers.first"),
         "y": t("layers.length"),
         "distance": t("layers.distance"),
@@ -56,7 +56,7 @@ def runs(page: Page, stack: Mapping[str, Any], alone: bool) -> None:
     }
     chart(
         angular_map(stack["blocks"], stack["distance"], page.look, words=texts),
-        key=f"_angular_{stack['stack']}",
+        key=f"_angular_{name}",
         alt=t("layers.angular_alt", blocks=len(stack["blocks"])),
     )
     layers.run_button(stack)
