@@ -54,6 +54,8 @@ def controls(model: ModelInfo) -> HeadImportance:
         help_text=t("attention.method_help"),
     )
     st.caption(t(f"attention.explain_{method.replace('-', '_')}"))
+    if model.classes and method in ("ablation", "gradient"):
+        st.caption(t("common.class_loss", classes=model.classes))
     if method == "ablation":
         windows = st.select_slider(
             t("attention.windows"), [1, 2, 4, 8], key="_head_windows", persist_state="session"
@@ -306,7 +308,7 @@ def label_of(model: ModelInfo, method: str) -> str:
     name = method.replace("-", "_")
     unit = t(f"attention.unit_{name}")
     if not model.has_language_head:
-        unit = t_or(f"attention.unit_{name}_encoder", unit)
+        unit = t_or(f"attention.unit_{name}_{'classes' if model.classes else 'encoder'}", unit)
     return t("attention.entropy" if method == "entropy" else "attention.score", unit=unit)
 
 

@@ -125,6 +125,8 @@ def draw(page: Page, model: ModelInfo) -> None:
         if value("block_method") in ("influence", "angular"):
             read(page, model, method)
         else:
+            if model.classes:
+                st.caption(t("common.class_loss", classes=model.classes))
             measured(page, model, method)
     with right:  # after the figure: what is asked for first is computed first
         mini_gauge(model)

@@ -108,6 +108,12 @@ def heads_text(model: ModelInfo) -> str:
     return t(f"overview.{key}", heads=first.heads, groups=first.kv_heads)
 
 
+def kind_of(model: ModelInfo) -> str:
+    if model.classes:
+        return t("overview.kind_classifier", classes=model.classes)
+    return t(f"overview.kind_{model.kind.replace('-', '_')}")
+
+
 def fine_print(model: ModelInfo) -> None:
     with st.container(border=True):
         st.markdown(f"### {t('overview.about')}")
@@ -115,7 +121,7 @@ def fine_print(model: ModelInfo) -> None:
             t(
                 "overview.architecture",
                 family=plain(model.family),
-                kind=t(f"overview.kind_{model.kind.replace('-', '_')}"),
+                kind=kind_of(model),
                 vocabulary=f"{model.vocabulary:,}",
             )
             + heads_text(model)

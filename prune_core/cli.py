@@ -511,6 +511,10 @@ def _show_evaluation(result: Result) -> None:
     if result["metric"] == "similarity":
         similarity = _within(result["similarity"], result["similarity_stderr"])
         print(f"similarity    {similarity} (cosine to the dense embedding)")
+        if result["top1"] is not None:
+            print(f"same class    {_within(result['top1'], result['top1_stderr'])} of the windows")
+            kl = _within(result["kl"], result["kl_stderr"])
+            print(f"KL            {kl} nats per window, of the classes")
     else:
         print(
             f"perplexity    {result['perplexity']:.4f}   (dense {result['perplexity_dense']:.4f})"

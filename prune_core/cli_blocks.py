@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prune_core.engine.jobs import (
+    COST_UNITS,
     BlockAblation,
     BlockImportance,
     GreedyBlocks,
@@ -141,13 +142,13 @@ def show_layers(result: Result) -> None:
 def show_blocks(result: Result) -> None:
     """A row for each block, or for each step of a greedy removal."""
     if result["method"] == "greedy":
-        what = "perplexity" if result["metric"] == "perplexity" else "1 - cosine"
+        what = COST_UNITS.get(result["metric"], "perplexity")
         print(f"removed  {what} (dense {result['dense']:.4f})")
         for step in result["path"]:
             error = _interval(step["low"], step["high"])
             print(f"{step['block']:7d}  {step['value']:.4f}{error}")
     elif result["method"] == "ablation":
-        unit = "nats per token" if result["metric"] == "loss" else "1 - cosine"
+        unit = COST_UNITS[result["metric"]]
         parts = [part for part in ("block", "attention", "mlp") if part in result]
         print(f"block  {unit} without: {', '.join(parts)}")
         for block in range(len(result["scores"])):

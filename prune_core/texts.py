@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,7 @@ def token_windows(
     windows: int,
     skip_tokens: int = 0,
     max_context: int | None = None,
+    ends: tuple[Sequence[int], Sequence[int]] = ((), ()),
 ) -> Tensor:
     """Cut a text into windows of tokens that do not overlap.
 
@@ -199,6 +201,7 @@ def token_windows(
         windows: windows asked for, at least 1.
         skip_tokens: tokens to leave out at the start.
         max_context: most tokens the model was built for.
+        ends: tokens to put before and after each window; they count in its length.
 
     Returns:
         (windows, seq_len) int64.
@@ -208,10 +211,13 @@ def token_windows(
     """
     import torch
 
-    if seq_len < MIN_TOKENS or windows < 1 or skip_tokens < 0:
+    before, after = ends
+    room = seq_len - len(before) - len(after)
+    if room < MIN_TOKENS or windows < 1 or skip_tokens < 0:
+        least = MIN_TOKENS + seq_len - room
         raise TextError(
-            f"A window needs at least 2 tokens and there must be at least 1 window, got {windows} "
-            f"of {seq_len}."
+            f"A window needs at least {least} tokens and there must be at least 1 window, got "
+            f"{windows} of {seq_len}."
         )
     if max_context is not None and seq_len > max_context:
         raise TextError(
@@ -220,9 +226,10 @@ def token_windows(
         )
     # verbose=False: the length warning is about feeding the text whole, which never happens
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    ids = ids[skip_tokens : skip_tokens + windows * seq_len]
+    ids = ids[skip_tokens : skip_tokens + windows * room]
     if len(ids) < MIN_TOKENS:
         raise TextError(f"The text has {len(ids)} tokens to score; it needs at least 2 tokens.")
-    width = min(seq_len, len(ids))
-    rows = len(ids) // width
-    return torch.tensor(ids[: rows * width], dtype=torch.int64).reshape(rows, width)
+    width = min(room, len(ids))
+    starts = range(0, len(ids) - width + 1, width)
+    rows = [[*before, *ids[start : start + width], *after] for start in starts]
+    return torch.tensor(rows, dtype=torch.int64)

@@ -88,8 +88,14 @@ def head_gates(model: nn.Module, sites: list[Site]) -> Iterator[list[Tensor]]:
 
 
 def mean_loss(model: nn.Module, structure: Structure, tokens: Tensor) -> Tensor:
-    """Mean next-token loss of one window (1, seq), with its graph."""
+    """Mean next-token loss of one window (1, seq), with its graph.
+
+    Of a classifier: the loss of the class that the model itself gives; no text has labels here.
+    """
     anything: Any = model
+    if structure.classes:
+        logits = anything(input_ids=tokens).logits.float()
+        return F.cross_entropy(logits, logits.detach().argmax(-1))
     if structure.kind == "encoder-decoder":
         half = tokens.shape[-1] - tokens.shape[-1] // 2
         labels = tokens[:, half:]

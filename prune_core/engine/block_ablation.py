@@ -4,7 +4,8 @@ Removed block by block, or half by half: without its attention (its output proje
 or without its MLP, as a recipe's ``drop_attention`` and ``drop_mlp``. Blocks before the removed
 one answer from one dense pass over the window; those after it are computed.
 
-An encoder without a language head has no loss: there 1 - cosine of its sentence embedding and the
+A classifier's loss is that of the class which the dense model gives the window: no text has labels
+here. An encoder without either head has no loss: there 1 - cosine of its sentence embedding and the
 dense model's stands for it.
 """
 
@@ -24,7 +25,11 @@ from torch import Tensor, nn
 from prune_core.engine.activations import BlockRunner
 from prune_core.errors import ModelFileError, RecipeError
 from prune_core.evaluation.estimate import estimate
-from prune_core.evaluation.scoring import sentence_embedding, token_losses
+from prune_core.evaluation.scoring import (
+    class_log_probabilities,
+    sentence_embedding,
+    token_losses,
+)
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.structure import Block, Structure
@@ -41,7 +46,7 @@ class Known:
 
     Attributes:
         tokens: (1, seq).
-        answer: (predictions,) losses, or (hidden,) a sentence embedding.
+        answer: (predictions,) losses, (classes,) log-probabilities or (hidden,) an embedding.
         outputs: by flat index.
     """
 
@@ -111,22 +116,38 @@ class Ablator:
 
     @torch.inference_mode()
     def answer(self, tokens: Tensor) -> Tensor:
-        """Losses or embedding of (1, seq) tokens, under what is open around the call."""
+        """Losses, classes or embedding of (1, seq) tokens, under what is open around the call."""
         if self.language:
             return token_losses(self.model, self.structure, tokens)
+        if self.structure.classes:
+            return class_log_probabilities(self.model, tokens).cpu()
         return sentence_embedding(self.model, tokens).cpu()
+
+    @property
+    def metric(self) -> str:
+        """What costs are counted in: ``loss``, ``classes`` (both nats) or ``distance``."""
+        if self.language:
+            return "loss"
+        return "classes" if self.structure.classes else "distance"
+
+    def losses(self, answer: Tensor, dense: Tensor) -> Tensor | None:
+        """(predictions,) nats of each token, or (1,) of the dense model's class; else None."""
+        if self.language:
+            return answer
+        return -answer[dense.argmax()][None] if self.structure.classes else None
 
     def cost(self, answer: Tensor, dense: Tensor) -> Values:
         """What an answer lost against the dense one.
 
         Returns:
-            (predictions,) change of the loss in nats, or (1,) one minus the cosine.
+            Change of :meth:`losses`, or (1,) one minus the cosine.
 
         Raises:
             ModelFileError: it is not finite.
         """
-        if self.language:
-            change = (answer.double() - dense.double()).float().numpy()
+        mine, theirs = self.losses(answer, dense), self.losses(dense, dense)
+        if mine is not None and theirs is not None:
+            change = (mine.double() - theirs.double()).float().numpy()
         else:
             cosine = torch.cosine_similarity(answer.double(), dense.double(), dim=0)
             change = np.array([1 - float(cosine)], dtype=np.float32)
@@ -200,7 +221,7 @@ def block_costs(
     structure = handle.structure
     found: dict[str, list[list[Values]]] = {p: [[] for _ in structure.blocks] for p in parts}
     dense: list[Values] = []
-    count = len(structure.blocks)
+    done, count = 0, len(structure.blocks)
     # a block's cost is that of the blocks after it; with the head as much as one block more
     work = sum(1 + count - b for b in range(count)) * len(parts) + count + 1
     clock = Clock(work * len(windows))
@@ -209,17 +230,20 @@ def block_costs(
     def state() -> dict[str, Any]:
         return {
             "stage": "ablation",
-            "metric": "loss" if ablator.language else "distance",
-            "window": len(dense),
+            "metric": ablator.metric,
+            "window": done,
             "windows": len(windows),
             **clock.state(),
             **{part: _summary(rows) for part, rows in found.items()},
-            "nll_dense": estimate(dense).mean if ablator.language else None,
+            "nll_dense": estimate(dense).mean if dense else None,
         }
 
     for window in windows:
+        done += 1
         base = ablator.run(window)
-        dense.append(base.answer.float().numpy())
+        losses = ablator.losses(base.answer, base.answer)
+        if losses is not None:
+            dense.append(losses.float().numpy())
         clock.step(count + 1)
         for block in structure.blocks:
             for part in parts:

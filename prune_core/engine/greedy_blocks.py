@@ -155,18 +155,23 @@ class _Search:
 
     def state(self) -> dict[str, Any]:
         """The event at this moment."""
-        language = self.ablator.language
-        level = estimate([d.answer.float().numpy() for d in self.dense]).mean if language else 0.0
+        level = self._level()
         return {
             "stage": "greedy",
-            "metric": "perplexity" if language else "distance",
+            "metric": "perplexity" if self.ablator.language else self.ablator.metric,
             **self.clock.state(),
             "step": len(self.path),
             "steps": self.steps,
             "path": [self._described(n, level) for n in range(len(self.path[: self.steps]))],
             "trying": list(self.trying) if len(self.path) < self.steps else [],
-            "dense": safe_exp(level) if language else 0.0,
+            "dense": safe_exp(level) if self.ablator.language else level,
         }
+
+    def _level(self) -> float:
+        """Mean loss of the dense model; 0 where there is none."""
+        losses = [self.ablator.losses(d.answer, d.answer) for d in self.dense]
+        known = [row.float().numpy() for row in losses if row is not None]
+        return estimate(known).mean if known else 0.0
 
     def _described(self, number: int, level: float) -> dict[str, Any]:
         step = self.path[number]

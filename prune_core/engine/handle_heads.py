@@ -33,7 +33,7 @@ def head_importance(
     structure, model = loaded.handle.structure, loaded.handle.model
     sites = heads.all_sites(structure)
     started = time.perf_counter()
-    language = loaded.handle.info.has_language_head
+    has_loss = loaded.handle.info.has_language_head or bool(structure.classes)
     windows = []
     if job.method != "weight-norm":
         windows = loaded.windows(job.text, job.seq_len, job.windows)
@@ -46,7 +46,7 @@ def head_importance(
         case "weight-norm":
             rows: Any = heads.weight_norm_scores(model, structure)
             unit = "product of norms"
-        case "gradient" if language:
+        case "gradient" if has_loss:
             rows = heads.gradient_scores(
                 model,
                 structure,
@@ -63,13 +63,11 @@ def head_importance(
 
             def so_far(event: dict[str, Any]) -> None:
                 kept = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
-                emit(
-                    {**kept, "sites": _sites(sites, event["mean"]), "unit": names[event["metric"]]}
-                )
+                counted = jobs.COST_UNITS[event["metric"]]
+                emit({**kept, "sites": _sites(sites, event["mean"]), "unit": counted})
 
-            names = {"loss": "nats per token", "distance": "1 - cosine"}
             found = head_costs(loaded.handle, windows, so_far, poll)
-            rows, stderr, unit = found["mean"], found["stderr"], names[found["metric"]]
+            rows, stderr, unit = found["mean"], found["stderr"], jobs.COST_UNITS[found["metric"]]
         case _:
             rows = pattern_scores(
                 model, structure, windows, job.method, progress=told, cancelled=poll

@@ -35,7 +35,7 @@ def head_costs(
     *,
     groups: bool = False,
 ) -> dict[str, Any]:
-    """Loss without each head minus the dense loss; 1 - cosine for encoders without a head.
+    """Loss without each head minus the dense loss; see ``block_ablation`` for encoders.
 
     Window after window, so that every head has a number early and it settles; the last blocks
     first, which are the cheapest.
@@ -48,8 +48,9 @@ def head_costs(
         groups: key/value groups in place of single query heads.
 
     Returns:
-        ``mean`` and ``stderr``: one row for each site of ``analysis.heads.all_sites``, nats per
-        token (or 1 - cosine) for each head or group, None where nothing is known yet; ``metric``.
+        ``mean`` and ``stderr``: one row for each site of ``analysis.heads.all_sites``, for each
+        head or group nats per token (of the dense model's class, or 1 - cosine: see ``metric``),
+        None where nothing is known yet.
 
     Raises:
         RecipeError: no attention.
@@ -71,7 +72,7 @@ def head_costs(
     def state() -> dict[str, Any]:
         return {
             "stage": "ablation",
-            "metric": "loss" if ablator.language else "distance",
+            "metric": ablator.metric,
             "window": done,
             "windows": len(windows),
             **clock.state(),

@@ -65,7 +65,8 @@ class Evaluate(Job):
             ``reconstruction`` (blocks are pruned in order: ``done``/``total``), ``evaluate``,
             ``done``.
         ``metric``: ``perplexity`` (language models) or ``similarity`` (encoders without a
-            language-model head: mean cosine of dense and pruned sentence embeddings).
+            language-model head: mean cosine of dense and pruned sentence embeddings; with a
+            classification head ``kl`` and ``top1`` too, of the classes, by window).
         ``window``, ``windows``: measured so far, asked for.
         ``tokens``: predictions scored so far; ``total_tokens``: at the end.
         ``nll``, ``nll_stderr``: mean loss in nats per token; error over windows, or None below 2.
@@ -253,13 +254,18 @@ class BlockDamage(Job):
     deadline: ClassVar[float] = FIRST_RECIPE
 
 
+COST_UNITS = {"loss": "nats per token", "classes": "nats per window", "distance": "1 - cosine"}
+"""What the cost of a part is counted in, by the ``metric`` of its job."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeadImportance(Job):
     """Importance of every attention head.
 
-    ``method``: ``gradient`` (Michel et al. 2019, arXiv 1905.10650; for encoders without a language
-    head the second-order term of 1 - cosine), ``weight-norm``, ``ablation`` (loss without the head
-    minus the dense loss, signed), ``confidence`` (arXiv 1905.09418) or ``entropy``.
+    ``method``: ``gradient`` (Michel et al. 2019, arXiv 1905.10650; for encoders without a head the
+    second-order term of 1 - cosine), ``weight-norm``, ``ablation`` (loss without the head minus
+    the dense loss, signed), ``confidence`` (arXiv 1905.09418) or ``entropy``. A classifier's loss
+    is that of the class which the dense model gives.
     Events: ``done``, ``total``; of ablation also ``seconds_left``, ``unit`` and ``sites`` as far as
     they are known (scores are None where nothing is).
     Result: ``method``, ``sites``: list of dicts ``kind`` (``self`` or ``cross``), ``stack``,
@@ -296,8 +302,9 @@ class BlockAblation(Job):
     """Loss without each block minus the dense loss, signed; see ``engine.block_ablation``.
 
     ``parts``: of ``block``, ``attention`` and ``mlp``: the whole block, or only that half of it.
-    Events and result: ``metric`` (``loss`` in nats per token, or ``distance``: 1 - cosine of the
-    sentence embeddings, for encoders without a language head); for each part a dict of ``mean``
+    Events and result: ``metric`` (``loss`` in nats per token; ``classes``, the loss of the dense
+    model's class in nats per window, for encoders with a classification head; or ``distance``:
+    1 - cosine of the sentence embeddings, for those without); for each part a dict of ``mean``
     and ``stderr`` by block (None where nothing is known yet, or the block lacks that half);
     ``window`` (windows done), ``windows``, ``done``, ``total`` (units of work),
     ``seconds_left`` (or None), ``nll_dense``. The result has in addition ``tokens``, ``seconds``.
@@ -315,10 +322,11 @@ class GreedyBlocks(Job):
     """Blocks removed one at a time, the cheapest first, scored again after each.
 
     ``steps``: how many go. ``ends``: the first and the last block of a stack may go too.
-    Events and result: ``metric`` (``perplexity`` or ``distance``), ``dense`` (its value without
-    removals), ``step`` (found so far), ``steps``; ``path``: list of dicts ``block`` (that went),
+    Events and result: ``metric`` (``perplexity``, or ``classes`` or ``distance`` as in
+    :class:`BlockAblation`), ``dense`` (its value without removals), ``step`` (found so far),
+    ``steps``; ``path``: list of dicts ``block`` (that went),
     ``blocks`` (all that are gone then), ``value``, ``low``, ``high`` (95 %, from the paired
-    difference to dense; or None), ``delta``, ``delta_stderr`` (nats per token, or 1 - cosine),
+    difference to dense; or None), ``delta``, ``delta_stderr`` (nats, or 1 - cosine),
     ``costs`` (by block: what each candidate would have cost, None for the others); ``trying``: the
     costs of the step that is being found; ``done``, ``total``, ``seconds_left``. The result has
     in addition ``tokens``, ``seconds``. What was found is kept: the same job with more steps, or

@@ -317,7 +317,8 @@ class LoadedModel:
     def windows(self, text: TextSpec, seq_len: int, count: int) -> list[Tensor]:
         """Token windows of a text, (seq,) each; the last few texts are remembered.
 
-        A text shorter than one window gives one window of its length.
+        A text shorter than one window gives one window of its length. Windows of a classifier
+        stand between its special tokens.
 
         Raises:
             TextError: see ``prune_core.texts``.
@@ -330,11 +331,20 @@ class LoadedModel:
                 seq_len=seq_len,
                 windows=count,
                 max_context=self.handle.info.context,
+                ends=self._ends(),
             )
             while len(self._windows) >= 8:
                 self._windows.pop(next(iter(self._windows)))
             self._windows[key] = list(stacked)
         return self._windows[key]
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """What stands around a window: a classifier reads its first token, which must be [CLS]."""
+        if not self.handle.structure.classes:
+            return [], []
+        tokenizer = self.handle.tokenizer
+        first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+        return [x for x in (first,) if x is not None], [x for x in (last,) if x is not None]
 
     def layer_rows(
         self, emit: Callable[[dict[str, Any]], None], cancelled: Callable[[], bool]

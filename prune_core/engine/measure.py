@@ -272,7 +272,20 @@ class _Measurement:
             cosines = [np.array([s.similarity], dtype=np.float32) for s in self.scores]
             cosine = estimate(cosines)
             state |= {"similarity": cosine.mean, "similarity_stderr": cosine.stderr}
+            if self.structure.classes:
+                state |= self._agreement()
         return state
+
+    def _agreement(self) -> dict[str, Any]:
+        """How far the answers, tokens or classes, are those of the dense model."""
+        kl = estimate([s.kl.numpy() for s in self.scores])
+        same = estimate([s.agrees.float().numpy() for s in self.scores])
+        return {
+            "kl": kl.mean,
+            "kl_stderr": kl.stderr,
+            "top1": same.mean,
+            "top1_stderr": same.stderr,
+        }
 
     def _seconds(self) -> dict[str, float]:
         if "first" not in self.seconds and self.scores:
@@ -285,8 +298,6 @@ class _Measurement:
         # what dense lost on ALL windows is known before the pruned passes are: the paired
         # difference on the tokens so far then estimates the whole far better than they alone
         dense = estimate([d.losses.numpy() for d in self.dense])
-        kl = estimate([s.kl.numpy() for s in self.scores])
-        same = estimate([s.agrees.float().numpy() for s in self.scores])
         best = dense.mean + delta.mean
         error = delta.stderr
         low = None if error is None else safe_exp(best - Z95 * error)
@@ -302,11 +313,8 @@ class _Measurement:
             "perplexity_low": low,
             "perplexity_high": high,
             "perplexity_dense": safe_exp(dense.mean),
-            "kl": kl.mean,
-            "kl_stderr": kl.stderr,
+            **self._agreement(),
             "kl_error": self.kl_error,
-            "top1": same.mean,
-            "top1_stderr": same.stderr,
         }
 
     def result(self) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class DenseReference:
         self._kept[key] = answer
 
     def _path(self, key: str) -> Path:
-        name = f"{self.fingerprint[:24]}-{key}-{TOP_K}-{_VERSION}.npz"
+        kept = f"{self.structure.classes}-classes" if self.structure.classes else str(TOP_K)
+        name = f"{self.fingerprint[:24]}-{key}-{kept}-{_VERSION}.npz"
         return cache_folder("dense") / name
 
 

@@ -2,7 +2,9 @@
 
 Convention (docs/architecture.md): a window of L tokens gives a decoder L - 1 predictions. An
 encoder-decoder reads the first half and is scored on the second. An encoder without a language
-head gives one sentence embedding, the mean over its tokens.
+head gives one sentence embedding, the mean over its tokens; with a classification head also a
+distribution over classes. No text has labels here: the class that the dense model gives stands for
+the right one.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class DenseWindow:
 
     Attributes:
         losses: (predictions,) nats.
-        top1: (predictions,) most likely next token.
-        top_ids: (predictions, TOP_K) most likely next tokens.
+        top1: (predictions,) most likely next token; of a classifier (1,) most likely class.
+        top_ids: (predictions, TOP_K) most likely next tokens; (1, classes) all classes.
         top_logp: (predictions, TOP_K) their log-probabilities.
         embedding: (hidden,) sentence embedding of an encoder, else empty.
     """
@@ -55,7 +57,7 @@ class WindowScore:
     Attributes:
         losses: (predictions,) nats.
         kl: (predictions,) KL(dense || pruned) in nats, over top tokens and remainder.
-        agrees: (predictions,) bool, most likely next token unchanged.
+        agrees: (predictions,) bool, most likely next token (or class) unchanged.
         similarity: cosine of the sentence embeddings, encoders only.
     """
 
@@ -139,6 +141,32 @@ def _tiles(weight: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + size, weight.shape[0]))
 
 
+def class_log_probabilities(model: Any, tokens: Tensor) -> Tensor:
+    """Of a classifier's classes, (classes,) float32.
+
+    Args:
+        model: with a sequence-classification head.
+        tokens: (1, seq) int64.
+    """
+    return torch.log_softmax(model(input_ids=tokens).logits[0].float(), dim=-1)
+
+
+def _embedding_and_classes(
+    model: nn.Module, structure: Structure, tokens: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """(hidden,) sentence embedding and, of a classifier, its class log-probabilities; one pass."""
+    if not structure.classes:
+        return sentence_embedding(model, tokens).cpu(), None
+    base: Any = getattr(model, "base_model", model)
+    hidden: list[Tensor] = []
+    hook = base.register_forward_hook(lambda *a: hidden.append(a[2].last_hidden_state))
+    try:
+        classes = class_log_probabilities(model, tokens)
+    finally:
+        hook.remove()
+    return hidden[0][0].float().mean(dim=0).cpu(), classes.cpu()
+
+
 def sentence_embedding(model: nn.Module, tokens: Tensor) -> Tensor:
     """Mean over tokens of an encoder's last hidden states, (hidden,) float32.
 
@@ -169,8 +197,11 @@ def dense_window(
     empty = torch.empty(0)
     if not has_language_head:
         none = torch.empty(0, dtype=torch.int64)
-        embedding = sentence_embedding(model, tokens).cpu()
-        return DenseWindow(empty, none, none.view(0, 0), empty.view(0, 0), embedding)
+        embedding, classes = _embedding_and_classes(model, structure, tokens)
+        if classes is None:
+            return DenseWindow(empty, none, none.view(0, 0), empty.view(0, 0), embedding)
+        everyone = torch.arange(len(classes))[None]
+        return DenseWindow(empty, classes.argmax()[None], everyone, classes[None], embedding)
     losses, top1, ids, logp = [], [], [], []
     for _rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)
@@ -271,9 +302,13 @@ def score_window(
         on_logits: given each slice's (positions, vocab) logits, for checks; must not keep them.
     """
     if dense.embedding.numel():
-        mine = sentence_embedding(model, tokens).cpu()
-        cosine = F.cosine_similarity(mine.double(), dense.embedding.double(), dim=0)
-        return WindowScore(torch.empty(0), torch.empty(0), torch.empty(0), float(cosine))
+        none = torch.empty(0)
+        mine, classes = _embedding_and_classes(model, structure, tokens)
+        cosine = float(F.cosine_similarity(mine.double(), dense.embedding.double(), dim=0))
+        if classes is None:
+            return WindowScore(none, none, none, cosine)
+        same = classes.argmax()[None] == dense.top1
+        return WindowScore(none, compact_kl(dense.top_logp, classes[None]), same, cosine)
     losses, kl, agrees = [], [], []
     for rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)

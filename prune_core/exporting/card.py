@@ -157,8 +157,10 @@ def _table(measured: Mapping[str, Any]) -> str:
     if screen["similarity"] is not None:
         rows.append(("cosine to the dense embedding", "1", f"{screen['similarity']:.4f}"))
     if screen["kl"] is not None:
-        rows.append(("KL from dense, nats per token", "0", _plus(screen, "kl")))
-        rows.append(("most likely token unchanged", "1", _plus(screen, "top1")))
+        one = "token" if ours["perplexity"] is not None else "class"
+        per = "token" if ours["perplexity"] is not None else "window"
+        rows.append((f"KL from dense, nats per {per}", "0", _plus(screen, "kl")))
+        rows.append((f"most likely {one} unchanged", "1", _plus(screen, "top1")))
     for key, name in (
         ("prefill", "prefill, tokens per second"),
         ("decode", "decode, tokens per second"),
@@ -180,10 +182,11 @@ def _plus(screen: Mapping[str, Any], name: str) -> str:
 def _conditions(measured: Mapping[str, Any]) -> str:
     told = measured["screen"]["protocol"]
     name = "a pasted text" if told["text"] == "inline" else f"`{_file_name(told['text'])}`"
+    counted = f"{told['tokens']:,} predictions, " if told["tokens"] else ""
     text = (
         f"Quality: {told['windows']} windows of {told['seq_len']} tokens of {name} "
-        f"(text {told['text_fingerprint'][:12]}), {told['tokens']:,} predictions, "
-        f"{told['dtype']} on {told['device']}; the interval is that of the paired difference to "
+        f"(text {told['text_fingerprint'][:12]}), {counted}{told['dtype']} on "
+        f"{told['device']}; the interval is that of the paired difference to "
         "the dense model, ± is one standard error over windows."
     )
     if measured["repeats"]:

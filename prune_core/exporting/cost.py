@@ -304,7 +304,9 @@ def checkpoint_of(
         folder: the copy.
         library_format: of compressed-tensors, where it is compressed.
     """
-    auto = model_class(handle.structure.family, list(handle.model.state_dict()))
+    model = handle.model
+    names = list(model.state_dict())
+    auto = model_class(handle.structure.family, names, [type(model).__name__])
     name = type(handle.model).__name__
     where = (handle.info.dtype, handle.info.device, library_format)
     return Checkpoint(folder, auto.__name__, name, *where)

@@ -104,6 +104,7 @@ def build_handle(
             for x in structure.layers.values()
         ),
         load_seconds=load_seconds,
+        classes=structure.classes,
     )
     return ModelHandle(model, tokenizer, structure, info)
 

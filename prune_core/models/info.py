@@ -45,6 +45,7 @@ class ModelInfo:
         kind: ``decoder``, ``encoder``, ``encoder-decoder``.
         has_language_head: perplexity and generation are possible.
         has_chat_template: the tokenizer brings one.
+        classes: that an encoder's classification head tells apart; 0 without one.
         parameters: all parameters, tied ones once; prunable: weights in layers.
         bytes_in_memory: of the parameters in ``dtype``; context: most tokens it was built for.
         quantised: name of the source's quantisation (``Q4_1``), or None.
@@ -75,6 +76,7 @@ class ModelInfo:
     blocks: tuple[BlockInfo, ...]
     layers: tuple[LayerInfo, ...]
     load_seconds: float
+    classes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested data."""

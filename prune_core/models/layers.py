@@ -58,7 +58,16 @@ def describe(model: nn.Module) -> Structure:
         layers=layers,
         head_module=head,
         plain_head=family.plain_head and head is not None,
+        classes=_classes(model, config),
     )
+
+
+def _classes(model: nn.Module, config: Any) -> int:
+    """Classes of a sequence-classification head that gives one distribution over them."""
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        return 0
+    single = getattr(config, "problem_type", None) in (None, "single_label_classification")
+    return int(config.num_labels) if single and config.num_labels > 1 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def read_model(
         ModelFileError: tensors missing or misshapen, or transformers cannot read it.
     """
     extra: dict[str, Any] = {}
-    chosen = model_class(str(config["model_type"]), names)
+    chosen = model_class(str(config["model_type"]), names, config.get("architectures"))
     if chosen is transformers.AutoModel and not any(".pooler." in f".{name}" for name in names):
         extra["add_pooling_layer"] = False
     if config["model_type"] == "distilbert":
@@ -95,10 +95,16 @@ def _first_line(error: Exception) -> str:
     return shown(text.splitlines()[0], 160).rstrip(".")
 
 
-def model_class(model_type: str, tensor_names: Collection[str]) -> Any:
+def model_class(model_type: str, tensor_names: Collection[str], architectures: Any = None) -> Any:
     """The transformers class that reads a model type in full.
 
-    Encoders are read with their masked-language head if the checkpoint has one, plain otherwise.
+    Encoders are read with the head that the checkpoint has, for masked language or for the
+    classification of sequences, and plain without either.
+
+    Args:
+        model_type: of a supported family.
+        tensor_names: of the checkpoint.
+        architectures: of its configuration, as they stand there.
     """
     from transformers.models.auto import modeling_auto
 
@@ -110,6 +116,9 @@ def model_class(model_type: str, tensor_names: Collection[str]) -> Any:
     heads = ("cls.predictions.", "lm_head.", "vocab_transform.", "vocab_projector.")
     if any(name.startswith(heads) for name in tensor_names):
         return transformers.AutoModelForMaskedLM
+    named = architectures if isinstance(architectures, list) else []
+    if any(str(name).endswith("ForSequenceClassification") for name in named):
+        return transformers.AutoModelForSequenceClassification
     return transformers.AutoModel
 
 

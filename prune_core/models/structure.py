@@ -147,6 +147,8 @@ class Structure:
         head_module: dotted path of the output head, or None (an encoder without one).
         plain_head: the logits are exactly ``head(last_hidden_state)``: no scaling, soft cap,
             added bias buffer or transform, so the head may be applied in slices.
+        classes: that a sequence-classification head tells apart; 0 without one, and where its
+            outputs are no distribution over classes (regression, several labels at once).
     """
 
     family: str
@@ -155,3 +157,4 @@ class Structure:
     layers: Mapping[str, Layer]
     head_module: str | None
     plain_head: bool
+    classes: int = 0

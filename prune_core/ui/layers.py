@@ -18,6 +18,14 @@ from prune_core.ui.keys import recipe_from_state, set_recipe, text_spec, value, 
 from prune_core.ui.loading import Outcome, follow
 from prune_core.ui.state import Page
 
+COST_AXES = {"loss": "layers.nats", "classes": "layers.nats_class", "distance": "layers.cosine"}
+VALUE_AXES = {
+    "perplexity": "layers.perplexity",
+    "classes": "layers.class_loss",
+    "distance": "layers.cosine",
+}
+"""Labels of axes by the metric of a job."""
+
 FIELDS = {"block": "drop_blocks", "attention": "drop_attention", "mlp": "drop_mlp"}
 
 
@@ -159,7 +167,7 @@ def ablation(page: Page, model: ModelInfo) -> tuple[BlockAblation, Outcome]:
         texts = words("layers", "kept", "dropped") | {
             "title": t(f"layers.cost_title_{part()}"),
             "x": t("layers.block"),
-            "y": t("layers.nats" if event["metric"] == "loss" else "layers.cosine"),
+            "y": t(COST_AXES[event["metric"]]),
         }
         chart(
             cost_bars(found["mean"], found["stderr"], dropped(), page.look, words=texts),
@@ -202,11 +210,10 @@ def greedy(page: Page, model: ModelInfo) -> tuple[GreedyBlocks, Outcome]:
         path = event.get("path")
         if not path:
             return
-        language = event["metric"] == "perplexity"
         texts = {
             "title": t("layers.greedy_title"),
             "x": t("layers.removed"),
-            "y": t("layers.perplexity" if language else "layers.cosine"),
+            "y": t(VALUE_AXES[event["metric"]]),
         }
         chosen = recipe_from_state().drop_blocks
         chart(

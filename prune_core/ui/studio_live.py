@@ -245,30 +245,31 @@ def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
     left = None if removed is None else model.parameters - removed
     width = model.bytes_in_memory / max(model.parameters, 1)
     rows = []
-    if known.get("metric") != "similarity":
+    if known.get("metric") != "similarity" or model.classes:
+        of = "_classes" if model.classes else ""
         error = known.get("kl_stderr")
         rows.append(
             {
                 "id": "kl",
-                "name": t("studio.kl"),
+                "name": t(f"studio.kl{of}"),
                 "value": known.get("kl"),
                 "digits": min(4, max(2, digits(known.get("kl"), error))),
                 "percent": False,
                 "aside": "",
                 "detail": _plus_minus(error, 3),
-                "help": t("studio.kl_help", error=f"{known.get('kl_error') or 0:.2g}"),
+                "help": t(f"studio.kl_help{of}", error=f"{known.get('kl_error') or 0:.2g}"),
             }
         )
         rows.append(
             {
                 "id": "top1",
-                "name": t("studio.top1"),
+                "name": t(f"studio.top1{of}"),
                 "value": known.get("top1"),
                 "digits": 1,
                 "percent": True,
                 "aside": "",
                 "detail": _plus_minus(known.get("top1_stderr"), 3, share=True),
-                "help": t("studio.top1_help"),
+                "help": t(f"studio.top1_help{of}"),
             }
         )
     rows.append(
