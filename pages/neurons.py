@@ -59,7 +59,7 @@ def map_clicked() -> None:
         set_value("neuron", f"{point[0]}:{point[1]}")
 
 
-def controls(model: ModelInfo, found: Found | None) -> None:
+def controls() -> None:
     choice(
         "neuron_method",
         t("neurons.method"),
@@ -270,7 +270,7 @@ def details(found: Found) -> None:
 
 def draw(page: Page, model: ModelInfo) -> None:
     job = NeuronProfile(model.source, chosen_calibration())
-    controls(model, None)
+    controls()
     outcome = follow(job, "neuron_profile", what=t("neurons.measuring"), height=480)
     if outcome.result is None:
         return
