@@ -12,10 +12,11 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from prune_core import (
     cli_blocks,
+    cli_checks,
     cli_compare,
     cli_export,
     cli_frontier,
@@ -41,6 +42,9 @@ from prune_core.recipe import (
     Recipe,
 )
 
+if TYPE_CHECKING:
+    from prune_core.engine.core import Core
+
 Result = dict[str, Any]
 
 QUANTILES = ("q01", "q25", "q50", "q75", "q99")
@@ -49,6 +53,21 @@ QUANTILES = ("q01", "q25", "q50", "q75", "q99")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    try:
+        try:
+            return _main(arguments)
+        finally:  # at the end of the program it is too late for a sentence; --help ends it too
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has enough, as with | head
+        cli_checks.leave_output()
+        return 128 + 13  # what a shell shows of SIGPIPE
+    except OSError as error:
+        cli_checks.leave_output()
+        _say(f"The answer could not be written: {error.strerror or error}.")
+        return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parsed = command_parser().parse_args(arguments)
     try:
         result: Result = parsed.verb(parsed)
@@ -124,21 +143,38 @@ def command_parser() -> argparse.ArgumentParser:
         "Importance of heads, neurons, blocks or layers.",
     )
     sub.add_argument("model", metavar="MODEL")
-    sub.add_argument("--of", choices=["heads", "neurons", "blocks", "layers"], default="heads")
+    sub.add_argument(
+        "--of",
+        choices=["heads", "neurons", "blocks", "layers"],
+        default="heads",
+        help="default: heads",
+    )
     sub.add_argument(
         "--method",
-        help="heads: gradient, weight-norm, ablation, confidence, entropy; neurons: "
-        "mean-activation, firing, weighted, fluctuation; blocks: block-influence, angular, "
-        "ablation, greedy; layers: ablation or a criterion",
+        metavar="NAME",
+        help="heads: gradient (default), weight-norm, ablation, confidence, entropy; neurons: "
+        "mean-activation (default), firing, weighted, fluctuation; blocks: block-influence "
+        "(default), angular, ablation, greedy; layers: magnitude (default), another criterion or "
+        "ablation",
     )
     sub.add_argument(
-        "--lowest", type=float, metavar="SHARE", help="also the least important heads or neurons"
+        "--lowest",
+        type=float,
+        metavar="SHARE",
+        help="also name the least important heads or neurons, a share of 0 to 1",
     )
-    sub.add_argument("--scope", choices=["block", "global"], default="block", help="of --lowest")
+    sub.add_argument(
+        "--scope",
+        choices=["block", "global"],
+        help="of --lowest: the same share of each block (default), or all compete; with global "
+        "each attention keeps at least one head, each MLP one neuron, unless all are to go",
+    )
     cli_neurons.importance_options(sub)
     cli_blocks.importance_options(sub)
-    sub.add_argument("--normalize", action="store_true", help="divide each block by its L2 norm")
-    _text_options(sub, windows=4, seq_len=512)
+    sub.add_argument(
+        "--normalize", action="store_true", help="gradient: divide each block by its L2 norm"
+    )
+    _text_options(sub, windows=4, seq_len=512, use="to score the parts")
 
     sub = verb("evaluate", _evaluate, _show_evaluation, "Apply a recipe and measure it on a text.")
     sub.add_argument("model", metavar="MODEL")
@@ -180,29 +216,78 @@ def command_parser() -> argparse.ArgumentParser:
     sub = verb("generate", _generate, _show_generation, "Continue a prompt, dense and pruned.")
     sub.add_argument("model", metavar="MODEL")
     _recipe_options(sub)
-    sub.add_argument("--prompt", required=True, metavar="TEXT")
-    sub.add_argument("--max-new-tokens", type=int, default=64)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--prompt", required=True, metavar="TEXT", help="what both models continue")
+    sub.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=64,
+        metavar="TOKENS",
+        help="most tokens that each answer gets, 1 to 1024; default: 64",
+    )
+    sub.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the same number draws the same text again, 0 to 2^63 - 1; default: 0",
+    )
     sub.add_argument("--greedy", action="store_true", help="always the likeliest token")
-    sub.add_argument("--temperature", type=float, default=0.8)
-    sub.add_argument("--top-p", type=float, default=0.95)
+    sub.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="T",
+        help="0.01 to 10: above 1 unlikely tokens come more often, below 1 less; default: 0.8",
+    )
+    sub.add_argument(
+        "--top-p",
+        type=float,
+        default=0.95,
+        metavar="P",
+        help="draw from the likeliest tokens that have this probability together, above 0 to 1; "
+        "default: 0.95",
+    )
     sub.add_argument("--chat", action="store_true", help="wrap the prompt in the chat template")
 
     cli_export.add_verbs(verb, _recipe_options, _text_options)
     return parser
 
 
-def _text_options(sub: argparse.ArgumentParser, *, windows: int, seq_len: int) -> None:
-    sub.add_argument("--text", default="grimm", metavar="FILE", help="a text preset or a file")
-    sub.add_argument("--seq-len", type=int, default=seq_len)
-    sub.add_argument("--windows", type=int, default=windows)
+def _text_options(
+    sub: argparse.ArgumentParser, *, windows: int, seq_len: int, use: str = "to measure the model"
+) -> None:
+    sub.add_argument(
+        "--text",
+        default="grimm",
+        metavar="FILE",
+        help=f"what is read {use}: a text preset or a file; default: grimm",
+    )
+    sub.add_argument(
+        "--seq-len",
+        type=int,
+        default=seq_len,
+        metavar="TOKENS",
+        help=f"tokens in a window of --text, at most the model's context; default: {seq_len}",
+    )
+    sub.add_argument(
+        "--windows",
+        type=int,
+        default=windows,
+        metavar="N",
+        help=f"windows of --text from its start on, 1 to 4096; default: {windows}",
+    )
 
 
 def _recipe_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--recipe", metavar="FILE", help="a recipe as JSON; replaces the options below"
     )
-    sub.add_argument("--criterion", default="magnitude")
+    sub.add_argument(
+        "--criterion",
+        default="magnitude",
+        metavar="NAME",
+        help="scores the weights; the lowest go: " + ", ".join(_criteria()),
+    )
     sub.add_argument("--pattern", default="per-layer", help="per-layer, per-row, nm:N:M or block:B")
     sub.add_argument("--allocation", default="uniform", help=", ".join(ALLOCATIONS))
     sub.add_argument("--reconstruction", default="none", help=" or ".join(RECONSTRUCTIONS))
@@ -223,11 +308,29 @@ def _calibration_options(sub: argparse.ArgumentParser) -> None:
         "--calibration",
         default="andersen",
         metavar="FILE",
-        help="text for criteria that need one: a preset or a file",
+        help="text for criteria that need one: a preset or a file; default: andersen",
     )
-    sub.add_argument("--calibration-windows", type=int, default=32)
-    sub.add_argument("--calibration-seq-len", type=int, default=512)
-    sub.add_argument("--calibration-skip", type=int, default=0, metavar="TOKENS")
+    sub.add_argument(
+        "--calibration-windows",
+        type=int,
+        default=32,
+        metavar="N",
+        help="windows of --calibration, 1 to 4096; default: 32",
+    )
+    sub.add_argument(
+        "--calibration-seq-len",
+        type=int,
+        default=512,
+        metavar="TOKENS",
+        help="tokens in a window of --calibration, at most the model's context; default: 512",
+    )
+    sub.add_argument(
+        "--calibration-skip",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help="tokens of --calibration left out at its start; default: 0",
+    )
     sub.add_argument(
         "--calibration-mode", default="auto", help="auto, dense or sequential: one block at a time"
     )
@@ -235,12 +338,15 @@ def _calibration_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _recipe(parsed: argparse.Namespace) -> Recipe:
-    recipe = _recipe_file(parsed.recipe) if parsed.recipe else _recipe_from_options(parsed)
+    file = parsed.recipe
+    recipe = _recipe_from_options(parsed) if file is None else _recipe_file(file)
     _criterion(recipe.criterion)  # a misspelled one is told even where nothing is to be ranked
     return recipe
 
 
 def _recipe_file(name: str) -> Recipe:
+    if not name.strip():
+        raise RecipeError("--recipe names no file; give the path of a recipe as JSON.")
     try:
         return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
     except UnicodeDecodeError:
@@ -277,7 +383,7 @@ def _parts(text: str, option: str) -> tuple[tuple[int, int], ...]:
         if not (block.isdecimal() and part.isdecimal()):
             what = option.removeprefix("--drop-").removeprefix("cross-").removesuffix("s").upper()
             raise RecipeError(f"{option} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.")
-        found.append((int(block), int(part)))
+        found.append((cli_checks.index_of(block, option), cli_checks.index_of(part, option)))
     return tuple(found)
 
 
@@ -286,7 +392,7 @@ def _indices(text: str, option: str) -> tuple[int, ...]:
     for part in found:
         if not part.isdecimal():
             raise RecipeError(f"{option} takes the indices of blocks such as 3,5, got {part!r}.")
-    return tuple(int(part) for part in found)
+    return tuple(cli_checks.index_of(part, option) for part in found)
 
 
 def _calibration(parsed: argparse.Namespace) -> Calibration:
@@ -308,6 +414,12 @@ def _given_calibration(parsed: argparse.Namespace) -> Calibration:
         parsed.calibration_skip,
         parsed.calibration_mode,
     )
+
+
+def _criteria() -> list[str]:
+    from prune_core.criteria import CRITERIA
+
+    return sorted(CRITERIA)
 
 
 def _criterion(name: str) -> str:
@@ -332,6 +444,19 @@ def _named_text(name: str) -> TextSpec:
 def _run(job: Job) -> Result:
     from prune_core.engine.core import Core
 
+    return _run_on(Core(), job)
+
+
+def _in_turn() -> Callable[[Job], Result]:
+    """Runs jobs one after the other on models that are loaded once."""
+    from prune_core.engine.core import Core
+
+    core = Core()
+    return lambda job: _run_on(core, job)
+
+
+def _run_on(core: Core, job: Job) -> Result:
+    """Run a job with its progress on a terminal; a core keeps the models that it loaded."""
     shows = sys.stderr.isatty()
 
     def emit(event: Result) -> None:
@@ -341,7 +466,7 @@ def _run(job: Job) -> Result:
             line = f"{event.get('stage', 'working')} {done or 0} / {total or '?'}"
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
-    result = Core().run(job, emit, lambda: False)
+    result = core.run(job, emit, lambda: False)
     if shows:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     return result
@@ -388,11 +513,27 @@ _METHODS = {
 }
 
 
+def _check_importance(parsed: argparse.Namespace) -> None:
+    """Refuse what would be ignored, and sizes that no text has."""
+    of, method = parsed.of, parsed.method
+    scored = of in ("heads", "neurons") and parsed.neuron is None
+    belongs = cli_checks.belongs
+    belongs(parsed.neuron, "--neuron", of == "neurons", "--of neurons")
+    belongs(parsed.lowest, "--lowest", scored, "--of heads and --of neurons without --neuron")
+    belongs(parsed.scope, "--scope", parsed.lowest is not None, "--lowest")
+    gradient = of == "heads" and method in (None, "gradient")
+    belongs(parsed.normalize, "--normalize", gradient, "--of heads --method gradient")
+    cli_blocks.check(parsed)
+    cli_checks.check_windows(parsed.seq_len, parsed.windows)
+
+
 def _importance(parsed: argparse.Namespace) -> Result:
+    _check_importance(parsed)
+    scope = parsed.scope or "block"
     if parsed.of == "blocks":
-        return cli_blocks.blocks(parsed, _text(parsed), _run)
+        return cli_blocks.blocks(parsed, _text(parsed), _in_turn())
     if parsed.of == "layers":
-        return cli_blocks.layers(parsed, _text(parsed), _criterion, _run)
+        return cli_blocks.layers(parsed, _text(parsed), _run)
     known = _METHODS[parsed.of]
     method = parsed.method or known[0]
     if method not in known:
@@ -400,7 +541,7 @@ def _importance(parsed: argparse.Namespace) -> Result:
     measured = (_text(parsed), parsed.seq_len, parsed.windows)
     if parsed.of == "neurons":
         result = cli_neurons.importance(parsed, method, _text(parsed), _run)
-        return result if parsed.neuron else result | _lowest_neurons(parsed, result)
+        return result if parsed.neuron is not None else result | _lowest(parsed, result, scope)
     result = _run(HeadImportance(parsed.model, method, *measured, parsed.normalize))
     # the first map is the one a decoder has; the others stand under "sites"
     site = result["sites"][0]
@@ -410,11 +551,11 @@ def _importance(parsed: argparse.Namespace) -> Result:
     if parsed.lowest is not None:
         from prune_core.analysis.choosing import lowest_heads
 
-        least = dict(lowest_heads(result["sites"], method, parsed.lowest, parsed.scope))
+        least = dict(lowest_heads(result["sites"], method, parsed.lowest, scope))
     return {**result, "of": "heads", "shape": shape, "scores": scores} | least
 
 
-def _lowest_neurons(parsed: argparse.Namespace, scored: Result) -> Result:
+def _lowest(parsed: argparse.Namespace, scored: Result, scope: str) -> Result:
     """What ``--lowest`` asks for, as a recipe's field."""
     if parsed.lowest is None:
         return {}
@@ -424,10 +565,10 @@ def _lowest_neurons(parsed: argparse.Namespace, scored: Result) -> Result:
     from prune_core.analysis.neurons import competing
 
     rows = scored["scores"]
-    if parsed.scope == "global":  # as a recipe with a share of all neurons
+    if scope == "global":  # as a recipe with a share of all neurons
         exact = {n: torch.tensor(row, dtype=torch.float64) for n, row in enumerate(rows)}
         rows = list(competing(scored["method"], exact).values())
-    found = lowest(scored["blocks"], rows, parsed.lowest, parsed.scope)
+    found = lowest(scored["blocks"], rows, parsed.lowest, scope)
     return {"drop_neurons": [list(pair) for pair in found]}
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
+from prune_core.cli_checks import belongs
+from prune_core.criteria import CRITERIA
 from prune_core.engine.jobs import (
     COST_UNITS,
     BlockAblation,
@@ -13,6 +17,7 @@ from prune_core.engine.jobs import (
     GreedyBlocks,
     Job,
     LayerImportance,
+    LoadModel,
     TextSpec,
 )
 from prune_core.errors import RecipeError
@@ -21,23 +26,51 @@ from prune_core.recipe import Calibration, Recipe
 Result = dict[str, Any]
 
 BLOCK_METHODS = ("block-influence", "angular", "ablation", "greedy")
+STEPS = 4
+"""Blocks that a greedy search removes if not told."""
 ALIASES = {"influence": "block-influence"}
 
 
 def importance_options(sub: argparse.ArgumentParser) -> None:
     """Options of ``importance`` that only blocks have."""
-    sub.add_argument("--run", type=int, default=1, metavar="N", help="angular: blocks in a run")
+    sub.add_argument("--run", type=int, metavar="N", help="angular: blocks in a run; default: 1")
     sub.add_argument(
         "--halves", action="store_true", help="ablation: also attention alone and MLP alone"
     )
-    sub.add_argument("--steps", type=int, default=4, metavar="N", help="greedy: blocks to remove")
+    sub.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"greedy: blocks to remove; default: {STEPS}, or as many as the model can lose",
+    )
     sub.add_argument(
         "--ends", action="store_true", help="greedy: the first and the last block may go too"
     )
 
 
+def check(parsed: argparse.Namespace) -> None:
+    """Refuse options of a method that was not asked for.
+
+    Raises:
+        RecipeError: such an option was given.
+    """
+    method = parsed.method if parsed.of == "blocks" else None
+    for option, given, owner in (
+        ("--run", parsed.run, "angular"),
+        ("--halves", parsed.halves, "ablation"),
+        ("--steps", parsed.steps, "greedy"),
+        ("--ends", parsed.ends, "greedy"),
+    ):
+        belongs(given, option, method == owner, f"--of blocks --method {owner}")
+
+
 def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Result]) -> Result:
     """``importance --of blocks``: a score for each block; more under the method's own names.
+
+    Args:
+        parsed: the options.
+        text: what is read.
+        run: runs a job; several on one model should load it once.
 
     Raises:
         RecipeError: an unknown method, a run that is longer than the model.
@@ -53,15 +86,19 @@ def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Resu
             scores = found["influence"]
         case "angular":
             found = run(BlockImportance(parsed.model, *measured))
-            scores, suggested = angular(found["angular"], parsed.run)
-            found |= {"run": parsed.run, "suggested": suggested}
+            length = 1 if parsed.run is None else parsed.run
+            scores, suggested = angular(found["angular"], length)
+            found |= {"run": length, "suggested": suggested}
         case "ablation":
             parts = ("block", "attention", "mlp") if parsed.halves else ("block",)
             found = run(BlockAblation(parsed.model, *measured, parts))
             scores = found["block"]["mean"]
             found["stderr"] = found["block"]["stderr"]
         case "greedy":
-            found = run(GreedyBlocks(parsed.model, *measured, parsed.steps, parsed.ends))
+            steps = parsed.steps
+            if steps is None:
+                steps = usual_steps(run(LoadModel(parsed.model))["blocks"], ends=parsed.ends)
+            found = run(GreedyBlocks(parsed.model, *measured, steps, parsed.ends))
             scores = found["path"][0]["costs"]
             found["suggested"] = found["path"][-1]["blocks"]
         case _:
@@ -69,6 +106,17 @@ def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Resu
             raise RecipeError(f"unknown method {method!r} for blocks; use {known}.")
     named = {"of": "blocks", "method": method, "shape": [len(scores)], "scores": list(scores)}
     return {**found, **named}
+
+
+def usual_steps(blocks: Sequence[Mapping[str, Any]], *, ends: bool) -> int:
+    """Blocks that a greedy search removes where nobody said how many: those that can go, 1 to 4.
+
+    Args:
+        blocks: of a LoadModel result.
+        ends: the first and the last block of a stack may go too; one of each stack stays.
+    """
+    stacks = Counter(block["stack"] for block in blocks).values()
+    return max(1, min(STEPS, sum(max(0, count - (1 if ends else 2)) for count in stacks)))
 
 
 def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float | None], list[int]]:
@@ -83,15 +131,19 @@ def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float |
         of the run with the smallest distance.
 
     Raises:
-        RecipeError: no run is that long.
+        RecipeError: no run is that long, with one block of its stack left.
     """
-    longest = max(len(stack["blocks"]) for stack in stacks)
+    longest = max(len(stack["blocks"]) for stack in stacks) - 1
+    if longest < 1:
+        raise RecipeError("this model has one block only, and one must stay; no run can go.")
     if not 1 <= length <= longest:
-        raise RecipeError(f"a run has between 1 and {longest} blocks, got {length}.")
+        raise RecipeError(
+            f"--run takes between 1 and {longest} blocks, so that one stays, got {length}."
+        )
     scores: list[float | None] = [None] * sum(len(stack["blocks"]) for stack in stacks)
     best: tuple[float, list[int]] | None = None
     for stack in stacks:
-        if length > len(stack["blocks"]):
+        if length >= len(stack["blocks"]):
             continue
         for place, distance in enumerate(stack["distance"][length - 1]):
             if distance is None:
@@ -106,7 +158,6 @@ def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float |
 def layers(
     parsed: argparse.Namespace,
     text: TextSpec,
-    criterion: Callable[[str], str],
     run: Callable[[Job], Result],
 ) -> Result:
     """``importance --of layers``: a criterion's mean score, or what each layer's output is worth.
@@ -114,16 +165,25 @@ def layers(
     Args:
         parsed: ``--method`` is ``ablation`` or a criterion; magnitude, |w|, if not given.
         text: what is read.
-        criterion: refuses an unknown one.
         run: runs a job.
+
+    Raises:
+        RecipeError: an unknown method.
     """
     method = parsed.method or "magnitude"
     measured = (text, parsed.seq_len, parsed.windows)
     if method == "ablation":
         found = run(LayerImportance(parsed.model, method, Recipe(), *measured))
+    elif method not in CRITERIA:
+        near = get_close_matches(method, ["ablation", *CRITERIA], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(
+            f"unknown method {method!r} for layers; use ablation or one of the criteria "
+            f"{', '.join(sorted(CRITERIA))}.{hint}"
+        )
     else:
         calibration = Calibration(text, parsed.windows, parsed.seq_len)
-        recipe = Recipe(criterion=criterion(method), calibration=calibration)
+        recipe = Recipe(criterion=method, calibration=calibration)
         found = run(LayerImportance(parsed.model, "score", recipe, *measured))
     return {**found, "of": "layers", "method": method, "shape": [len(found["scores"])]}
 

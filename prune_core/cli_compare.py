@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from prune_core.cli_checks import belongs, check_windows
 from prune_core.engine.jobs import BlockDamage, Evaluate, Job, MaskOverlap, TextSpec
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.evaluation.paired import compare_results
@@ -17,6 +18,7 @@ from prune_core.recipe import Recipe
 Result = dict[str, Any]
 
 NAMES = "ABCD"
+BLOCK_WINDOWS = 2
 
 
 def options(sub: argparse.ArgumentParser) -> None:
@@ -30,7 +32,12 @@ def options(sub: argparse.ArgumentParser) -> None:
         choices=["output", "loss"],
         help="damage by block too: of the blocks' outputs, or the loss with one block pruned",
     )
-    sub.add_argument("--block-windows", type=int, default=2, help="windows read for --blocks")
+    sub.add_argument(
+        "--block-windows",
+        type=int,
+        metavar="N",
+        help=f"windows of --text read for --blocks, 1 to 4096; default: {BLOCK_WINDOWS}",
+    )
 
 
 def run(parsed: argparse.Namespace) -> Result:
@@ -44,6 +51,10 @@ def run(parsed: argparse.Namespace) -> Result:
     from prune_core.engine.core import Core
     from prune_core.texts import TEXTS
 
+    belongs(parsed.block_windows, "--block-windows", bool(parsed.blocks), "--blocks")
+    block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows
+    check_windows(parsed.seq_len, block_windows)
+    check_windows(parsed.seq_len, parsed.windows)
     files: list[str] = parsed.recipes
     if not 2 <= len(files) <= len(NAMES):
         raise RecipeError(f"Compare takes two to four recipes, got {len(files)}.")
@@ -58,7 +69,7 @@ def run(parsed: argparse.Namespace) -> Result:
         job = Evaluate(parsed.model, recipe, text, parsed.seq_len, parsed.windows)
         results[name] = _run(core, job, file)
         if parsed.blocks:  # at once: the recipe is still applied
-            size = (parsed.seq_len, parsed.block_windows)
+            size = (parsed.seq_len, block_windows)
             damage = BlockDamage(parsed.model, recipe, text, *size, parsed.blocks)
             blocks[name] = _run(core, damage, file)
     compared = compare_results(results)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from prune_core.cli_checks import check_name
 from prune_core.engine.jobs import Cost, Export
 from prune_core.exporting.formats import FORMATS
 
@@ -21,8 +22,21 @@ def add_verbs(
     sub = verb("export", _export, _show_export, "Write a checkpoint that transformers loads.")
     sub.add_argument("model", metavar="MODEL")
     recipe_options(sub)
-    sub.add_argument("--format", choices=FORMATS, default="masked")
-    sub.add_argument("--to", "--out", dest="to", required=True, metavar="DIR")
+    sub.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="masked",
+        help="masked (default): zeros in place; shrunk: dropped parts cut out; compressed: the "
+        "weights that are left and a bitmask",
+    )
+    sub.add_argument(
+        "--to",
+        "--out",
+        dest="to",
+        required=True,
+        metavar="DIR",
+        help="folder of the checkpoint, made if it is not there",
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace an older export")
     _repeats(sub, 5)
     text_options(sub, windows=16, seq_len=512)
@@ -35,13 +49,18 @@ def add_verbs(
 
 def _repeats(sub: argparse.ArgumentParser, default: int) -> None:
     sub.add_argument(
-        "--repeats", type=int, default=default, help="of speed and memory; 0: do not measure them"
+        "--repeats",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"rounds of speed and memory; 0: do not measure them; default: {default}",
     )
 
 
 def _export(parsed: argparse.Namespace) -> Result:
     from prune_core import cli
 
+    check_name(parsed.to, "--to")
     return cli._run(
         Export(
             parsed.model,
@@ -59,17 +78,20 @@ def _export(parsed: argparse.Namespace) -> Result:
 
 def _show_export(result: Result) -> None:
     print(f"{result['folder']}  ({result['format']}, loaded again and compared)")
-    print(f"{'':28} {'dense':>22} {'exported':>22}")
     dense, ours = result["dense"], result["exported"]
+    speeds = [_speed(x[key]) for x in (dense, ours) for key in ("prefill", "decode") if x[key]]
+    wide = max(22, *(1 + len(text) for text in speeds)) if speeds else 22
+    print(f"{'':28} {'dense':>{wide}} {'exported':>{wide}}")
     for key in ("parameters", "nonzero", "bytes", "flops_per_token", "peak_memory"):
         if ours[key] is not None:
-            print(f"{key.replace('_', ' '):28} {dense[key]:22,} {ours[key]:22,}")
+            print(f"{key.replace('_', ' '):28} {dense[key]:{wide},} {ours[key]:{wide},}")
     if ours["perplexity"] is not None:
-        print(f"{'perplexity':28} {dense['perplexity']:22.4f} {ours['perplexity']:22.4f}")
+        pair = [f"{x['perplexity']:.4f}" for x in (dense, ours)]
+        print(f"{'perplexity':28} {pair[0]:>{wide}} {pair[1]:>{wide}}")
     for key in ("prefill", "decode"):
         if ours[key] is not None:
             pair = [_speed(x[key]) for x in (dense, ours)]
-            print(f"{key + ', tokens per second':28} {pair[0]:>22} {pair[1]:>22}")
+            print(f"{key + ', tokens per second':28} {pair[0]:>{wide}} {pair[1]:>{wide}}")
 
 
 def _cost(parsed: argparse.Namespace) -> Result:
@@ -81,15 +103,17 @@ def _cost(parsed: argparse.Namespace) -> Result:
 def _show_cost(result: Result) -> None:
     cut = result["parameters_shrunk"] is not None and any(result["parts"].values())
     heads = ["dense", "zeros in place", *(["parts cut out"] if cut else [])]
-    print(f"{'':36}" + "".join(f"{head:>28}" for head in heads))
+    rows = [["", *heads]]
     for name, values in _counts(result).items():
-        texts = ["" if value is None else f"{value:,}" for value in values[: len(heads)]]
-        print(f"{name:36}" + "".join(f"{text:>28}" for text in texts))
+        rows.append([name, *("" if x is None else f"{x:,}" for x in values[: len(heads)])])
     for key in ("prefill", "decode"):
         if result[key] is not None:
             found = [result[f"dense_{key}"], result[f"zeros_{key}"], result[key]][: len(heads)]
-            texts = [_speed(values) for values in found]
-            print(f"{key + ', tokens per second':36}" + "".join(f"{t:>28}" for t in texts))
+            rows.append([f"{key}, tokens per second", *(_speed(values) for values in found)])
+    # two blanks at least between columns, however fast the machine is
+    wide = max(28, *(2 + len(text) for row in rows for text in row[1:]))
+    for name, *texts in rows:
+        print(f"{name:36}" + "".join(f"{text:>{wide}}" for text in texts))
     if result["shrunk_refused"]:
         print(f"Dropped parts cannot be cut out: {result['shrunk_refused']}")
     print("Zeros in place are not faster: dense kernels multiply by them at full price.")

@@ -28,8 +28,15 @@ def options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", metavar="MODEL", nargs="?", help="needed for --budget")
     sub.add_argument("--store", metavar="URL", help="runs; default: PRUNE_STORE or the user's own")
     sub.add_argument("--sweep", metavar="ID", help="of this sweep only")
-    sub.add_argument("--cost", choices=COSTS, default="nonzero")
-    sub.add_argument("--quality", choices=QUALITIES, default="perplexity")
+    sub.add_argument(
+        "--cost", choices=COSTS, default="nonzero", help="what is to be small; default: nonzero"
+    )
+    sub.add_argument(
+        "--quality",
+        choices=QUALITIES,
+        default="perplexity",
+        help="what is to be good; default: perplexity",
+    )
     sub.add_argument("--budget", metavar="LIMIT", help="5%% (worse perplexity) or 60MB (on disk)")
     sub.add_argument(
         "--criteria", metavar="C,…", help="to try; default: what the store has runs of, or wanda"

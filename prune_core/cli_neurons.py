@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from prune_core.cli_checks import index_of
 from prune_core.engine.jobs import Job, NeuronDetails, NeuronImportance
 from prune_core.errors import RecipeError
 from prune_core.recipe import (
@@ -53,7 +54,7 @@ def neuron_share(parsed: argparse.Namespace) -> tuple[NeuronShare | None, Pairs]
     for part in (x.strip() for x in parsed.drop_neurons.split(",")):
         block, colon, neuron = part.partition(":")
         if colon and block.isdecimal() and neuron.isdecimal():
-            pairs.append((int(block), int(neuron)))
+            pairs.append((index_of(block, "--drop-neurons"), index_of(neuron, "--drop-neurons")))
         elif part:
             shares.append(_fraction(part))
     if len(shares) > 1:
@@ -95,7 +96,8 @@ def importance(
     if not (colon and block.isdecimal() and neuron.isdecimal()):
         raise RecipeError(f"--neuron takes BLOCK:NEURON such as 3:17, got {parsed.neuron!r}.")
     read = Calibration(text, parsed.windows, parsed.seq_len)
-    job = NeuronDetails(parsed.model, int(block), int(neuron), read, *measured)
+    place, number = (index_of(part, "--neuron") for part in (block, neuron))
+    job = NeuronDetails(parsed.model, place, number, read, *measured)
     return {**run(job), "of": "neuron", "method": method}
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from prune_core.cli_checks import check_name
 from prune_core.engine.jobs import Job
 from prune_core.errors import PruneCoreError
 from prune_core.reporting import examples
@@ -33,8 +34,13 @@ def options(sub: argparse.ArgumentParser) -> None:
         help="a file that ends in .pptx, .html, .csv or .zip (recipes), or a folder",
     )
     sub.add_argument("--format", choices=[*FORMATS, "all"], help="default: by the name, or all")
-    sub.add_argument("--audience", choices=AUDIENCES, default="stakeholder")
-    sub.add_argument("--language", choices=LANGUAGES, default="en")
+    sub.add_argument(
+        "--audience",
+        choices=AUDIENCES,
+        default="stakeholder",
+        help="whose words it uses; default: stakeholder",
+    )
+    sub.add_argument("--language", choices=LANGUAGES, default="en", help="default: en")
     sub.add_argument("--cost", choices=COSTS, default="nonzero", help="the picture's axis of cost")
     sub.add_argument(
         "--examples",
@@ -55,6 +61,7 @@ def run(parsed: argparse.Namespace) -> Result:
         StoreError: the store or the sweep is not there.
         UnlikeRunsError: the runs named were measured in different ways.
     """
+    check_name(parsed.to, "--to")
     prompts = _prompts(parsed)
     content = _content(parsed)
     files = chosen_files(parsed.to, parsed.format, lambda kind: file_name(content, kind))

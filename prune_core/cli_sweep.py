@@ -123,7 +123,8 @@ class _Line:
 
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
-    if part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= 1000:
+    digits = part.isdecimal() and parts.isdecimal() and len(part + parts) < 20
+    if digits and 1 <= int(part) <= int(parts) <= 1000:
         return int(part), int(parts)
     raise GridError(f"a shard is I/N such as 1/4, got {text!r}.")
 

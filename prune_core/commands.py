@@ -171,7 +171,7 @@ def command_line(job: Job) -> str:
             if job.method != "weight-norm":
                 words += _option("--text", _text_value(job.text))
                 words += ["--seq-len", str(job.seq_len), "--windows", str(job.windows)]
-            words += ["--normalize"] if job.normalize else []
+            words += ["--normalize"] if job.normalize and job.method == "gradient" else []
         case LayerTable(scored=True) | ScoreHistogram():
             words = ["inspect", job.source, "--scores", job.recipe.criterion]
             words += _calibration_options(job.recipe)

@@ -133,7 +133,8 @@ def plan_counts(
     full: tuple[str, ...] = ()
     if recipe.cut_value is not None:
         for name, layer in fitting.items():
-            below = layer.weight(store.model).abs() < recipe.cut_value
+            # as float32: compared in half precision the value itself would be rounded
+            below = layer.weight(store.model).float().abs() < recipe.cut_value
             remove_parts(below, parts.get(name, WHOLE), False)
             counts[name] = int(below.sum())
     elif recipe.allocation == "global" and recipe.sparsity:
@@ -341,7 +342,7 @@ def emptied(plan: CutPlan, structure: Structure) -> dict[str, list[int]]:
     """
     found: dict[str, list[int]] = {"heads": [], "neurons": []}
     for name, layer in structure.layers.items():
-        what = {"attn.o": "heads", "mlp.down": "neurons"}.get(layer.role)
+        what = {"attn.o": "heads", "cross.o": "heads", "mlp.down": "neurons"}.get(layer.role)
         if what is not None and len(plan.cuts[name].columns) == layer.in_features:
             found[what].append(layer.block)
     return found

@@ -49,7 +49,11 @@ def data_root() -> Path:
 
 def trim_folder(folder: Path, budget: int) -> None:
     """Delete the least recently used files of a cache folder until ``budget`` bytes are left."""
-    files = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]
+    files = []
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if path.is_file():
+                files.append((path.stat(), path))
     total = sum(status.st_size for status, _ in files)
     for status, path in sorted(files, key=lambda item: item[0].st_mtime_ns):
         if total <= budget:

@@ -26,6 +26,8 @@ ALLOCATION_ARGS: Mapping[str, Mapping[str, float]] = {"owl": {"m": 5.0, "spread"
 RECONSTRUCTIONS = ("none", "sparsegpt")
 CALIBRATION_MODES = ("auto", "dense", "sequential")
 MAX_CALIBRATION_WINDOWS = 4096
+MAX_DIGITS = 9
+"""Of the index of a block, a head or a neuron that is written as text."""
 NEURON_METHODS = ("mean-activation", "firing", "weighted", "fluctuation")
 """Scores of intermediate neurons; see ``prune_core.analysis.neurons``."""
 NEURON_SCOPES = ("block", "global")
@@ -59,6 +61,10 @@ class TextSpec:
     kind: str = "preset"
     value: str = "grimm"
 
+    def __post_init__(self) -> None:
+        _text(self.kind, "the kind of a text")
+        _text(self.value, "the value of a text")
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -89,12 +95,22 @@ class Calibration:
                 f"unknown calibration mode {self.mode!r}; use {', '.join(CALIBRATION_MODES)}."
             )
         if isinstance(self.text, Mapping):
-            object.__setattr__(self, "text", TextSpec(**self.text))
+            try:
+                object.__setattr__(self, "text", TextSpec(**self.text))
+            except TypeError as error:
+                raise RecipeError(f"the calibration text is not readable: {error}.") from None
+        if not isinstance(self.text, TextSpec):
+            raise RecipeError("the calibration text must map names to values: kind and value.")
         _whole(self.windows, 1, MAX_CALIBRATION_WINDOWS, "the number of calibration windows")
         _whole(self.seq_len, 2, 2**20, "the length of a calibration window")
         _whole(self.skip, 0, 2**40, "the number of calibration tokens to skip")
         if self.seed is not None:
             _whole(self.seed, 0, 2**63 - 1, "the calibration seed")
+
+
+def _text(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise RecipeError(f"{what} must be text in quotes, got {value!r}.")
 
 
 def _whole(value: object, low: int, high: int, what: str) -> None:
@@ -199,6 +215,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
+        _text(self.criterion, "the criterion")
+        _text(self.pattern, "the pattern")
         if not _PATTERN.match(self.pattern):
             raise RecipeError(
                 f"unknown pattern {self.pattern!r}; use per-layer, per-row, nm:N:M as in nm:2:4, "
@@ -293,13 +311,14 @@ class Recipe:
                     f"the allocation argument {name} must lie between 0 and 1000, got {value}."
                 )
             if self.allocation == "manual":
-                fits = str(name).isdecimal()
+                # no model has that many blocks, and Python reads no number that is much longer
+                fits = str(name).isdecimal() and len(str(name)) <= MAX_DIGITS
             else:
                 fits = self.allocation == "per-role" or name in known
             if not fits:
                 what = "a block's index" if self.allocation == "manual" else ", ".join(known)
                 raise RecipeError(
-                    f"the allocation {self.allocation} has no argument {name!r}; "
+                    f"the allocation {self.allocation} has no argument {str(name)[:40]!r}; "
                     + (f"it takes {what}." if what else "it takes none.")
                 )
 
@@ -358,6 +377,12 @@ class Recipe:
     def removes_structure(self) -> bool:
         """True if heads, neurons, blocks or parts of blocks go."""
         return self.neurons is not None or any(getattr(self, name) for name in STRUCTURE)
+
+    @property
+    def parts_dropped(self) -> dict[str, int]:
+        """How many named ``head`` (of any attention), ``neuron`` and ``block`` parts go."""
+        heads = len(self.drop_heads) + len(self.drop_cross_heads)
+        return {"head": heads, "neuron": len(self.drop_neurons), "block": len(self.drop_blocks)}
 
     @property
     def removes_neurons(self) -> bool:
@@ -433,6 +458,8 @@ class Recipe:
             raise RecipeError(f"unknown field in the recipe: {', '.join(unknown)}.")
         try:
             return cls(**content)
+        except RecipeError:  # a ValueError too, but a whole sentence already
+            raise
         except (TypeError, AttributeError, ValueError, OverflowError) as error:
             raise RecipeError(f"the recipe is not readable: {error}.") from None
 

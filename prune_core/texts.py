@@ -90,6 +90,8 @@ def _read_file(value: str) -> str:
     name = shown(Path(value).name or value)
     if mode() != "local":
         raise TextError("Files cannot be read here; paste the text instead.")
+    if not value.strip():
+        raise TextError("No text is named; give the path of a file or the name of a preset.")
     try:
         path = Path(value).expanduser()
         if path.suffix.lower() not in SUFFIXES:

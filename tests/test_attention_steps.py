@@ -15,7 +15,8 @@ from prune_core.engine.core import Core
 from prune_core.engine.jobs import AttentionSteps
 from prune_core.errors import RecipeError, TextError
 from prune_core.models.handle import ModelHandle
-from prune_core.models.tiny import TINY
+from prune_core.models.layers import describe
+from prune_core.models.tiny import TINY, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENS = torch.randint(5, 200, (1, 12), generator=torch.Generator().manual_seed(5))
@@ -93,3 +94,15 @@ def test_what_is_not_there_is_one_sentence(
 def test_an_empty_sentence_is_one_sentence() -> None:
     with pytest.raises(TextError):
         Core().run(AttentionSteps("tiny-llama", ""), lambda event: None, lambda: False)
+
+
+def test_a_soft_cap_is_a_step_too() -> None:
+    """Gemma 2 squeezes scores before the softmax."""
+    model = tiny_model("gemma2", attn_logit_softcapping=1.5)
+    structure = describe(model)
+    pattern = attention_pattern(model, structure, TOKENS, 1, "self")
+    found = attention_steps(model, structure, TOKENS, 1, 2, 9)
+    assert found["shares"] == pytest.approx(pattern[2, 9].tolist(), abs=1e-6)
+    capped = [1.5 * math.tanh(x / 1.5) for x in found["scaled"][:10]]
+    assert found["scores"][:10] == pytest.approx(capped, abs=1e-5)
+    assert max(abs(a - b) for a, b in zip(capped, found["scaled"], strict=False)) > 0.01

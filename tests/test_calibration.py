@@ -172,6 +172,14 @@ def test_a_text_shorter_than_a_window_is_refused(handles: Mapping[str, ModelHand
         calibration_windows(handle.tokenizer, short, handle.info.context)
 
 
+def test_windows_beyond_the_context_are_told_as_those_of_the_calibration(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-llama"]
+    with pytest.raises(TextError, match=r"^Calibration windows of 512 tokens .* context of 256;"):
+        calibration_windows(handle.tokenizer, Calibration(READ, 1, 512), 256)
+
+
 def test_a_seed_draws_the_same_windows_again(handles: Mapping[str, ModelHandle]) -> None:
     handle = handles["tiny-llama"]
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from prune_core import cli
+from prune_core import cli, cli_export
 from prune_core.commands import command_line
 from prune_core.engine.jobs import AttentionPattern, Evaluate, Generate, HeadImportance, TextSpec
 from prune_core.errors import PruneCoreError
@@ -192,6 +192,8 @@ def test_people_get_words(run: Run, text: str, arguments: tuple[str, ...], shown
 # ---- errors ----------------------------------------------------------------------------------
 
 EVALUATE = ("evaluate", "tiny-llama", *SMALL)
+IMPORTANCE = ("importance", "tiny-llama", "--of")
+NINES = "9" * 5000
 WRONG = {
     "sparsity above one": ((*EVALUATE, "--sparsity", "1.5"), "1.5"),
     "sparsity below zero": ((*EVALUATE, "--sparsity", "-0.1"), "-0.1"),
@@ -214,6 +216,24 @@ WRONG = {
     "no prompt": (("generate", "tiny-llama"), "--prompt"),
     "no tokens": (("generate", "tiny-llama", "--prompt", "A", "--max-new-tokens", "0"), "0"),
     "no such asset": (("fetch", "smollm3"), "smollm3"),
+    "heads beyond number": ((*EVALUATE, "--drop-heads", f"0:{NINES}"), "--drop-heads"),
+    "blocks beyond number": ((*EVALUATE, "--drop-blocks", NINES), "--drop-blocks"),
+    "neurons beyond number": ((*EVALUATE, "--drop-neurons", f"{NINES}:0"), "--drop-neurons"),
+    "a neuron beyond number": ((*IMPORTANCE, "neurons", "--neuron", f"0:{NINES}"), "--neuron"),
+    "recipe without a name": ((*EVALUATE, "--recipe", ""), "--recipe"),
+    "text without a name": ((*EVALUATE, "--text", ""), "No text is named"),
+    "calibration too long": ((*EVALUATE, "--drop-neurons", "0.5"), "Calibration windows of 512"),
+    "seed": (("generate", "tiny-llama", "--prompt", "A", "--seed", str(2**64)), "seed"),
+    "prompt not UTF-8": (("generate", "tiny-llama", "--prompt", "\udcff"), "prompt"),
+    "folder not UTF-8": (("export", "tiny-llama", "--to", "/tmp/\udcff"), "--to"),
+    "report not UTF-8": (("report", "--to", "/tmp/\udcff"), "--to"),
+    "all blocks in a run": (
+        (*IMPORTANCE, "blocks", "--method", "angular", "--run", "4", *SMALL),
+        "between 1 and 3 blocks",
+    ),
+    "windows without end": ((*IMPORTANCE, "heads", "--windows", "99999"), "1 to 4096 windows"),
+    "no such method of layers": ((*IMPORTANCE, "layers", "--method", "foo"), "ablation"),
+    "near miss of layers": ((*IMPORTANCE, "layers", "--method", "ablaton"), "'ablation'?"),
     "no verb": ((), "VERB"),
     "no such verb": (("evalute", "tiny-llama"), "evalute"),
 }
@@ -224,7 +244,7 @@ WRONG = {
 def test_a_mistake_is_one_line_that_names_it(
     run: Run, text: str, arguments: tuple[str, ...], named: str, machine: bool
 ) -> None:
-    if arguments[:1] == ("evaluate",) and "--text" not in arguments:
+    if arguments[:1] in (("evaluate",), ("importance",)) and "--text" not in arguments:
         arguments = (*arguments, "--text", text)
     if arguments and machine:
         arguments = (*arguments, "--json")
@@ -246,6 +266,78 @@ def test_a_recipe_that_is_none_is_refused(run: Run, tmp_path: Path, content: byt
     code, out, err = run("evaluate", "tiny-llama", "--recipe", str(path))
 
     assert code == 1 and out == "" and "recipe" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "owner"),
+    [
+        (("blocks", "--lowest", "0.1"), "--lowest", "--of heads"),
+        (("layers", "--lowest", "0.1"), "--lowest", "--of heads"),
+        (("neurons", "--neuron", "0:1", "--lowest", "0.1"), "--lowest", "without --neuron"),
+        (("heads", "--scope", "block"), "--scope", "--lowest"),
+        (("heads", "--method", "entropy", "--normalize"), "--normalize", "--method gradient"),
+        (("neurons", "--normalize"), "--normalize", "--method gradient"),
+        (("heads", "--neuron", "0:1"), "--neuron", "--of neurons"),
+        (("heads", "--run", "1"), "--run", "--method angular"),
+        (("blocks", "--method", "ablation", "--run", "2"), "--run", "--method angular"),
+        (("layers", "--halves"), "--halves", "--method ablation"),
+        (("layers", "--method", "ablation", "--halves"), "--halves", "--of blocks"),
+        (("blocks", "--steps", "2"), "--steps", "--method greedy"),
+        (("blocks", "--method", "angular", "--ends"), "--ends", "--method greedy"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    run: Run, arguments: tuple[str, ...], option: str, owner: str
+) -> None:
+    code, out, err = run(*IMPORTANCE, *arguments)
+
+    assert code == 1 and out == "" and err.count("\n") == 1
+    assert err.startswith(f"{option} belongs to ") and owner in err
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "steps"),
+    [("tiny-llama", (), 2), ("tiny-llama", ("--ends",), 3), ("tiny-opt", ("--ends",), 1)],
+)
+def test_a_greedy_search_takes_what_a_small_model_can_lose(
+    run: Run, text: str, model: str, more: tuple[str, ...], steps: int
+) -> None:
+    words = ("importance", model, "--of", "blocks", "--method", "greedy", "--text", text)
+    got = one_object(run(*words, *SMALL, *more, "--json"))
+
+    assert len(got["suggested"]) == steps
+
+
+def test_columns_stay_apart_on_a_fast_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    speed = {"median": 98765.4, "low": 98765.4, "high": 98765.4}
+    same = dict.fromkeys(("prefill", "decode"), speed)
+    numbers = ("parameters", "nonzero", "bytes", "flops_per_token", "peak_memory", "perplexity")
+    side = {**dict.fromkeys(numbers, 1), **same}
+    cost = dict.fromkeys(
+        (
+            *("parameters", "parameters_shrunk", "nonzero", "bytes_dense", "bytes_shrunk"),
+            *("bytes_half", "bytes_sparse", "flops_dense", "flops_shrunk", "dense_peak_memory"),
+            *("zeros_peak_memory", "peak_memory"),
+        ),
+        1,
+    )
+    speeds = {f"{who}{key}": speed for who in ("dense_", "zeros_", "") for key in same}
+    cli_export._show_cost({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
+    cli_export._show_export({"folder": "x", "format": "masked", "dense": side, "exported": side})
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if "per second" in line]
+    assert len(lines) == 4
+    for line in lines:
+        assert line.count(") ") == line.count("(98765.4 to") - 1 >= 1
+
+
+def test_every_option_says_what_it_is() -> None:
+    actions = cli.command_parser()._actions
+    verbs: Any = next(action.choices for action in actions if action.metavar == "VERB")
+    for verb, parser in verbs.items():
+        parser.format_help()  # a lone % in a help would end it with an error
+        for action in parser._actions:
+            assert action.help or not action.option_strings, (verb, action.option_strings)
 
 
 def test_the_break_key_ends_without_a_traceback(run: Run) -> None:
@@ -293,6 +385,28 @@ def test_a_process_fails_with_a_code_and_a_sentence() -> None:
 
     assert done.returncode == 1 and done.stdout == ""
     assert "1.5" in done.stderr and done.stderr.count("\n") == 1
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    words = f"set -o pipefail; {shlex.quote(sys.executable)} -m prune_core {line}"
+    return subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("more", ["", "--json"])
+def test_an_answer_that_finds_no_room_is_one_sentence(more: str) -> None:
+    done = shell(f"inspect tiny-llama {more} > /dev/full")
+
+    assert done.returncode == 1
+    assert done.stderr == "The answer could not be written: No space left on device.\n"
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    done = shell("inspect tiny-llama --json | head -0")
+
+    assert done.returncode == 141 and done.stderr == ""
 
 
 # ---- the commands that pages show ------------------------------------------------------------
@@ -383,7 +497,8 @@ def test_normalized_head_importance_says_so(method: str, normalize: bool) -> Non
     again = asked_for(command_line(job))
 
     # weight norms read no text, so their command names none
-    assert (again.source, again.method, again.normalize) == ("tiny-llama", method, normalize)
+    assert (again.source, again.method) == ("tiny-llama", method)
+    assert again.normalize == (normalize and method == "gradient")  # the others have no gradient
 
 
 def test_pasted_text_is_named_as_a_file_to_save() -> None:

@@ -143,6 +143,20 @@ def test_a_recipe_of_no_use_is_one_sentence(run: Run, content: bytes, said: str)
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--blocks", "loss", "--block-windows", "99999999"), "1 to 4096 windows"),
+        (("--blocks", "loss", "--block-windows", "0"), "1 to 4096 windows"),
+        (("--windows", "99999"), "1 to 4096 windows"),
+        (("--block-windows", "3"), "--block-windows belongs to --blocks"),
+    ],
+)
+def test_windows_have_a_bound(run: Run, more: tuple[str, ...], said: str) -> None:
+    code, out, err = run("compare", "tiny-llama", "--recipes", "A.json", "B.json", *more)
+    assert (code, out) == (1, "") and said in err and err.count("\n") == 1
+
+
 def test_a_recipe_file_that_is_gone(run: Run) -> None:
     code, _, err = run("compare", "tiny-llama", "--recipes", "A.json", "none.json")
     assert code == 1

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXT = TextSpec("inline", "The fox ran over the hill and far away from here. " * 60)
 LAST = Recipe(sparsity=0.3, drop_blocks=(1,))
-NAMES = ("model.safetensors", "config.json", "recipe.json")
+NAMES = ("model.safetensors", "config.json", "recipe.json", "measured.json")
 
 
 @pytest.fixture(scope="module")
@@ -257,22 +257,57 @@ def _refused(place: Path) -> None:
 
 
 def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
-    """Two exports to one name: the one that ends last stands, whole."""
+    """Two exports to one name: the one that ends last stands, whole, if it may replace."""
     folder = tmp_path / "out"
     child = started(folder, NAMES[1], "exchange")
     assert child.stdout is not None and child.stdout.readline() == b"now\n"
     (theirs,) = tmp_path.iterdir()
 
     def fill(place: Path) -> None:
-        (place / "recipe.json").write_text("ours")
+        for name in NAMES:
+            (place / name).write_text("ours")
 
     write_folder(folder, fill, overwrite=False)
-    assert theirs.is_dir() and content(folder) == {"recipe.json": b"ours"}
+    assert theirs.is_dir() and content(folder) == dict.fromkeys(NAMES, b"ours")
     child.kill()
     child.stdout.close()
     child.wait(60)
     write_folder(folder, fill, overwrite=True)
     assert not theirs.exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_comes_up_while_it_writes_is_kept(overwrite: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def fill(place: Path) -> None:
+        (place / "recipe.json").write_text("ours")
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("dear")
+
+    with pytest.raises(ExportError, match=r"exists|holds no export"):
+        write_folder(folder, fill, overwrite=overwrite)
+    assert content(folder) == {"thesis.txt": b"dear"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a file", "a link", "only a recipe"])
+def test_an_export_that_holds_something_else_is_kept(
+    kind: str, old: tuple[Path, dict[str, bytes]], run: Callable[..., dict[str, Any]]
+) -> None:
+    folder, _ = old
+    if kind == "a folder":
+        (folder / "thesis.json").mkdir()
+    elif kind == "a file":
+        (folder / "thesis.docx").write_text("dear")
+    elif kind == "a link":
+        (folder / "thesis.json").symlink_to(folder / "config.json")
+    else:
+        (folder / "measured.json").unlink()
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(PruneCoreError, match=r"holds thesis\.|holds no export"):
+        run(replace(job(Recipe(sparsity=0.1), folder), overwrite=True))
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_a_folder_of_another_machine_goes_after_a_day(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from prune_core.exporting.cost import flops_per_token, parameter_counts
 from prune_core.exporting.formats import FORMATS
 from prune_core.models.reading import quiet
 from prune_core.models.tiny import TINY, tiny_model, tiny_tokenizer
-from prune_core.recipe import Recipe
+from prune_core.recipe import Calibration, NeuronShare, Recipe
 from tests.isolated import LEFT_OUT, environment, perplexity
 from tests.test_model_files import llama_config, write_gguf
 
@@ -315,3 +315,32 @@ def test_the_command_line_exports(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "tokens per second" in capsys.readouterr().out
     said = command_line(job(Recipe(drop_blocks=(0,)), tmp_path / "out"))
     assert "export tiny-llama" in said and "--drop-blocks 0" in said and "--format shrunk" in said
+
+
+def test_heads_of_cross_attention_are_told(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    recipe = Recipe(drop_heads=((0, 1),), drop_cross_heads=tuple((2, h) for h in range(4)))
+    found = run(job(recipe, tmp_path / "out", "masked", "tiny-t5"))
+    assert found["parts"]["head"] == 5 and "5 heads" in found["card"]
+    screen = run(Evaluate("tiny-t5", recipe, TEXT, 32, 2))
+    assert screen["emptied"] == {"heads": [2], "neurons": []}
+
+
+def test_files_do_not_tell_of_this_machine(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    model, tokenizer = TINY["tiny-llama"]()
+    model.save_pretrained(secret / "model")
+    tokenizer.save_pretrained(secret / "model")
+    text = secret / "patients.txt"
+    text.write_text("Once upon a time there was a wolf. " * 40)
+    calibration = Calibration(TextSpec("file", str(text)), 2, 64)
+    recipe = Recipe(neurons=NeuronShare(0.2), calibration=calibration)
+    run(job(recipe, tmp_path / "out", "masked", str(secret / "model")))
+    for path in (tmp_path / "out").iterdir():
+        if path.suffix in (".json", ".md"):
+            assert "secret" not in path.read_text(encoding="utf-8"), path.name
+    kept = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert kept["calibration"]["text"] == {"kind": "file", "value": "patients.txt"}

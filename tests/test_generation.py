@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -101,6 +104,61 @@ def test_pieces_join_to_the_text(handles: Mapping[str, ModelHandle]) -> None:
     assert writing.text == "año 你好 🙂!"
 
 
+class Bytes:
+    """Falls back to bytes as SentencePiece does: one replacement for each byte of a wrong run."""
+
+    def decode(self, ids: list[int], **_: object) -> str:
+        text = ""
+        for plain, run in groupby(ids, key=lambda token: token < 128):
+            part = bytes(run)
+            try:
+                text += part.decode("utf-8")
+            except UnicodeDecodeError:
+                assert not plain
+                text += "\ufffd" * len(part)
+        return text
+
+
+def written(data: bytes) -> Writing:
+    tokenizer: Any = Bytes()
+    writing = Writing(tokenizer)
+    for token in data:
+        writing.add(token)
+        assert "".join(writing.pieces) == writing.text
+    return writing
+
+
+def test_a_character_spelled_byte_by_byte_is_held_back_whole() -> None:
+    writing = written("a 🙂 b".encode())
+    assert writing.text == "a 🙂 b"
+    assert writing.pieces == ["a", " ", "", "", "", "🙂", " ", "b"]
+    writing = written("é🙂".encode())  # the first one turns into replacements for a while
+    assert writing.text == "é🙂" and writing.pieces == ["", "é", "", "", "", "🙂"]
+
+
+def test_what_is_spelled_anew_takes_its_place() -> None:
+    tokenizer: Any = mock.Mock(decode=lambda ids, **_: ["I '", "I'm", "I'm b"][len(ids) - 1])
+    writing = Writing(tokenizer)
+    for token in range(3):
+        writing.add(token)
+    assert writing.text == "I'm b" == "".join(writing.pieces)
+
+
+def test_bytes_that_spell_nothing_are_shown_at_the_end() -> None:
+    short, broken = written("a🙂".encode()[:-1]), written(b"a" + b"\xf0" * 5)
+    short.finish()
+    broken.finish()
+    assert short.text == "a" and broken.text == "a" + "\ufffd" * 5
+    assert "".join(broken.pieces) == broken.text and short.finished and broken.finished
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
+def test_a_seed_out_of_range_is_refused(seed: int, greedy: bool) -> None:
+    with pytest.raises(RecipeError, match="seed of the text must be a whole number from 0 to"):
+        Sampling(greedy=greedy, seed=seed)
+
+
 def test_where_answers_part() -> None:
     assert first_difference([1, 2, 3], [1, 5, 3], finished=False) == 1
     assert first_difference([1, 2], [1, 2, 3], finished=False) is None
@@ -132,8 +190,10 @@ def test_dense_and_pruned_in_step() -> None:
         Generate("tiny-llama", prompt="x", chat=True),
         Generate("tiny-llama", prompt="x" * 300),
         Generate("tiny-bert", prompt="x"),
+        Generate("tiny-llama", prompt="x\udcff"),
+        Generate("tiny-llama", prompt="x", seed=2**64),
     ],
-    ids=["long", "none", "million", "no template", "context", "encoder"],
+    ids=["long", "none", "million", "no template", "context", "encoder", "no UTF-8", "seed"],
 )
 def test_what_cannot_be_written_is_refused(job: Generate) -> None:
     with pytest.raises(PruneCoreError) as caught:

@@ -15,7 +15,7 @@ from prune_core.analysis.heads import all_sites, curvature_scores
 from prune_core.engine.core import Core
 from prune_core.engine.head_ablation import head_costs
 from prune_core.engine.jobs import HeadImportance, TextSpec
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import Cancelled, RecipeError, TextError
 from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
 
@@ -139,6 +139,18 @@ def test_patterns_are_those_of_plain_transformers(
                     total[head] += sum(scores) / len(scores) / len(text)
     for row, total in zip(rows, sums, strict=True):
         assert row == pytest.approx(total.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "least"), [("tiny-llama", 2), ("tiny-bert", 2), ("tiny-t5", 4)])
+@pytest.mark.parametrize("method", ["confidence", "entropy"])
+def test_patterns_need_two_tokens_of_each_stack(
+    name: str, least: int, method: str, handles: Mapping[str, ModelHandle]
+) -> None:
+    handle = handles[name]
+    with pytest.raises(TextError, match=f"at least {least} tokens, got {least - 1}"):
+        pattern_scores(handle.model, handle.structure, windows(1, least - 1), method)
+    rows = pattern_scores(handle.model, handle.structure, windows(1, least), method)
+    assert all(torch.isfinite(torch.tensor(row)).all() for row in rows)
 
 
 def test_an_encoder_bends_as_small_steps_of_its_gates_say(

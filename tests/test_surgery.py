@@ -286,3 +286,57 @@ def test_cutting_answers_as_masking_in_the_real_model(what: str, real: LoadedMod
     del small
     ours = answer(real.handle, in_double(plain_copy(real.handle, real.copy.model)))
     assert float((ours - theirs).abs().max()) < 1e-8
+
+
+@pytest.mark.parametrize("gone", [(0,), (4,), (0, 4), (0, 1, 4)])
+def test_the_position_bias_of_t5_moves_to_the_first_block_left(gone: tuple[int, ...]) -> None:
+    """It lies in the first block of each stack and serves them all, on screen too."""
+    model = tiny_model("t5", num_layers=4, num_decoder_layers=2)
+    handle = build_handle(
+        model, tiny_tokenizer(), source="t5", title="t5", fingerprint=f"t5 {gone}"
+    )
+    recipe = Recipe(drop_blocks=gone, sparsity=0.1)  # 4 is the decoder's first
+    assert format_problem("shrunk", handle.info, recipe) is None
+    loaded = masked(handle, recipe)
+    small = shrink(loaded.copy.model, handle.structure, recipe)
+    difference = answer(handle, small) - answer(handle, loaded.copy.model)
+    assert float(difference.abs().max()) < 1e-4
+    heads = tuple((b.index, 1) for b in handle.structure.blocks)
+    cross = tuple((b.index, 3) for b in handle.structure.blocks if b.stack == "decoder")
+    both = Recipe(drop_blocks=recipe.drop_blocks, drop_heads=heads, drop_cross_heads=cross)
+    loaded = masked(handle, both)
+    small = shrink(loaded.copy.model, handle.structure, both)
+    difference = answer(handle, small) - answer(handle, loaded.copy.model)
+    assert float(difference.abs().max()) < 1e-4
+    assert small.generate(torch.tensor([[7, 8, 9]]), max_new_tokens=3).shape[1] > 1
+
+
+def test_a_t5_that_could_not_write_is_refused() -> None:
+    model = tiny_model("t5", num_layers=3, num_decoder_layers=3)
+    handle = build_handle(model, tiny_tokenizer(), source="t5", title="t5", fingerprint="t5 3+3")
+    recipe = Recipe(drop_blocks=(1,))
+    with pytest.raises(
+        RecipeError, match=r"2 encoder and 3 decoder blocks .* drop as many of both"
+    ):
+        shrink(model, handle.structure, recipe)
+    assert "2 encoder and 3 decoder" in str(format_problem("shrunk", handle.info, recipe))
+    assert format_problem("shrunk", handle.info, Recipe(drop_blocks=(1, 4))) is None
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "bart", "marian"])
+def test_a_block_of_zeros_is_not_a_dropped_one_where_norms_follow(
+    family: str, every: Mapping[str, ModelHandle]
+) -> None:
+    handle = every[family]
+    recipe = Recipe(drop_blocks=(1,))
+    assert "norms still act" in str(format_problem("masked", handle.info, recipe))
+    ours = answer(handle, masked(handle, recipe).copy.model)
+    zeros = answer(handle, plain_copy(handle, masked(handle, recipe).copy.model))
+    assert float((ours - zeros).abs().max()) > 1e-3  # that is why
+    halves = Recipe(drop_attention=(1,), drop_mlp=(1,))
+    assert format_problem("masked", handle.info, halves) is None
+    loaded = masked(handle, halves)
+    difference = answer(handle, plain_copy(handle, loaded.copy.model)) - answer(
+        handle, loaded.copy.model
+    )
+    assert float(difference.abs().max()) < 1e-4

@@ -172,6 +172,12 @@ def test_row_38_pasted_text_is_checked_too(value: str, message: str) -> None:
         read_text(TextSpec("inline", value))
 
 
+@pytest.mark.parametrize("value", ["", "  "])
+def test_no_name_is_no_file(value: str) -> None:
+    with pytest.raises(TextError, match="No text is named; give the path"):
+        read_text(TextSpec("file", value))
+
+
 def test_pasted_text_is_read() -> None:
     assert read_text(TextSpec("inline", "a b\n" * 5)) == "a b\n" * 5
 

@@ -28,6 +28,7 @@ def _watched(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Attention as its formula says, for transformers' table of implementations."""
@@ -36,6 +37,8 @@ def _watched(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     products = query @ keys.transpose(2, 3)
     scores = products * scale
+    if softcap is not None:  # Gemma 2
+        scores = torch.tanh(scores / softcap) * softcap
     if position_bias is not None:
         scores = scores + position_bias
     if attention_mask is not None:
@@ -85,7 +88,7 @@ def attention_steps(
     Returns:
         ``query`` (d_k,), ``keys`` and ``values`` (keys x d_k; positions turned in already where
         the model rotates them, shared within a group), ``products`` (q k_j), ``scaled`` (times
-        ``scale``), ``scores`` (with mask and position bias; None where it is minus infinity),
+        ``scale``), ``scores`` (with soft cap, mask and position bias; None: minus infinity),
         ``shares`` (softmax), ``output`` (d_k,), as lists; ``scale``; ``width`` (d_k).
 
     Raises:

@@ -53,12 +53,13 @@ def block_influence(
         def see(
             module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any], output: Any
         ) -> None:
-            before = arguments[0] if arguments else named["hidden_states"]
-            after = output if isinstance(output, Tensor) else output[0]
-            cosine = torch.cosine_similarity(before.double(), after.double(), dim=-1)
+            given = arguments[0] if arguments else named["hidden_states"]
+            output = output if isinstance(output, Tensor) else output[0]
+            before, after = given.cpu().double(), output.cpu().double()  # MPS has no float64
+            cosine = torch.cosine_similarity(before, after, dim=-1)
             cosines[index] += float(cosine.sum())
             tokens[index] += cosine.numel()
-            ends[index] = (before[0, -1].double(), after[0, -1].double())
+            ends[index] = (before[0, -1], after[0, -1])
 
         return see
 

@@ -34,7 +34,7 @@ def pattern_scores(
     Args:
         model: dense; not changed (a clone runs with eager attention, which gives weights).
         structure: of the model.
-        windows: (seq,) token windows, at least two tokens each.
+        windows: (seq,) token windows, at least two tokens each, four of an encoder-decoder.
         method: ``confidence`` or ``entropy``.
         progress: told (windows done, windows).
         cancelled: polled before each window.
@@ -43,9 +43,18 @@ def pattern_scores(
         One row per site of :func:`prune_core.analysis.heads.all_sites`.
 
     Raises:
-        TextError: the model gives no attention weights.
+        TextError: a window too short to compare places in, or the model gives no attention weights.
         Cancelled: by ``cancelled``.
     """
+    # the first token of each stack is left out, so each needs another one; a window is halved
+    # between encoder and decoder
+    least = 4 if structure.kind == "encoder-decoder" else 2
+    shortest = min((len(window) for window in windows), default=least)
+    if shortest < least:
+        raise TextError(
+            f"Attention patterns of this model need windows of at least {least} tokens, got "
+            f"{shortest}; choose longer ones."
+        )
     view: Any = clone_shared(model)
     view.set_attn_implementation("eager")
     sites = all_sites(structure)

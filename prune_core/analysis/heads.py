@@ -143,7 +143,7 @@ def gradient_scores(
                 raise Cancelled("Cancelled while heads were scored.")
             loss = mean_loss(view, structure, tokens[None].to(device))
             for total, gradient in zip(sums, torch.autograd.grad(loss, gates), strict=True):
-                total += gradient.detach().double().abs().cpu()
+                total += gradient.detach().cpu().double().abs()
             if progress is not None:
                 progress(index + 1, len(windows))
     rows = [total / len(windows) for total in sums]
@@ -202,7 +202,7 @@ def curvature_scores(
                 keep = probe + 1 < PROBES
                 found = torch.autograd.grad(embedding @ direction, gates, retain_graph=keep)
                 for total, gradient in zip(sums, found, strict=True):
-                    bend = (gradient.detach() / embedding.detach().norm()).double().cpu()
+                    bend = (gradient.detach() / embedding.detach().norm()).cpu().double()
                     total += bend**2 / (2 * PROBES)
             if progress is not None:
                 progress(index + 1, len(windows))

@@ -59,8 +59,10 @@ def what_it_writes(
     column = structure.layers[down].weight(model)[:, neuron].float()
     if structure.kind == "encoder" or table.shape[1] != column.shape[0]:
         return {"raised": [], "lowered": [], "reason": "transform"}
-    norm = _final_norm(model, structure)
-    if norm is not None:
+    own = getattr(model.get_submodule(block.module), "post_feedforward_layernorm", None)  # Gemma 2
+    for norm in (own, _final_norm(model, structure)):
+        if norm is None:
+            continue
         if isinstance(norm, nn.LayerNorm):
             column = column - column.mean()
         weight = norm.get_parameter("weight").float()

@@ -187,7 +187,7 @@ def gather_neurons(
         def see(module: nn.Module, arguments: Any, output: Tensor) -> None:
             # fused: the gates come first
             flat = output.reshape(-1, output.shape[-1])[:, : sizes[index]]
-            sums[index][4] += (flat > 0).sum(0).double().cpu()
+            sums[index][4] += (flat > 0).sum(0).cpu().double()
 
         return see
 
@@ -198,10 +198,10 @@ def gather_neurons(
             flat = arguments[0].reshape(-1, arguments[0].shape[-1]).float()
             new, old, row = flat.shape[0], counts[index], sums[index]
             mean = flat.mean(0)
-            spread = (flat - mean).square_().sum(0).double().cpu()
-            above = (flat > 0).sum(0).double().cpu()
-            shift = mean.double().cpu() - row[1]
-            row[0] += flat.abs().sum(0).double().cpu()
+            spread = (flat - mean).square_().sum(0).cpu().double()
+            above = (flat > 0).sum(0).cpu().double()
+            shift = mean.cpu().double() - row[1]
+            row[0] += flat.abs().sum(0).cpu().double()
             row[1] += shift * (new / (old + new))
             row[2] += spread + shift.square() * (old * new / (old + new))
             row[3] += above
@@ -287,7 +287,7 @@ def neuron_statistics(
         _write(path, flat)
     values = dict(zip(downs, flat.split(sizes, dim=1), strict=True))
     norms = {
-        index: structure.layers[name].weight(model).double().cpu().norm(dim=0)
+        index: structure.layers[name].weight(model).cpu().double().norm(dim=0)
         for index, name in downs.items()
     }
     return NeuronStatistics(key, windows.numel(), tuple(downs), values, norms)

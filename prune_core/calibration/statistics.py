@@ -86,7 +86,7 @@ def gather_input_norms(
                 flat = inputs.reshape(-1, inputs.shape[-1]).float()
                 # a product with ones sums over tokens several times faster than a reduction
                 squares = flat.new_ones(1, flat.shape[0]) @ (flat * flat)
-                last[:] = [(inputs, squares[0].double().cpu())]
+                last[:] = [(inputs, squares[0].cpu().double())]
             sums[name] += last[0][1]
 
         return see

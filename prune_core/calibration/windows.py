@@ -21,14 +21,21 @@ def calibration_windows(tokenizer: Any, chosen: Calibration, max_context: int) -
     Fewer windows than asked for are taken where the text has no more.
 
     Raises:
-        TextError: no text, or not one whole window of it.
+        TextError: no text, not one whole window of it, or windows longer than the context.
     """
     import torch
 
+    text = read_text(chosen.text)
+    # told here, so that the sentence does not pass for one about the evaluation's windows
+    if chosen.seq_len > max_context:
+        raise TextError(
+            f"Calibration windows of {chosen.seq_len} tokens are longer than the model's context "
+            f"of {max_context}; choose shorter calibration windows."
+        )
     everything = chosen.windows if chosen.seed is None else 2**31
     found = token_windows(
         tokenizer,
-        read_text(chosen.text),
+        text,
         seq_len=chosen.seq_len,
         windows=everything,
         skip_tokens=chosen.skip,

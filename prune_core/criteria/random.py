@@ -27,7 +27,7 @@ def random(weight: Tensor, stats: LayerStats, *, seed: int = 0) -> Tensor:
     import torch
 
     # float64 represents every narrower dtype exactly: the seed does not depend on the platform
-    content = weight[:1, :64].double().cpu().numpy().tobytes()
+    content = weight[:1, :64].cpu().double().numpy().tobytes()
     digest = hashlib.sha256(f"{seed} {tuple(weight.shape)}".encode() + content).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
     return torch.rand(weight.shape, generator=generator).to(weight.device)

@@ -153,8 +153,9 @@ def _run(model: nn.Module, structure: Structure, tokens: Tensor) -> None:
 
 def _turned(dense: Any, pruned: Any) -> float:
     """1 - mean cosine of two blocks' outputs."""
-    first, second = (x if isinstance(x, Tensor) else x[0] for x in (dense, pruned))
-    return 1 - float(torch.cosine_similarity(first.double(), second.double(), dim=-1).mean())
+    both = (x if isinstance(x, Tensor) else x[0] for x in (dense, pruned))
+    first, second = (x.cpu().double() for x in both)  # MPS has no float64
+    return 1 - float(torch.cosine_similarity(first, second, dim=-1).mean())
 
 
 def _by_block(windows: list[list[float]]) -> ByBlock:

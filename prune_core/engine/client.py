@@ -17,6 +17,7 @@ from typing import Any
 
 from prune_core.engine.jobs import Job
 from prune_core.engine.process import WorkerProcess
+from prune_core.engine.stamps import lookup_key
 from prune_core.engine.tickets import FINAL, Computation, Ticket
 from prune_core.errors import PruneCoreError, WorkerError
 
@@ -128,7 +129,7 @@ class Engine:
 
     def _find(self, job: Job) -> Computation:
         """The computation of an equal job, finished or under way, or a new one."""
-        key = job.key
+        key = lookup_key(job)
         done = self._results.get(key)
         if done is not None:
             self._results.move_to_end(key)
@@ -137,7 +138,7 @@ class Engine:
         if active is not None and active.state not in FINAL:
             return active
         self._numbers += 1
-        computation = Computation(job, self._numbers)
+        computation = Computation(job, key, self._numbers)
         if self._closed or len(self._waiting) >= MAX_WAITING:
             computation.finish("failed", error="The server is busy; try again in a moment.")
             return computation
@@ -159,7 +160,7 @@ class Engine:
 
     def _stop(self, computation: Computation) -> None:
         """Nobody wants the running computation: a later equal job must start afresh."""
-        self._active.pop(computation.job.key, None)
+        self._active.pop(computation.key, None)
         if self._worker is not None:
             self._worker.send("cancel", computation.number)
 
@@ -171,11 +172,11 @@ class Engine:
         mine = all(t.session == session for t in running.tickets)
         if running.tickets and mine and computation.job.priority < running.job.priority:
             self._stop(running)
-            again = Computation(running.job, running.number, event=running.event)
+            again = Computation(running.job, running.key, running.number, event=running.event)
             for ticket in running.tickets:
                 ticket.move_to(again)
             again.tickets, running.tickets = running.tickets, set()
-            self._active[again.job.key] = again
+            self._active[again.key] = again
             self._waiting.append(again)
 
     def _order(self) -> None:
@@ -192,7 +193,7 @@ class Engine:
         error: str | None = None,
     ) -> None:
         computation.finish(state, result=result, error=error)
-        key = computation.job.key
+        key = computation.key
         if self._active.get(key) is computation:
             del self._active[key]
         if state == "done":
@@ -280,11 +281,11 @@ class Engine:
                 self._finish(running, "failed", error=payload)
             elif running.tickets:
                 # asked for again in the moment between cancel and stop
-                again = Computation(running.job, running.number)
+                again = Computation(running.job, running.key, running.number)
                 for ticket in running.tickets:
                     ticket.move_to(again)
                 again.tickets = running.tickets
-                self._active[again.job.key] = again
+                self._active[again.key] = again
                 self._waiting.append(again)
                 self._order()
             else:

@@ -4,6 +4,7 @@ share it, so that what a test or the command line measures is what the page show
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import OrderedDict
@@ -22,11 +23,14 @@ from prune_core.engine import (
     jobs,
 )
 from prune_core.engine.handle_compare import block_damage
+from prune_core.engine.handle_heads import SENTENCE_TOKENS
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
 from prune_core.engine.planning import staged, work_out
+from prune_core.engine.stamps import source_stamp
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError, TextError
 from prune_core.masks import CutPlan
+from prune_core.models.families import FAMILIES
 from prune_core.models.structure import Layer
 
 Emit = Callable[[dict[str, Any]], None]
@@ -47,6 +51,7 @@ class Core:
         self.device = device or os.environ.get("PRUNE_DEVICE", "cpu")
         self.dtype = dtype or os.environ.get("PRUNE_DTYPE", "float32")
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._stamps: dict[str, Any] = {}
 
     def run(self, job: jobs.Job, emit: Emit, cancelled: Poll) -> dict[str, Any]:
         """Run a job to its end.
@@ -115,7 +120,9 @@ class Core:
                     return _attention_pattern(loaded, job, emit, cancelled)
                 case _:
                     raise PruneCoreError(f"There is no such job: {type(job).__name__}.")
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one of the former
+            if not _out_of_memory(error):
+                raise
             raise PruneCoreError(
                 "The machine ran out of memory; choose fewer or shorter windows, "
                 "or a smaller model."
@@ -131,15 +138,20 @@ class Core:
         from prune_core.models.sources import parse_source
 
         key = parse_source(source).text
-        if key in self._models:
+        stamp = source_stamp(key)
+        if key in self._models and self._stamps[key] == stamp:
             self._models.move_to_end(key)
             return self._models[key]
 
         def progress(stage: str, done: int, total: int, unit: str) -> None:
             emit({"stage": stage, "done": done, "total": total, "unit": unit})
 
+        gone = self._models.pop(key, None) is not None  # its files have changed
         while len(self._models) >= self.max_models:
             self._models.popitem(last=False)
+            gone = True
+        if gone:
+            gc.collect()  # wrapped blocks refer to themselves: the memory is free only after this
         handle = load_model(
             parse_source(source),
             dtype=self.dtype,
@@ -148,7 +160,15 @@ class Core:
             cancelled=cancelled,
         )
         self._models[key] = LoadedModel(handle)
+        self._stamps[key] = stamp
         return self._models[key]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Of any device; torch's allocator for the CPU raises a plain RuntimeError."""
+    said = str(error).lower()
+    wanting = "can't allocate memory" in said or "not enough memory" in said
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or wanting
 
 
 def _generate(loaded: LoadedModel, job: jobs.Generate, emit: Emit, poll: Poll) -> dict[str, Any]:
@@ -168,7 +188,8 @@ def _generate(loaded: LoadedModel, job: jobs.Generate, emit: Emit, poll: Poll) -
     ).to(loaded.device)
     room = handle.info.context - prompt.shape[-1]
     if handle.structure.kind == "encoder-decoder":
-        room = job.max_new_tokens
+        relative = FAMILIES[handle.structure.family].positions == "relative"
+        room = job.max_new_tokens if relative else handle.info.context - 1  # it starts with one
     ends = generation.end_tokens(handle.model, handle.tokenizer)
     loaded.copy.apply(work_out(loaded, job.recipe, emit, poll), poll)
     models = {"pruned": loaded.copy.model} | ({"dense": loaded.dense} if job.with_dense else {})
@@ -308,7 +329,8 @@ def _attention_pattern(
     from prune_core.analysis.heads import attention_pattern
 
     tokenizer = loaded.handle.tokenizer
-    ids = tokenizer(job.sentence, truncation=True, max_length=128).input_ids
+    longest = min(SENTENCE_TOKENS, loaded.handle.info.context)
+    ids = tokenizer(job.sentence, truncation=True, max_length=longest).input_ids
     if len(ids) < 1:
         raise TextError("The sentence is empty; write at least one word.")
     # a head that this block has lost is shown as it would look: its queries are zero

@@ -128,7 +128,8 @@ class _Search:
             self.dense = [Known(d.tokens, d.answer, []) for d in self.dense]
         self.trying: list[float | None] = []
         half = self.count * self.count / 2 + self.count
-        self.clock = Clock(steps * len(windows) * half, len(path) * len(windows) * half)
+        known = min(len(path), steps)
+        self.clock = Clock(steps * len(windows) * half, known * len(windows) * half)
 
     def step(self, left: Sequence[int]) -> Step:
         """The cheapest of the candidates ``left``; ties fall to the first."""
@@ -160,7 +161,7 @@ class _Search:
             "stage": "greedy",
             "metric": "perplexity" if self.ablator.language else self.ablator.metric,
             **self.clock.state(),
-            "step": len(self.path),
+            "step": min(len(self.path), self.steps),  # more may be known from before
             "steps": self.steps,
             "path": [self._described(n, level) for n in range(len(self.path[: self.steps]))],
             "trying": list(self.trying) if len(self.path) < self.steps else [],

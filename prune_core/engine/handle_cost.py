@@ -52,9 +52,7 @@ def cost(loaded: LoadedModel, job: jobs.Cost, emit: Emit, poll: Poll) -> dict[st
         **numbers,
         "item": handle.model.dtype.itemsize,
         "repeats": job.repeats,
-        "parts": {
-            name: len(getattr(resolved, f"drop_{name}s")) for name in ("head", "neuron", "block")
-        },
+        "parts": resolved.parts_dropped,
         "protocol": {
             "dtype": handle.info.dtype,
             "device": handle.info.device,

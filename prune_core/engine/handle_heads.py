@@ -11,6 +11,9 @@ from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.planning import Emit, Poll
 from prune_core.errors import RecipeError, TextError
 
+SENTENCE_TOKENS = 128
+"""Of a sentence whose attention is drawn; the rest is not read."""
+
 METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 
 
@@ -55,7 +58,7 @@ def head_importance(
                 progress=told,
                 cancelled=poll,
             )
-            unit = "share of the block" if job.normalize else "nats per unit of gate"
+            unit = "of the block's L2 norm" if job.normalize else "nats per unit of gate"
         case "gradient":
             rows = heads.curvature_scores(model, structure, windows, progress=told, cancelled=poll)
             unit = "1 - cosine, predicted"
@@ -117,7 +120,8 @@ def steps(loaded: LoadedModel, job: jobs.AttentionSteps, emit: Emit, poll: Poll)
     from prune_core.analysis.attention_steps import attention_steps
     from prune_core.engine.planning import work_out
 
-    ids = loaded.handle.tokenizer(job.sentence, truncation=True, max_length=128).input_ids
+    longest = min(SENTENCE_TOKENS, loaded.handle.info.context)
+    ids = loaded.handle.tokenizer(job.sentence, truncation=True, max_length=longest).input_ids
     if not ids:
         raise TextError("The sentence is empty; write at least one word.")
     recipe = job.recipe.with_heads_of(job.block)

@@ -31,6 +31,7 @@ class Job:
 
     priority: ClassVar[int] = 1  # lower runs first
     deadline: ClassVar[float] = 120.0  # seconds; past it the worker is killed
+    repeatable: ClassVar[bool] = True  # done again where files that it reads have changed
     source: str
 
     @property
@@ -476,6 +477,7 @@ class Export(Job):
     windows: int = 8
     repeats: int = 5
     asked: str = ""
+    repeatable: ClassVar[bool] = False  # it may write the very folder that it reads
     deadline: ClassVar[float] = 1800.0
 
 

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from prune_core.engine.activations import BlockRunner, PrefixCache
 from prune_core.engine.greedy_blocks import Step
 from prune_core.engine.jobs import TextSpec
 from prune_core.engine.neurons import NeuronStore
+from prune_core.engine.stamps import Stamp, text_stamp
 from prune_core.engine.working_copy import WorkingCopy
 from prune_core.errors import Cancelled
 from prune_core.evaluation.reference import DenseReference, windows_fingerprint
@@ -37,20 +37,6 @@ from prune_core.reconstruction.sequential import decides, prune_by_block
 from prune_core.texts import read_text, token_windows
 
 DEFAULT_PREFIX_MEGABYTES = 768
-
-
-Stamp = tuple[int, int] | None
-
-
-def _stamp(text: TextSpec) -> Stamp:
-    """What changes when a file's text does: time and size; None where it must be read again."""
-    if text.kind != "file":
-        return (0, 0)
-    try:
-        found = Path(text.value).expanduser().stat()
-    except (OSError, ValueError, RuntimeError):
-        return None
-    return (found.st_mtime_ns, found.st_size)
 
 
 class LoadedModel:
@@ -296,7 +282,7 @@ class LoadedModel:
             TextError: see ``prune_core.calibration.windows``.
         """
         chosen = recipe.calibration
-        known = (chosen, _stamp(chosen.text))
+        known = (chosen, text_stamp(chosen.text))
         if self._calibration is None or self._calibration[0] != known or known[1] is None:
             tokens = calibration_windows(self.handle.tokenizer, chosen, self.handle.info.context)
             self._calibration = (known, tokens)
@@ -323,7 +309,7 @@ class LoadedModel:
         Raises:
             TextError: see ``prune_core.texts``.
         """
-        key = (text, _stamp(text), seq_len, count)
+        key = (text, text_stamp(text), seq_len, count)
         if key[1] is None or key not in self._windows:
             stacked = token_windows(
                 self.handle.tokenizer,

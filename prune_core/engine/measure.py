@@ -16,7 +16,7 @@ from prune_core.engine.activations import BlockStates
 from prune_core.engine.jobs import Evaluate
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.working_copy import Applied
-from prune_core.errors import Cancelled, RecipeError, TextError
+from prune_core.errors import Cancelled, ModelFileError, RecipeError, TextError
 from prune_core.evaluation.estimate import Z95, Estimate, estimate, safe_exp
 from prune_core.evaluation.reference import window_fingerprint, windows_fingerprint
 from prune_core.evaluation.scoring import (
@@ -236,6 +236,11 @@ class _Measurement:
         score = self._score(tokens, dense, known, record, cancelled, on_logits)
         if found:
             self.exact = found[0]
+        if not (score.losses.isfinite().all() and score.kl.isfinite().all()):
+            raise ModelFileError(
+                "With this recipe the model gives values that are not finite; choose a milder one, "
+                "or float32 where the weights are narrower."
+            )
         self.loaded.prefix.keep(key, states, record)
         self.scores.append(score)
 
@@ -364,7 +369,7 @@ def _start(kept: list[Tensor]) -> OnLogits:
 
     def take(rows: slice, logits: Tensor) -> None:
         if rows.start == 0:
-            kept.append(torch.log_softmax(logits[:CHECKED_TOKENS].double().cpu(), dim=-1))
+            kept.append(torch.log_softmax(logits[:CHECKED_TOKENS].cpu().double(), dim=-1))
 
     return take
 

@@ -18,6 +18,7 @@ class Computation:
 
     Attributes:
         job: what.
+        key: by which an equal one is found, see ``engine.stamps.lookup_key``.
         number: unique, rising: the order within a priority.
         state: ``waiting``, ``running``, ``done``, ``failed``, ``cancelled``.
         event: the latest event.
@@ -31,6 +32,7 @@ class Computation:
     """
 
     job: Job
+    key: str
     number: int
     state: str = "waiting"
     event: dict[str, Any] | None = None
@@ -63,6 +65,11 @@ class Ticket:
     def job(self) -> Job:
         """What was asked."""
         return self._computation.job
+
+    @property
+    def key(self) -> str:
+        """What an equal job's ``engine.stamps.lookup_key`` is while no file has changed."""
+        return self._computation.key
 
     @property
     def state(self) -> str:

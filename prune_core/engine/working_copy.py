@@ -128,9 +128,9 @@ class WorkingCopy:
             dense = nn.Parameter(torch.zeros_like(dense), requires_grad=False)
         elif cut.bias:
             weight = self._buffers[name]
-            added = plan.biases[name].to(weight.device)
-            total = added if dense is None else dense.double() + added
-            dense = nn.Parameter(total.to(weight.dtype), requires_grad=False)
+            added = plan.biases[name].cpu()  # MPS has no float64
+            total = added if dense is None else dense.cpu().double() + added
+            dense = nn.Parameter(total.to(weight.dtype).to(weight.device), requires_grad=False)
         self.model.get_submodule(name).bias = dense
 
     def block_states(self) -> tuple[tuple[object, ...], ...]:
@@ -176,6 +176,7 @@ def cut_into(dense: Tensor, ranks: Tensor, limit: int | Tensor, out: Tensor) -> 
     """
     plain = dense.dtype == ranks.dtype == torch.float32 and dense.device.type == "cpu"
     if plain and isinstance(limit, int):
-        torch.ops.aten.threshold_backward.grad_input(dense, ranks, limit - 0.5, grad_input=out)
+        # ranks are whole numbers; limit - 0.5 would be rounded above 2^23
+        torch.ops.aten.threshold_backward.grad_input(dense, ranks, limit - 1, grad_input=out)
         return
     torch.mul(dense, (ranks >= limit).to(dense.device), out=out)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 1024
 MAX_PROMPT_CHARACTERS = 8192
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Sampling:
 
     Attributes:
         greedy: the most likely one; the rest is then not read.
-        seed: equal seeds draw equal tokens from equal distributions.
+        seed: 0 to :data:`MAX_SEED`; equal seeds draw equal tokens from equal distributions.
         temperature: above 0.
         top_p: smallest set of tokens with at least this probability, in (0, 1].
     """
@@ -37,6 +38,11 @@ class Sampling:
     top_p: float = 0.95
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise RecipeError(
+                f"the seed of the text must be a whole number from 0 to {MAX_SEED}, got "
+                f"{self.seed}."
+            )
         if self.greedy:
             return
         if not (math.isfinite(self.temperature) and 0.01 <= self.temperature <= 10):
@@ -57,12 +63,19 @@ def encode_prompt(
     template wraps the prompt as one user message.
 
     Raises:
-        TextError: too long, empty where the tokenizer has no start token, or no chat template.
+        TextError: too long, not valid Unicode, empty where the tokenizer has no start token, or no
+            chat template.
     """
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise TextError(
             f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
         )
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8 come as half characters
+        raise TextError(
+            "The prompt holds characters that are not valid Unicode; write it as UTF-8."
+        ) from None
     if chat:
         if not tokenizer.chat_template:
             raise TextError("This model has no chat template; switch it off.")
@@ -158,7 +171,8 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
 class Writing:
     """The text of one answer while it grows.
 
-    ``pieces`` join to ``text``: a character split over several tokens appears with the last.
+    ``pieces`` join to ``text``: a character split over several tokens appears with the last. Where
+    a tokenizer spells the end anew with a further token, the pieces before it are cut back.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -171,10 +185,28 @@ class Writing:
         """Append a token."""
         self.ids.append(token)
         whole = self.tokenizer.decode(self.ids, skip_special_tokens=False)
-        # a replacement character at the end is a character still being spelled
-        stable = whole[: len(whole) - 1] if whole.endswith("\ufffd") else whole
-        self.pieces.append(stable[len(self.text) :])
-        self.text = stable if len(stable) >= len(self.text) else self.text
+        # replacement characters at the end are a character still being spelled: one for all of it
+        # or, from a tokenizer that falls back to bytes, one for each of its bytes so far
+        stable = whole.rstrip("\ufffd")
+        if self.text.startswith(stable):  # nothing new
+            self.pieces.append("")
+            return
+        pairs = enumerate(zip(self.text, stable, strict=False))
+        parted = (place for place, (ours, theirs) in pairs if ours != theirs)
+        shared = left = next(parted, len(self.text))
+        for place, piece in enumerate(self.pieces):
+            self.pieces[place] = piece[:left]
+            left -= len(self.pieces[place])
+        self.pieces.append(stable[shared:])
+        self.text = stable
+
+    def finish(self) -> None:
+        """No more tokens come: bytes that spell nothing are shown, a character cut short is not."""
+        self.finished = True
+        rest = self.tokenizer.decode(self.ids, skip_special_tokens=False)[len(self.text) :]
+        if len(rest) > 3:  # a character lacks at most three bytes
+            self.pieces[-1] += rest
+            self.text += rest
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as the ``Generate`` job describes it."""
@@ -219,7 +251,7 @@ def write_in_step(
                 continue
             token = next(stream, None)
             if token is None:
-                writings[name].finished = True
+                writings[name].finish()
             else:
                 writings[name].add(token)
         yield writings

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prune_core.evaluation.scoring import SLICE, TILE, tiled_losses
+from prune_core.evaluation.scoring import SLICE, TILE, tiled_losses, widest
 
 RARE = 1e-3
 """Probability of all rare words together, the mean over positions."""
@@ -53,10 +53,11 @@ class Nearby:
         self._weight: Tensor = layer.weight
         self._bias: Tensor | None = getattr(head, "bias", None)
         self.normalizer = self._own(hidden, targets) + self.losses
-        mass = torch.zeros(len(self._weight), dtype=torch.float64, device=hidden.device)
+        wide = widest(hidden.device)
+        mass = torch.zeros(len(self._weight), dtype=wide, device=hidden.device)
         for rows in hidden.split(SLICE):
             logits = F.linear(rows, self._weight, self._bias)
-            mass += logits.float().softmax(-1).sum(0, dtype=torch.float64)
+            mass += logits.float().softmax(-1).sum(0, dtype=wide)
         order = mass.argsort(descending=True)
         rest = 1 - mass[order].cumsum(0) / len(hidden)
         count = (int((rest > RARE).sum()) // TILE + 1) * TILE
@@ -105,7 +106,7 @@ class Nearby:
         second = ((change.flatten(0, 1) @ self.covariance).view_as(change) * change).sum(-1) / 2
         shift = self._own(rows, targets) + near
         level = self.normalizer + self.sums.log() - shift.view(count, -1)
-        tail = (first + second + level).exp().double().flatten()
+        tail = (first + second + level).exp().to(widest(hidden.device)).flatten()
         sums = self._common_sums(rows, shift[:, None]) + tail
         found = (sums.log() + near).float()
         far = ~(second.flatten() * tail <= LIMIT * sums) | ~torch.isfinite(found)
@@ -125,9 +126,9 @@ class Nearby:
         )  # fmt: skip
 
     def _common_sums(self, rows: Tensor, shift: Tensor) -> Tensor:
-        """(rows,) float64, exp(logit - shift) summed over the common words."""
+        """(rows,) in the widest float, exp(logit - shift) summed over the common words."""
         assert self.common is not None
-        sums = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        sums = torch.zeros(len(rows), dtype=widest(rows.device), device=rows.device)
         size = TILE if rows.device.type == "cpu" else len(self.common)
         logits = rows.new_empty(len(rows), size)
         weight = rows.new_empty(size, rows.shape[-1])

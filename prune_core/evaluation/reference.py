@@ -6,6 +6,8 @@ import hashlib
 import os
 import uuid
 import zipfile
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,18 @@ from torch import Tensor, nn
 
 from prune_core.evaluation.scoring import TOP_K, DenseWindow, dense_window
 from prune_core.models.structure import Structure
-from prune_core.paths import cache_folder
+from prune_core.paths import cache_folder, trim_folder
 
 _VERSION = 1
+
+DISK_BUDGET = 2_000_000_000
+"""About 500 windows of 512 tokens; the least recently written go first."""
+
+
+@cache
+def transformers_version() -> str:
+    """Of the library whose modeling files answer."""
+    return version("transformers")
 
 
 def windows_fingerprint(windows: list[Tensor]) -> str:
@@ -84,7 +95,12 @@ class DenseReference:
 
     def _path(self, key: str) -> Path:
         kept = f"{self.structure.classes}-classes" if self.structure.classes else str(TOP_K)
-        name = f"{self.fingerprint[:24]}-{key}-{kept}-{_VERSION}.npz"
+        # another device or version of torch rounds otherwise: the dense model would differ from
+        # itself
+        device = next(self.model.parameters()).device.type
+        versions = f"{device}-{torch.__version__}-{transformers_version()}"
+        place = hashlib.sha256(versions.encode()).hexdigest()[:8]
+        name = f"{self.fingerprint[:24]}-{key}-{kept}-{place}-{_VERSION}.npz"
         return cache_folder("dense") / name
 
 
@@ -117,6 +133,7 @@ def _write(path: Path, answer: DenseWindow) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        trim_folder(path.parent, DISK_BUDGET)
     except OSError:
         return  # a cache: without it the window is measured again
     finally:

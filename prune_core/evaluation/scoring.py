@@ -253,7 +253,7 @@ def tiled_losses(hidden: Tensor, head: nn.Module, targets: Tensor, near: Tensor)
     if bias is not None:
         own += bias[targets]
     shift = (own + near)[:, None]
-    sums = torch.zeros(len(hidden), dtype=torch.float64, device=hidden.device)
+    sums = torch.zeros(len(hidden), dtype=widest(hidden.device), device=hidden.device)
     buffer = hidden.new_empty(0)
     for part in _tiles(weight):
         size = len(hidden) * (part.stop - part.start)
@@ -266,6 +266,11 @@ def tiled_losses(hidden: Tensor, head: nn.Module, targets: Tensor, near: Tensor)
     if not bool((torch.isfinite(sums) & (sums > 0)).all()):
         return None
     return (sums.log() + near).float()
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The widest float of a device: MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

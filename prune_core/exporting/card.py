@@ -89,7 +89,7 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
         table=_table(measured),
         conditions=_conditions(measured),
         code=code,
-        recipe=json.dumps(_shared_recipe(recipe), indent=2),
+        recipe=json.dumps(shared_recipe(recipe), indent=2),
     )
 
 
@@ -107,9 +107,13 @@ def _base(info: ModelInfo) -> str:
 
 
 def _source(info: ModelInfo) -> str:
-    """What names it again here; a folder of this machine is nobody else's business."""
-    named = info.source.startswith("hub:") or not re.search(r"[/\\\\]", info.source)
-    return f" (`{info.source}`)" if named else ""
+    """What names it again; nothing where that is a folder of this machine."""
+    return f" (`{info.source}`)" if shared_source(info.source) == info.source else ""
+
+
+def shared_source(source: str) -> str:
+    """A model's source without the folders of this machine, which are nobody else's business."""
+    return source if source.startswith("hub:") else re.split(r"[/\\\\]", source)[-1]
 
 
 def _license(info: ModelInfo) -> str:
@@ -207,7 +211,7 @@ def _speed(values: Mapping[str, float]) -> str:
     return f"{values['median']:.1f} ({values['low']:.1f} to {values['high']:.1f})"
 
 
-def _shared_recipe(recipe: Recipe) -> dict[str, Any]:
+def shared_recipe(recipe: Recipe) -> dict[str, Any]:
     """The recipe without what is nobody else's business: pasted texts and folders."""
     content = recipe.to_dict()
     text = content.get("calibration", {}).get("text")

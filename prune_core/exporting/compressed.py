@@ -46,7 +46,7 @@ def write_compressed(model: Any, place: Path) -> str:
     if not layers:
         raise ExportError(
             "too few weights of any layer are zero: a bitmask would be larger than what it leaves "
-            "out; export it as masked instead."
+            "out; choose another format."
         )
     fits = all(_two_of_four(state[f"{name}.weight"]) for name in layers)
     form = "sparse-24-bitmask" if fits else "sparse-bitmask"

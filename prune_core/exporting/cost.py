@@ -94,7 +94,6 @@ def cost_numbers(
         Cancelled: by ``cancelled``; nothing is kept on disk.
     """
     parameters = list(handle.model.parameters())
-    item = parameters[0].element_size()
     dense = _dense_nonzeros(handle.model)
     left = _nonzeros(pruned, dense)
     numbers: dict[str, Any] = {
@@ -103,9 +102,9 @@ def cost_numbers(
         "nonzero_dense": sum(dense.values()),
         "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
         "bytes_half": 2 * sum(p.numel() for p in parameters),
-        "bytes_sparse": _sparse_bytes(handle, pruned, left, item),
+        "bytes_sparse": _sparse_bytes(handle, pruned, left),
         "flops_dense": flops_per_token(handle.model),
-        **shrunk_numbers(handle, recipe, item),
+        **shrunk_numbers(handle, recipe),
     }
     numbers |= dict.fromkeys(_MEASURED)
     if not measured:
@@ -138,7 +137,7 @@ _MEASURED = (
 )
 
 
-def shrunk_numbers(handle: ModelHandle, recipe: Recipe, item: int) -> dict[str, Any]:
+def shrunk_numbers(handle: ModelHandle, recipe: Recipe) -> dict[str, Any]:
     """Sizes with the dropped parts cut out, without cutting; see :func:`cost_numbers`."""
     try:
         small = skeleton(handle.model, handle.structure, recipe)
@@ -149,10 +148,13 @@ def shrunk_numbers(handle: ModelHandle, recipe: Recipe, item: int) -> dict[str, 
             "flops_shrunk": None,
             "shrunk_refused": str(error),
         }
-    count = sum(p.numel() for p in small.parameters())
+    # blocks that move up are as those whose names they take
+    items = {name: p.element_size() for name, p in handle.model.named_parameters()}
+    plain = handle.model.dtype.itemsize
+    sizes = [(items.get(name, plain), p.numel()) for name, p in small.named_parameters()]
     return {
-        "parameters_shrunk": count,
-        "bytes_shrunk": count * item,
+        "parameters_shrunk": sum(count for _, count in sizes),
+        "bytes_shrunk": sum(item * count for item, count in sizes),
         "flops_shrunk": flops_per_token(small),
         "shrunk_refused": None,
     }
@@ -183,13 +185,12 @@ def _nonzeros(model: nn.Module, known: Mapping[int, int]) -> dict[int, int]:
     return found
 
 
-def _sparse_bytes(
-    handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int], item: int
-) -> int:
+def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int]) -> int:
     """Values that are not zero and a bitmask, for each layer where that is less than dense."""
-    total = sum(p.numel() * item for p in handle.model.parameters())
+    total = sum(p.numel() * p.element_size() for p in handle.model.parameters())
     for layer in handle.structure.layers.values():
         weight = layer.stored_weight(pruned)
+        item = weight.element_size()
         sparse = left[weight.data_ptr()] * item + -(-weight.numel() // 8)
         total -= max(0, weight.numel() * item - sparse)
     return total
@@ -272,10 +273,8 @@ def write_weights(
     """
     chosen: Any = handle.model
     if model is not None:
-        try:
-            chosen = shrink(model, handle.structure, recipe)
-        except RecipeError:
-            chosen = plain_copy(handle, model)
+        cut = recipe.removes_structure and shrunk_numbers(handle, recipe)["shrunk_refused"] is None
+        chosen = shrink(model, handle.structure, recipe) if cut else plain_copy(handle, model)
     with quiet():
         chosen.save_pretrained(folder)
 
@@ -287,9 +286,9 @@ def plain_copy(handle: ModelHandle, pruned: nn.Module) -> nn.Module:
     allow_biases(config, state)
     model = type(source)(config)
     fill_biases(model, state)
-    model.load_state_dict(state, strict=True)
+    # assigned, not copied: each tensor keeps its dtype, and buffers that no file holds keep theirs
+    model.load_state_dict(state, strict=True, assign=True)
     model.tie_weights()
-    model.to(dtype=next(pruned.parameters()).dtype)
     model.generation_config = copy.deepcopy(getattr(source, "generation_config", None))
     return model.eval()
 

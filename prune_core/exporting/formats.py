@@ -15,6 +15,9 @@ LIBRARY = "compressed-tensors"
 LAST_SPARSE = (0, 15)
 """compressed-tensors wrote and read bitmasks in versions before this one."""
 
+POST_NORM = frozenset(("bert", "roberta", "distilbert", "bart", "marian"))
+"""Families whose blocks normalise the residual stream itself: a block of zeros still changes it."""
+
 INSTALL = "pip install -r requirements-export.txt"
 
 
@@ -44,6 +47,11 @@ def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> str | None:
     if form == "compressed":
         return library_problem() or (
             "nothing is removed, so there are no zeros to leave out." if recipe.is_dense else None
+        )
+    if form == "masked" and recipe.drop_blocks and info.family in POST_NORM:
+        return (
+            f"a dropped block of a {info.family} model is not the same as one of zeros, whose "
+            "norms still act; export it as shrunk, or drop its attention and its MLP instead."
         )
     if form != "shrunk":
         return None

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig
 
 from prune_core.errors import Cancelled, RecipeError
 from prune_core.evaluation.estimate import safe_exp
 from prune_core.evaluation.scoring import run_window
-from prune_core.exporting.card import model_card
+from prune_core.exporting.card import model_card, shared_recipe, shared_source
 from prune_core.exporting.compressed import read_compressed, write_compressed
 from prune_core.exporting.cost import (
     checkpoint_of,
@@ -32,15 +33,22 @@ from prune_core.exporting.cost import (
 from prune_core.exporting.formats import FORMATS
 from prune_core.exporting.shrink import shrink
 from prune_core.exporting.speed import REPEATS, measure_in_turn
-from prune_core.exporting.write import RECIPE, ExportError, check_space, write_folder
+from prune_core.exporting.write import (
+    MEASURED,
+    RECIPE,
+    ExportError,
+    check_space,
+    write_folder,
+)
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import quiet
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Recipe
 
-TOLERANCE = 1e-3
+TOLERANCE, ROUNDINGS = 1e-3, 16
 """Largest difference, relative to the largest answer and to the perplexity, that rounding may
-explain."""
+explain: the first, or so many units of a narrow dtype's last place. What sums fewer terms than the
+file with its zeros rounds otherwise."""
 
 STEPS = ("write", "load", "verify", "measure")
 
@@ -91,9 +99,7 @@ def export(
         raise ExportError(f"unknown format {form!r}; use {' or '.join(FORMATS)}.")
     result: dict[str, Any] = {"format": form, "repeats": repeats, "folder": str(folder)}
     cutting = resolved or recipe
-    result["parts"] = {
-        name: len(getattr(cutting, f"drop_{name}s")) for name in ("head", "neuron", "block")
-    }
+    result["parts"] = cutting.parts_dropped
 
     def step(stage: str) -> None:
         if cancelled():
@@ -110,7 +116,7 @@ def export(
         step("verify")
         result["difference"] = _difference(handle, pruned, again, windows[0])
         perplexity = _perplexity(handle, again, windows, cancelled)
-        _same(result["difference"], perplexity, screen["perplexity"], form)
+        _same(handle, cutting, form, result["difference"], (perplexity, screen["perplexity"]))
         step("measure")
         result["exported"] = {
             **parameter_counts(again),
@@ -131,7 +137,8 @@ def export(
         result["card"] = model_card(handle.info, recipe, result, auto)
         (place / "README.md").write_text(result["card"], encoding="utf-8")
         numbers = {k: v for k, v in result.items() if k not in ("card", "folder")}
-        (place / "measured.json").write_text(json.dumps(numbers, indent=2), encoding="utf-8")
+        numbers["screen"] = _without_folders(numbers["screen"])
+        (place / MEASURED).write_text(json.dumps(numbers, indent=2), encoding="utf-8")
 
     check_space(folder, _expected(handle, pruned, cutting, form))
     write_folder(folder, fill, overwrite=overwrite)
@@ -171,7 +178,8 @@ def _write(handle: ModelHandle, model: Any, recipe: Recipe, form: str, place: Pa
         else:
             model.save_pretrained(place)
     handle.tokenizer.save_pretrained(place)
-    (place / RECIPE).write_text(recipe.to_json(), encoding="utf-8")
+    shared = json.dumps(shared_recipe(recipe), indent=2)
+    (place / RECIPE).write_text(shared + "\n", encoding="utf-8")
     if handle.info.license.lower() == "apache-2.0":  # section 4a: a copy of the licence
         shutil.copyfile(PROJECT_ROOT / "LICENSE", place / "LICENSE")
     return library_format
@@ -184,7 +192,8 @@ def _load(handle: ModelHandle, place: Path, library_format: str | None) -> Any:
         if library_format is None:
             again: Any = kind.from_pretrained(place, dtype=dtype)
         else:
-            again = kind(AutoConfig.from_pretrained(place)).to(dtype)
+            auto: Any = getattr(transformers, checkpoint_of(handle, place).auto)
+            again = auto.from_config(AutoConfig.from_pretrained(place), dtype=dtype)
             read_compressed(again, place, library_format)
             again.tie_weights()
     return again.eval().to(handle.model.device)
@@ -223,19 +232,45 @@ def _measure_speed(
             result[name][key] = found[name][key]
 
 
-def _same(difference: float, perplexity: float | None, on_screen: float | None, form: str) -> None:
-    """Refuse an export that is not the model on screen."""
-    close = difference <= TOLERANCE
-    if perplexity is not None and on_screen is not None:
-        close = close and math.isclose(perplexity, on_screen, rel_tol=TOLERANCE)
+def _same(
+    handle: ModelHandle,
+    recipe: Recipe,
+    form: str,
+    difference: float,
+    perplexities: tuple[float | None, float | None],
+) -> None:
+    """Refuse an export that is not the model on screen.
+
+    Args:
+        handle: the dense model.
+        recipe: what was removed.
+        form: of the export.
+        difference: see :func:`_difference`.
+        perplexities: of the file and on screen.
+    """
+    tolerance = max(TOLERANCE, ROUNDINGS * torch.finfo(handle.model.dtype).eps)
+    close = difference <= tolerance
+    ours, theirs = perplexities
+    if ours is not None and theirs is not None:
+        close = close and math.isclose(ours, theirs, rel_tol=tolerance)
     if close:
         return
+    if form != "masked" or not recipe.drop_blocks:
+        raise ExportError(
+            "What was written does not answer like the model on screen; nothing was kept."
+        )
     raise ExportError(
-        "What was written does not answer like the model on screen (a dropped block of "
-        "this family is not the same as one of zeros); export it as shrunk instead."
-        if form == "masked"
-        else "What was written does not answer like the model on screen; nothing was kept."
+        "What was written does not answer like the model on screen (a dropped block of this family "
+        "is not the same as one of zeros); export it as shrunk instead."
     )
+
+
+def _without_folders(screen: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation as it goes with the files; see :func:`shared_source`."""
+    protocol = dict(screen["protocol"])
+    for name in ("model", "text"):
+        protocol[name] = shared_source(protocol[name])
+    return {**screen, "protocol": protocol}
 
 
 def _shown(screen: Mapping[str, Any]) -> dict[str, Any]:

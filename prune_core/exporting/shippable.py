@@ -79,9 +79,26 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
         if not any(s.stack == stack for s in left):
             where = f"the {stack}" if len({s.stack for s in shapes}) > 1 else "the model"
             raise RecipeError(f"no block of {where} would be left; keep at least one.")
+    if family == "t5" and _writes(shapes) and not _writes(left):
+        encoder, decoder = _per_stack(left)
+        raise RecipeError(
+            f"transformers writes no text with a t5 model of {encoder} encoder and {decoder} "
+            f"decoder blocks (its cache counts the former); drop as many of both, or {MASKED}."
+        )
     neurons = _kept_neurons(recipe, left, family)
     heads, cross = _kept_heads(recipe, left, family, hidden_size)
     return Kept(tuple(s.index for s in left), neurons, heads, cross)
+
+
+def _per_stack(shapes: Sequence[Shape]) -> tuple[int, int]:
+    encoder = sum(s.stack == "encoder" for s in shapes)
+    return encoder, len(shapes) - encoder
+
+
+def _writes(shapes: Sequence[Shape]) -> bool:
+    """``generate`` of transformers 5.23 makes a T5's cache as long as the encoder."""
+    encoder, decoder = _per_stack(shapes)
+    return encoder >= decoder
 
 
 def _gone(pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:

@@ -108,11 +108,12 @@ def shrink(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
     state = _state(model, structure, surgery.blocks, surgery.rows, surgery.columns)
     fill_biases(shrunk, state)
     try:
-        shrunk.load_state_dict(state, strict=True)
+        # assigned, not copied: each tensor keeps its dtype (some of T5 stay float32 in a float16
+        # model), and buffers that no file holds keep theirs
+        shrunk.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise _unfit(structure, error) from error
     shrunk.tie_weights()
-    shrunk.to(dtype=next(model.parameters()).dtype)
     source: Any = model
     shrunk.generation_config = copy.deepcopy(getattr(source, "generation_config", None))
     return shrunk.eval()
@@ -211,10 +212,11 @@ def _slices(structure: Structure, blocks: Sequence[Block], kept: Kept) -> tuple[
         ):
             if attention is not None and heads is not None:
                 _head_slices(attention, *heads, rows, columns)
-        if block.attention is not None and block.index in kept.heads:
+        first = next(b for b in structure.blocks if b.stack == block.stack)
+        if first.attention is not None and block.index in kept.heads:
             # T5: a bias by distance for each head, in the first block of each stack
             queries = list(kept.heads[block.index][0])
-            columns[f"{block.attention.module}.relative_attention_bias"] = queries
+            columns[f"{first.attention.module}.relative_attention_bias"] = queries
     return rows, columns
 
 
@@ -253,12 +255,17 @@ def _state(
         place = number.get(container, 0)
         names[block.module] = f"{container}.{place}" if block.index in left else None
         number[container] = place + (block.index in left)
+    tables = FAMILIES[structure.family].embeddings
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         owner = next((m for m in names if key.startswith(f"{m}.")), None)
-        if owner is not None and names[owner] is None:
-            continue
-        renamed = key if owner is None else f"{names[owner]}{key[len(owner) :]}"
+        moved = names[owner] if owner is not None else None
+        if owner is not None and moved is None:
+            if not key.endswith(tables):
+                continue
+            # T5's bias by position: it serves all blocks and moves to the first one left
+            moved = f"{owner.rpartition('.')[0]}.0"
+        renamed = key if owner is None else f"{moved}{key[len(owner) :]}"
         state[renamed] = _sliced(key, value, structure, rows, columns).clone()
     return state
 

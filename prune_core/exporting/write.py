@@ -19,8 +19,11 @@ from prune_core import faults
 from prune_core.errors import PruneCoreError
 from prune_core.models.sources import MAX_LENGTH, mode, shown
 
-RECIPE = "recipe.json"
-"""Every export holds it: what has none is not replaced."""
+RECIPE, MEASURED = "recipe.json", "measured.json"
+"""Every export holds both: a folder without them is not replaced."""
+
+WRITTEN = frozenset((".json", ".safetensors", ".md", ".txt", ".jinja", ".model"))
+"""Endings of an export's files; a folder with others, or with folders, is not replaced either."""
 
 SPARE = 32_000_000
 """Bytes beside the weights: tokenizer, card and room to breathe."""
@@ -69,14 +72,28 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
                 raise ExportError(
                     f"The folder {name} exists; choose another, or ask to overwrite it."
                 )
-            if any(folder.iterdir()) and not (folder / RECIPE).is_file():
-                raise ExportError(
-                    f"The folder {name} holds no export of Prunescope; it is not overwritten."
-                )
+            _check_own(folder)
         if not folder.parent.is_dir():
             raise ExportError(f"There is no folder {shown(str(folder.parent))} to write into.")
     except OSError as error:
         raise ExportError(_sentence(error, folder)) from error
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse to replace a folder that holds anything but an export; an empty one may go."""
+    found = sorted(folder.iterdir())
+    names = {path.name for path in found}
+    if names and not names.issuperset((RECIPE, MEASURED)):
+        raise ExportError(
+            f"The folder {shown(str(folder))} holds no export of Prunescope; it is not overwritten."
+        )
+    for path in found:
+        ours = path.name == "LICENSE" or path.suffix in WRITTEN
+        if not ours or path.is_symlink() or not path.is_file():
+            raise ExportError(
+                f"The folder {shown(str(folder))} holds {shown(path.name)}, which no export wrote; "
+                "move it away or choose another folder."
+            )
 
 
 def check_space(folder: Path, size: int) -> None:
@@ -93,7 +110,7 @@ def check_space(folder: Path, size: int) -> None:
         free = shutil.disk_usage(folder.parent).free
         if free < size + SPARE // 16:
             raise ExportError(
-                f"The export needs about {size / 1e6:,.0f} MB and there are {free / 1e6:,.0f} MB "
+                f"The export needs about {size / 1e6:,.1f} MB and there are {free / 1e6:,.1f} MB "
                 f"free in {shown(str(folder.parent))}; make room or choose another place."
             )
 
@@ -121,6 +138,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, overwrite: bool)
         _readable(temporary)
         _to_disk(temporary)
         faults.point("export.before_replace")
+        check_target(folder, overwrite=overwrite)  # it may have come up in the meantime
         _move(temporary, folder)
     except OSError as error:
         raise ExportError(_sentence(error, folder)) from error

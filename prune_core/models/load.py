@@ -137,7 +137,11 @@ def _load_tiny(source: Preset, dtype: str, device: str, started: float) -> Model
     from prune_core.models.tiny import TINY
 
     model, tokenizer = TINY[source.name]()
-    model = _to_device(model.to(getattr(torch, dtype)).eval().requires_grad_(False), device)
+    kept = model.state_dict().keys()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name in kept:  # not what no checkpoint holds: rotary frequencies stay float32
+            tensor.data = tensor.data.to(getattr(torch, dtype))
+    model = _to_device(model.eval().requires_grad_(False), device)
     digest = hashlib.sha256(f"{source.name} {dtype}\n".encode())
     for name, tensor in sorted(model.state_dict().items()):
         values = tensor.detach().cpu().float().contiguous().numpy()

@@ -46,7 +46,7 @@ def conditions(content: Content, words: Words) -> tuple[tuple[str, str], ...]:
         (
             t("report.row_amount"),
             t(
-                "report.amount",
+                "report.amount" if tokens != 0 else "report.amount_windows",
                 windows=protocol.get("windows") or run.cell.windows,
                 seq_len=protocol.get("seq_len") or run.cell.seq_len,
                 tokens=f"{int(tokens):,}" if tokens else unknown,

@@ -15,6 +15,7 @@ import streamlit as st
 
 from prune_core.engine.client import Engine, Ticket
 from prune_core.engine.jobs import Job
+from prune_core.engine.stamps import lookup_key
 from prune_core.ui.boot import engine as engine
 from prune_core.ui.components import plain
 from prune_core.ui.i18n import t, t_or
@@ -87,7 +88,7 @@ def submit(job: Job, panel: str) -> Outcome:
     tickets: dict[str, Ticket] = st.session_state.setdefault("_tickets", {})
     ticket = tickets.get(panel)
     # a cancelled job stays cancelled until the user asks for it again or for another one
-    if ticket is None or ticket.job.key != job.key:
+    if ticket is None or ticket.key != lookup_key(job):
         ticket = engine().submit(job, session=session_id(), panel=panel)
         tickets[panel] = ticket
     results: dict[str, tuple[str, Mapping[str, Any]]] = st.session_state.setdefault("_results", {})

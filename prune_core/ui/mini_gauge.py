@@ -64,6 +64,7 @@ def _show(numbers: Mapping[str, Any] | None, *, settled: bool) -> None:
             st.caption(t("common.gauge_interval", low=number(low, 4), high=number(high, 4)))
     share = percent(float(numbers.get("sparsity") or 0.0))
     key = "gauge_settled" if settled else "gauge_estimate"
+    key += "_windows" if numbers.get("metric") == "similarity" else ""
     st.caption(
         t(f"common.{key}", share=share, windows=numbers["windows"], tokens=numbers["tokens"])
     )

@@ -131,6 +131,9 @@ def _state_note(state: str, known: Numbers, outcome: Outcome) -> str:
     """The state in words; nothing is promised that is not on its way."""
     if state in ("stale", "empty") and not outcome.busy:
         state = f"{state}_{'failed' if outcome.ticket.state == 'failed' else 'stopped'}"
+    if known.get("metric") == "similarity" and state in ("estimating", "settled", "stopped"):
+        # nothing is predicted
+        return t(f"studio.state_{state}_windows", done=known["window"], total=known["windows"])
     tokens, total = int(known.get("tokens") or 0), known.get("total_tokens") or 0
     return t(f"studio.state_{state}", tokens=tokens, total=total)
 
@@ -333,7 +336,7 @@ def _progress(outcome: Outcome) -> None:
             protocol = outcome.fresh["protocol"]
             st.caption(
                 t(
-                    "studio.protocol",
+                    "studio.protocol" if protocol["tokens"] else "studio.protocol_windows",
                     text=t_text(str(protocol["text"])),
                     windows=protocol["windows"],
                     seq_len=protocol["seq_len"],
