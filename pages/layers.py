@@ -26,7 +26,7 @@ from prune_core.ui.state import (
 )
 
 
-def bars(page: Page, influence: Sequence[float]) -> None:
+def bars(page: Page, model: ModelInfo, influence: Sequence[float]) -> None:
     dropped = [b for b in layers.dropped() if b < len(influence)]
     texts = {
         **words("layers", "kept", "dropped"),
@@ -42,7 +42,7 @@ def bars(page: Page, influence: Sequence[float]) -> None:
         alt=t("layers.influence_alt", blocks=len(influence), least=least, dropped=len(dropped)),
         on_select=lambda: layers.bar_clicked("_influence", key),
     )
-    layers.least_slider(influence)
+    layers.least_slider(model, influence)
 
 
 def runs(page: Page, stack: Mapping[str, Any], alone: bool) -> None:
@@ -69,7 +69,7 @@ def read(page: Page, model: ModelInfo, method: str) -> None:
     if outcome.result is not None:
         with dimmed(outcome.stale, "layers"):
             if method == "influence":
-                bars(page, list(outcome.result["influence"]))
+                bars(page, model, list(outcome.result["influence"]))
             else:
                 stacks = outcome.result["angular"]
                 for stack in stacks:

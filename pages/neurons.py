@@ -111,7 +111,21 @@ def removal(model: ModelInfo, found: Found) -> None:
     page_link("studio", label=t("neurons.to_studio"))
 
 
-def overview(page: Page, found: Found, neuron: tuple[int, int]) -> None:
+def share_below(found: Found, neuron: tuple[int, int], closely: Found | None) -> float | None:
+    """Share of its block's neurons that score lower than one; None while it is not known."""
+    method, row = str(value("neuron_method")), found["blocks"].index(neuron[0])
+    most, least = (found["methods"][method][end][row] for end in ("most", "least"))
+    size, below = int(found["sizes"][row]), None
+    if closely is not None:
+        below = int(closely["places"][method])
+    elif neuron[1] in most:
+        below = size - 1 - most.index(neuron[1])
+    elif neuron[1] in least:
+        below = least.index(neuron[1])
+    return None if below is None else below / max(1, size)
+
+
+def overview(page: Page, found: Found, neuron: tuple[int, int], closely: Found | None) -> None:
     method = str(value("neuron_method"))
     rows = found["methods"][method]
     name = t(f"neurons.method_{method.replace('-', '_')}")
@@ -129,6 +143,7 @@ def overview(page: Page, found: Found, neuron: tuple[int, int]) -> None:
             shares_gone(found),
             page.look,
             chosen=neuron,
+            below=share_below(found, neuron, closely),
             words=texts,
         ),
         key="_neuron_map",
@@ -157,8 +172,8 @@ def overview(page: Page, found: Found, neuron: tuple[int, int]) -> None:
     csv_button(table, "neurons", key="_neurons_csv")
 
 
-def one(model: ModelInfo, found: Found, neuron: tuple[int, int]) -> NeuronDetails:
-    """A neuron closely: where it stands, what it writes, where it fires."""
+def one(found: Found, neuron: tuple[int, int], job: NeuronDetails) -> Found | None:
+    """A neuron closely: where it stands, what it writes, where it fires; the result, if known."""
     block, index = neuron
     st.subheader(t("neurons.one", block=block, neuron=index), anchor=False)
     sizes = dict(zip(found["blocks"], found["sizes"], strict=True))
@@ -191,14 +206,11 @@ def one(model: ModelInfo, found: Found, neuron: tuple[int, int]) -> NeuronDetail
         on_change=toggled,
         args=(key, neuron),
     )
-    job = NeuronDetails(
-        model.source, block, index, chosen_calibration(), text_spec(), **evaluation_settings()
-    )
     outcome = follow(job, "neuron", what=t("neurons.reading"), height=260)
     if outcome.result is not None:
         with dimmed(outcome.stale, "neuron"):
             details(outcome.result)
-    return job
+    return outcome.fresh
 
 
 def box_changed(key: str, sizes: Mapping[int, int]) -> None:
@@ -276,12 +288,16 @@ def draw(page: Page, model: ModelInfo) -> None:
         return
     found = outcome.result
     neuron = chosen_neuron(found)
+    details_job = NeuronDetails(
+        model.source, *neuron, chosen_calibration(), text_spec(), **evaluation_settings()
+    )
     left, right = st.columns([5, 2], gap="large")
+    with st.container():  # before the map, which marks the neuron by its rank
+        closely = one(found, neuron, details_job)
     with left, dimmed(outcome.stale, "neurons"):
-        overview(page, found, neuron)
+        overview(page, found, neuron, closely)
     with right:
         removal(model, found)
-    details_job = one(model, found, neuron)
     reproduce(command_line(job), command_line(details_job))
 
 

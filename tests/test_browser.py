@@ -255,3 +255,43 @@ def test_clicks_drop_blocks_and_keep_them_again(address: str, tab: Tab) -> None:
         tab.page.get_by_text(f"{30 - len(gone)} of 30 blocks kept").wait_for(timeout=60_000)
     tab.page.wait_for_timeout(1500)
     assert parse_qs(urlsplit(tab.page.url).query)["drop_blocks"] == ["14"]
+
+
+def test_back_to_dense_is_dense(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/studio?model=tiny-gpt2")
+    dense = tab.perplexity(Recipe().fingerprint)
+    thumb = tab.slider().get_by_role("slider")
+    thumb.focus()
+    thumb.press("End")
+    assert tab.perplexity(Recipe(sparsity=1.0).fingerprint) != dense
+    tab.page.go_back()
+    assert tab.perplexity(Recipe().fingerprint) == dense
+    assert tab.sparsity() == 0
+
+
+def test_a_reset_is_one_step_back(address: str, tab: Tab) -> None:
+    recipe = Recipe(sparsity=0.04, drop_blocks=(1,), drop_mlp=(0,), drop_heads=((0, 0),))
+    tab.open(
+        f"{address}/studio?model=tiny-llama&drop_blocks=1&drop_mlp=0&heads=0:0&sparsity=0.04"
+    )
+    before = tab.perplexity(recipe.fingerprint)
+    entries = tab.page.evaluate("history.length")
+    tab.page.get_by_role("button", name="Reset").click()
+    tab.perplexity(Recipe().fingerprint)
+    assert "drop" not in tab.page.url and "heads" not in tab.page.url
+    assert tab.page.evaluate("history.length") <= entries + 1
+    tab.page.go_back()
+    assert tab.perplexity(recipe.fingerprint) == before
+
+
+def test_another_prompt_is_answered_and_linked(address: str, tab: Tab) -> None:
+    tab.open(f"{address}/studio?model=tiny-gpt2")
+    tab.settled(Recipe().fingerprint)
+    done = tab.page.locator(f"{PRUNED}[data-finished='true']:not(.stale)")
+    done.wait_for(timeout=60_000)
+    box = tab.page.get_by_role("textbox", name="Prompt")
+    box.fill("A prompt that nobody has asked before")
+    box.press("Enter")
+    tab.page.wait_for_url("**prompt=A*prompt*", timeout=30_000)
+    tab.page.get_by_role("button", name="Write", exact=True).wait_for(timeout=60_000)
+    done.wait_for(timeout=60_000)

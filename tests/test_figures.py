@@ -7,8 +7,9 @@ import json
 import pytest
 
 from prune_core.figures.attention import importance_map, pattern_grid
+from prune_core.figures.layers import influence_bars
 from prune_core.figures.overview import model_picture, tiles
-from prune_core.figures.theme import Look, escape, visible
+from prune_core.figures.theme import Look, escape, log_ticks, visible
 from prune_core.figures.weights import histogram, ridges
 from prune_core.models.info import BlockInfo, LayerInfo, ModelInfo
 
@@ -113,6 +114,42 @@ def test_dense_histogram_has_no_cut() -> None:
     figure = histogram([0, 1, 2], layer("x", [3, 1], [0, 0], None), Look(), log=True, words=Words())
     assert not figure.layout.shapes
     assert figure.layout.yaxis.type == "log"
+
+
+def test_a_layer_that_goes_whole_has_no_cut() -> None:
+    """Of a dropped block: its largest weight is no threshold."""
+    row = layer("x", [3, 1], [3, 1], 1.4)
+    figure = histogram([0, 1, 2], row, Look(), log=False, words=Words())
+    assert not figure.layout.shapes
+    figure = ridges([0, 1, 2], [row], Look(), selected="", log=False, words=Words())
+    assert "cut" not in figure.data[-1].hovertext[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.12, 0.16), (0.031, 0.28), (0.004, 0.7), (0.9, 1.1), (1e-9, 2.0), (2e-8, 9e-8), (3e4, 8e6)],
+)
+def test_a_logarithmic_axis_has_readable_ticks(low: float, high: float) -> None:
+    values, texts = log_ticks(low, high)
+    assert 3 <= len(values) <= 9
+    assert all(low <= value <= high for value in values)
+    assert len(set(texts)) == len(values)
+    assert max(len(text.replace("<sup>", "").replace("</sup>", "")) for text in texts) <= 7
+
+
+def test_a_logarithmic_axis_says_its_numbers_plainly() -> None:
+    assert log_ticks(0.02, 0.3)[1] == ["0.02", "0.05", "0.1", "0.2"]
+    assert log_ticks(1e-6, 1.0)[1][:3] == ["10<sup>-6</sup>", "10<sup>-5</sup>", "0.0001"]
+    assert log_ticks(3e-7, 6e-7)[1][0] == "3\u00d710<sup>-7</sup>"
+    assert log_ticks(0.7, 0.7)[1] == ["0.7"]
+
+
+@pytest.mark.parametrize("influence", [[0.11, 0.12, 0.13], [0.2, 0.2], [0.0, 0.4, 0.002], [0.3]])
+def test_every_influence_has_a_bar_and_an_axis(influence: list[float]) -> None:
+    axis = influence_bars(influence, [], Look(), words=Words()).layout.yaxis
+    low, high = (10**end for end in axis.range)
+    assert low < max(min(influence), 1e-9) and high > max(influence)
+    assert len([tick for tick in axis.tickvals if low <= tick <= high]) >= 3
 
 
 def test_ridges_are_clickable_and_ordered() -> None:

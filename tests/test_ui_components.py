@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from prune_core.errors import PruneCoreError
 from prune_core.paths import PROJECT_ROOT
 from prune_core.ui.components import count, csv_bytes, number, percent, plain, size
+from prune_core.ui.told import told
 
 
 def test_csv_cells_are_no_formulas_and_chinese_survives() -> None:
@@ -26,10 +28,19 @@ def test_plain_text_is_not_markdown() -> None:
 
 def test_numbers_are_short() -> None:
     assert [count(n) for n in (134_515_008, 56_300, 12)] == ["134.5 M", "56.3 k", "12"]
-    assert [number(x) for x in (0.0123456, 0, 12345.6)] == ["0.0123", "0", "12,346"]
+    assert [number(x) for x in (0.0123456, 0, 12345.6)] == ["0.0123", "0", "12346"]
     assert size(537_900_000) == "537.9 MB"
     assert size(1_076_000_000) == "1.08 GB"
     assert percent(0.2934) == "29.3 %"
+
+
+def test_a_sentence_of_an_error_begins_with_a_capital() -> None:
+    raised = "this recipe removes every block of the model; keep at least one."
+    assert told(PruneCoreError(raised), "en") == f"T{raised[1:]}"
+    assert told(raised, "en", inside=True) == raised
+    assert told(raised, "zh").startswith("此方案")
+    for named in ("config.json does not hold a JSON object.", "tiny-llama has no heads.", ""):
+        assert told(named, "en") == named
 
 
 @pytest.mark.parametrize("call", ["unsafe_allow_html", "st.html(", "components.html", "st.iframe"])

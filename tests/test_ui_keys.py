@@ -140,3 +140,28 @@ def test_a_preset_text_matters_only_where_it_is_read() -> None:
 def test_a_job_without_a_verb_is_refused() -> None:
     with pytest.raises(PruneCoreError, match="AttentionPattern"):
         command_line(AttentionPattern("tiny-llama"))
+
+
+def choose_by_itself() -> None:
+    from dataclasses import replace
+
+    from prune_core.recipe import Calibration, NeuronShare, TextSpec
+    from prune_core.ui.keys import recipe_from_state, set_recipe, set_value, value
+
+    recipe = recipe_from_state()
+    assert recipe.calibration.text.value == "andersen"
+    few = replace(recipe.calibration, windows=4)
+    chosen = replace(recipe, neurons=NeuronShare(0.1), calibration=few)
+    set_recipe(chosen)
+    assert value("cal_text") == "" and value("cal_seq_len") == 0
+    assert recipe_from_state() == chosen
+    set_value("text", "andersen")
+    assert recipe_from_state().calibration.text.value == "grimm"
+    other = Calibration(TextSpec("preset", "andersen"), 4, 64)
+    set_recipe(replace(chosen, calibration=other))
+    assert value("cal_text") == "andersen" and value("cal_seq_len") == 64
+
+
+def test_what_is_chosen_by_itself_stays_so() -> None:
+    """Undo and every click set the recipe: the calibration text must not be pinned by that."""
+    assert not AppTest.from_function(choose_by_itself).run().exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from prune_core.figures.theme import Look
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipe import Calibration, NeuronShare, Recipe
 from prune_core.ui.keys import KEYS
+from prune_core.ui.neuron_texts import readable
 
 CALIBRATION = Calibration(TextSpec("preset", "andersen"), 4, 64)
 SMALL = {"cal_windows": "4", "cal_seq_len": "64", "seq_len": "64", "windows": "2"}
@@ -59,7 +61,7 @@ def test_the_slider_is_the_recipe(method: str, scope: str) -> None:
     recipe = Recipe(neurons=NeuronShare(0.25, method, scope), calibration=CALIBRATION)
     job = Evaluate("tiny-llama", recipe, TextSpec("preset", "grimm"), 64, 2)
     found = Core().run(job, lambda event: None, lambda: False)
-    shown = float(perplexity.replace(",", ""))
+    shown = float(perplexity)
     assert shown == pytest.approx(found["perplexity"], rel=1e-3)
     assert at.query_params["neuron_share"] == "0.25"
 
@@ -121,6 +123,67 @@ def test_the_map_marks_what_goes_and_what_is_chosen() -> None:
     assert list(points.customdata[10 + 4]) == list(chosen)
     assert set(gone.x) == {25.0}
     assert (ring.x[0], ring.y[0]) == (45.0, 1)
+    assert ring.cliponaxis is False  # whole at the right end too
+    assert len(heat.colorbar.tickvals) >= 3
     bars = silent_bars([1, 0], [2, 4], [10, 20], [0, 1], Look(), words=dict.fromkeys(
         ("title", "x", "y", "dead", "rare"), "w"))  # fmt: skip
     assert [list(bar.y) for bar in bars.data] == [[10.0, 0.0], [20.0, 20.0]]
+
+
+@pytest.mark.parametrize(
+    ("below", "place"), [(0.0, 5.0), (0.33, 35.0), (0.999, 95.0), (None, None)]
+)
+def test_a_neuron_between_the_middles_is_marked_by_its_rank(
+    below: float | None, place: float | None
+) -> None:
+    words = dict.fromkeys(("title", "x", "y", "score", "block", "neuron", "gone"), "w")
+    figure = sorted_scores(
+        [[float(x) for x in range(1, 11)]],
+        [list(range(5, 105, 10))],
+        [3],
+        [0.0],
+        Look(),
+        chosen=(3, 7),
+        below=below,
+        words=words,
+    )
+    rings = [trace for trace in figure.data[2:] if trace.mode == "markers"]
+    assert [ring.x[0] for ring in rings] == ([] if place is None else [place])
+
+
+@pytest.mark.parametrize(("dead", "rare"), [([0, 0], [0, 0]), ([3, 0], [0, 1])])
+def test_no_share_of_silent_neurons_is_below_zero(dead: list[int], rare: list[int]) -> None:
+    words = dict.fromkeys(("title", "x", "y", "dead", "rare"), "w")
+    low, high = silent_bars(dead, rare, [10, 10], [0, 1], Look(), words=words).layout.yaxis.range
+    assert low == 0
+    assert high > 10 * max(map(sum, zip(dead, rare, strict=True)))
+
+
+def test_word_pieces_read_as_words() -> None:
+    tokens = ["to", "earn", "his", "bread", ",", "some", "##time", "##s", "that", "\u2019", "s"]
+    assert "".join(*readable([tokens])) == "to earn his bread, sometimes that\u2019s"
+    assert readable([["he", "said", ":", "\u2018", "oh", "(", "no", ")"]]) == [
+        ["he", " said", ":", " \u2018", "oh", " (", "no", ")"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [" he", " answered", ":", " \u2018", "Oh", "##x"],
+        list("was smart"),
+        list("smart"),
+        ["\u6c34", "\u4e16\u754c", "\uff0c", "\u4f60\u597d"],
+    ],
+)
+def test_other_tokens_stay_as_they_are(tokens: list[str]) -> None:
+    assert readable([tokens]) == [tokens]
+
+
+def test_the_mark_is_that_of_the_details() -> None:
+    """A neuron typed in lies in no bin's middle."""
+    at = fine(app(neuron="1:3", neuron_method="weighted"))
+    heat = json.loads(at.get("plotly_chart")[0].proto.spec)
+    ring = heat["data"][-1]
+    assert ring["marker"]["symbol"] == "circle-open"
+    assert ring["y"] == [1]

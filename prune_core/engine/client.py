@@ -138,7 +138,7 @@ class Engine:
         if active is not None and active.state not in FINAL:
             return active
         self._numbers += 1
-        computation = Computation(job, key, self._numbers)
+        computation = Computation(job, self._numbers, key)
         if self._closed or len(self._waiting) >= MAX_WAITING:
             computation.finish("failed", error="The server is busy; try again in a moment.")
             return computation
@@ -172,7 +172,7 @@ class Engine:
         mine = all(t.session == session for t in running.tickets)
         if running.tickets and mine and computation.job.priority < running.job.priority:
             self._stop(running)
-            again = Computation(running.job, running.key, running.number, event=running.event)
+            again = Computation(running.job, running.number, running.key, event=running.event)
             for ticket in running.tickets:
                 ticket.move_to(again)
             again.tickets, running.tickets = running.tickets, set()
@@ -281,7 +281,7 @@ class Engine:
                 self._finish(running, "failed", error=payload)
             elif running.tickets:
                 # asked for again in the moment between cancel and stop
-                again = Computation(running.job, running.key, running.number)
+                again = Computation(running.job, running.number, running.key)
                 for ticket in running.tickets:
                     ticket.move_to(again)
                 again.tickets = running.tickets

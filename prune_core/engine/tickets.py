@@ -18,8 +18,8 @@ class Computation:
 
     Attributes:
         job: what.
-        key: by which an equal one is found, see ``engine.stamps.lookup_key``.
         number: unique, rising: the order within a priority.
+        key: by which an equal one is found, see ``engine.stamps.lookup_key``.
         state: ``waiting``, ``running``, ``done``, ``failed``, ``cancelled``.
         event: the latest event.
         result: at the end.
@@ -32,8 +32,8 @@ class Computation:
     """
 
     job: Job
-    key: str
     number: int
+    key: str = ""
     state: str = "waiting"
     event: dict[str, Any] | None = None
     result: dict[str, Any] | None = None

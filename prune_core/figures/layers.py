@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, color_bar, hatched, legend_below_title, style
+from prune_core.figures.theme import (
+    Look,
+    color_bar,
+    hatched,
+    legend_below_title,
+    log_ticks,
+    style,
+)
 
 BAR = 0.85
 """Width of a bar, in blocks; left alone, bars are as wide as the gaps between a trace's blocks."""
+
+FLOOR = 1e-9
+"""Influences below this stand at it: a logarithm needs an end."""
 
 
 def influence_bars(
@@ -29,6 +40,7 @@ def influence_bars(
         words: ``title``, ``x``, ``y``, ``kept``, ``dropped``.
     """
     figure = go.Figure()
+    heights = [max(float(x), FLOOR) for x in influence]
     for name, chosen, color, shape in (
         ("kept", [b for b in range(len(influence)) if b not in dropped], look.dense, ""),
         ("dropped", sorted(dropped), look.pruned, "/"),
@@ -37,7 +49,7 @@ def influence_bars(
             continue
         figure.add_bar(
             x=chosen,
-            y=[max(influence[block], 1e-9) for block in chosen],
+            y=[heights[block] for block in chosen],
             width=BAR,
             name=words[name],
             customdata=[[block] for block in chosen],
@@ -58,7 +70,18 @@ def influence_bars(
     if dropped:
         legend_below_title(figure, look)
     figure.update_layout(barmode="overlay", hovermode="closest")
-    figure.update_yaxes(type="log", dtick=1)
+    if heights:
+        low, high = min(heights), max(heights)
+        # the lowest bar has a height too, and equal ones do not fill the figure
+        room = max(math.log10(high / low), 0.3)
+        low, high = low / 10 ** (0.15 * room), high * 10 ** (0.05 * room)
+        values, texts = log_ticks(low, high)
+        figure.update_yaxes(
+            type="log",
+            range=[math.log10(low), math.log10(high)],
+            tickvals=values,
+            ticktext=texts,
+        )
     step = max(1, len(influence) // 15)
     figure.update_xaxes(tickvals=list(range(0, len(influence), step)), showgrid=False)
     return figure

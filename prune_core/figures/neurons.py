@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from prune_core.figures.theme import Look, color_bar, legend_below_title, style
+from prune_core.figures.theme import Look, color_bar, legend_below_title, log_ticks, style
 
 FLOOR = 1e-6
 """Scores below this share of the largest stand at it: a logarithm needs an end."""
@@ -21,6 +21,7 @@ def sorted_scores(
     look: Look,
     *,
     chosen: tuple[int, int] | None,
+    below: float | None = None,
     words: Mapping[str, str],
 ) -> go.Figure:
     """Heat map, a row for each block: its neurons in order of their score, in bins; clickable.
@@ -31,7 +32,9 @@ def sorted_scores(
         blocks: flat index of each row.
         gone: share of each block's neurons that the recipe removes: a line marks it.
         look: colors and scale.
-        chosen: (block, neuron) that is marked, where it stands on the map.
+        chosen: (block, neuron) whose bin is marked.
+        below: share of its block's neurons that score lower, where known: without it only a
+            neuron in the middle of a bin is found.
         words: ``title``, ``x``, ``y``, ``score``, ``block``, ``neuron``, ``gone``.
     """
     most = max((x for row in scores for x in row), default=1.0) or 1.0
@@ -39,6 +42,8 @@ def sorted_scores(
     bins = len(scores[0]) if scores else 1
     places = [100 * (index + 0.5) / bins for index in range(bins)]
     rows = list(range(len(blocks)))
+    levels = [level for row in logs for level in row] or [0.0]
+    ticks, texts = log_ticks(10 ** min(levels), 10 ** max(levels))
     figure = go.Figure(
         go.Heatmap(
             z=logs,
@@ -47,7 +52,7 @@ def sorted_scores(
             colorscale=look.sequence,
             hoverinfo="skip",
             colorbar=color_bar(
-                words["score"], look, tickprefix="10<sup>", ticksuffix="</sup>", dtick=1
+                words["score"], look, tickvals=[math.log10(x) for x in ticks], ticktext=texts
             ),
         )
     )
@@ -81,32 +86,43 @@ def sorted_scores(
             hoverinfo="skip",
         )
         legend_below_title(figure, look)
-    if chosen is not None:
-        for row, block in enumerate(blocks):
-            if block == chosen[0] and chosen[1] in neurons[row]:
-                figure.add_scatter(
-                    x=[places[list(neurons[row]).index(chosen[1])]],
-                    y=[row],
-                    mode="markers",
-                    marker={
-                        "symbol": "circle-open",
-                        "size": look.size(15),
-                        "color": look.accent,
-                        "line": {"width": look.size(3), "color": look.accent},
-                    },
-                    hoverinfo="skip",
-                    showlegend=False,
-                )
-    ticks = [row for row in rows if len(rows) <= 16 or row % 5 == 0]
+    if chosen is not None and chosen[0] in blocks:
+        row = list(blocks).index(chosen[0])
+        index = _bin(neurons[row], chosen[1], below)
+        if index is not None:
+            figure.add_scatter(
+                x=[places[index]],
+                y=[row],
+                mode="markers",
+                marker={
+                    "symbol": "circle-open",
+                    "size": look.size(15),
+                    "color": look.accent,
+                    "line": {"width": look.size(3), "color": look.accent},
+                },
+                cliponaxis=False,
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    shown = [row for row in rows if len(rows) <= 16 or row % 5 == 0]
     figure.update_yaxes(
-        tickvals=ticks,
-        ticktext=[str(blocks[row]) for row in ticks],
+        tickvals=shown,
+        ticktext=[str(blocks[row]) for row in shown],
         range=[len(blocks) - 0.5, -0.5],
         showgrid=False,
     )
-    figure.update_xaxes(range=[0, 100], ticksuffix=" %", showgrid=False)
+    # a ring at either end has room
+    figure.update_xaxes(range=[-1, 101], ticksuffix=" %", showgrid=False)
     figure.update_layout(hovermode="closest")
     return figure
+
+
+def _bin(middles: Sequence[int], neuron: int, below: float | None) -> int | None:
+    """The bin a neuron lies in: one whose middle it is, or that of its rank if that is known."""
+    found = [index for index, middle in enumerate(middles) if middle == neuron]
+    if found:  # several where there are more bins than neurons
+        return found[len(found) // 2]
+    return None if below is None else min(len(middles) - 1, int(below * len(middles)))
 
 
 def silent_bars(
@@ -152,5 +168,6 @@ def silent_bars(
     )
     # room for the legend below the title
     figure.update_layout(barmode="stack", margin={"t": round(84 * look.scale)})
-    figure.update_yaxes(ticksuffix=" %")
+    tops = [100 * (n + m) / max(1, size) for n, m, size in zip(dead, rare, sizes, strict=True)]
+    figure.update_yaxes(ticksuffix=" %", range=[0, 1.05 * max(tops, default=0.0) or 1.0])
     return figure

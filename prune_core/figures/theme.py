@@ -7,6 +7,7 @@ Okabe-Ito for categories, cividis for sequences, blue to orange for divergence. 
 from __future__ import annotations
 
 import html
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ FONT = (
     '"Microsoft YaHei", sans-serif'
 )
 MONO = '"Source Code Pro", "Noto Sans Mono CJK SC", "Cascadia Mono", Menlo, monospace'
+
+FEWEST_TICKS, MOST_TICKS = 3, 8  # of a logarithmic axis
 
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F")
 CATEGORIES_DARK = ("#56B4E9", "#E69F00", "#2FBF93", "#E39BC4", "#F0E442", "#4C8FD6", "#F07B3F")
@@ -247,6 +250,42 @@ def color_bar(title: str, look: Look, **more: Any) -> dict[str, Any]:
         "tickfont": {"size": look.size(11), "color": look.muted},
         **more,
     }
+
+
+def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Values and texts of a logarithmic axis from ``low`` to ``high``, both above zero.
+
+    Decades where there are three of them; else 1, 2 and 5 of each; else even steps.
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = max(1, (last - first) // MOST_TICKS + 1)
+    decades = range(-(-first // every) * every, last + 1, every)
+    for digits in ((1,), (1, 2, 5)):
+        values = [float(f"{digit}e{power}") for power in decades for digit in digits]
+        values = [value for value in values if low <= value <= high]
+        if len(values) >= FEWEST_TICKS:
+            return values, [_tick(value) for value in values]
+    step = _step((high - low) / FEWEST_TICKS)
+    steps = range(math.ceil(low / step), int(high / step) + 1)
+    values = [step * index for index in steps] or [low]
+    return values, [_tick(value) for value in values]
+
+
+def _step(least: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is no larger than ``least``."""
+    if least <= 0:
+        return 1.0
+    power = math.floor(math.log10(least))
+    return max(x for d in (1, 2, 5) if (x := float(f"{d}e{power}")) <= least * (1 + 1e-9))
+
+
+def _tick(value: float) -> str:
+    """``0.02`` or, far from 1, a power of ten."""
+    if 1e-4 <= value < 1e5:
+        return f"{value:.6g}"
+    digit, _, power = f"{value:.3e}".partition("e")
+    factor = f"{float(digit):g}\u00d7" if float(digit) != 1 else ""
+    return f"{factor}10<sup>{int(power)}</sup>"
 
 
 def map_by_role(

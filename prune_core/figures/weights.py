@@ -262,7 +262,7 @@ def _last_bin(layers: Sequence[Mapping[str, Any]]) -> int:
 
 def _is_threshold(layer: Mapping[str, Any]) -> bool:
     """Whether one cut parts what goes from what stays; N:M and rows have many cuts."""
-    if layer["cut"] is None:
+    if layer["cut"] is None or layer["removed"] >= layer["numel"]:  # nothing stays above a cut
         return False
     # bins in which both are found: one for a cut inside it, one more for ties
     both = sum(0 < r < c for c, r in zip(layer["counts"], layer["removed_counts"], strict=True))

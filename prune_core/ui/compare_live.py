@@ -219,12 +219,12 @@ def _card(
     dense, mine, low, high = _main(numbers)
     error = (high - low) / 4 if low is not None and high is not None else None
     places = max(digits(mine, error), 3 if similar else 0)
-    shown = number(None) if mine is None else f"{mine:,.{places}f}"
+    shown = number(None) if mine is None else f"{mine:.{places}f}"
     if mine is not None and mine > 1e6:
         shown = "> 1e6"
     interval = ""
     if low is not None and high is not None and high < 1e6:
-        interval = t("studio.interval", low=f"{low:,.{places}f}", high=f"{high:,.{places}f}")
+        interval = t("studio.interval", low=f"{low:.{places}f}", high=f"{high:.{places}f}")
     label = t("studio.similarity" if similar else "studio.perplexity")
     return {
         "title": recipe_name(recipe),

@@ -156,12 +156,15 @@ def reproduce(*commands: str) -> None:
 
 
 def number(content: float | None, digits: int = 3) -> str:
-    """A number with ``digits`` significant digits, zeros at its end too, or a dash."""
+    """A number with ``digits`` significant digits, zeros at its end too, or a dash.
+
+    Without separators: a measurement reads alike on all pages; counts of things have them.
+    """
     if content is None:
         return t("common.none")
     if content == 0:
         return "0"
-    return f"{content:#.{digits}g}".rstrip(".") if abs(content) < 1000 else f"{content:,.0f}"
+    return f"{content:#.{digits}g}".rstrip(".") if abs(content) < 1000 else f"{content:.0f}"
 
 
 def count(content: float) -> str:

@@ -11,13 +11,11 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from prune_core.criteria import CRITERIA as REGISTERED
@@ -352,7 +350,8 @@ def _adopt(key: str, *, back: bool) -> bool:
     """Take one value; ``back``: a missing one means its default. False if it is of no use."""
     text = st.query_params.get(key)
     if text is None:
-        if back and not KEYS[key].bound and key in st.session_state:
+        # a bound widget of this page takes its default too, but only when it is drawn
+        if back and key in st.session_state and (not KEYS[key].bound or _is_bound(key)):
             st.session_state[key] = KEYS[key].default
         return True
     try:
@@ -374,19 +373,30 @@ def write_url() -> None:
 
     One entry of the browser's history per run, and none where nothing changed.
     """
-    wanted = link_values()
-    stale = [key for key in KEYS if key in st.query_params and key not in wanted]
-    new = {key: text for key, text in wanted.items() if st.query_params.get(key) != text}
-    for key in stale:
-        # a key bound to a widget of this page is Streamlit's to write
-        with suppress(StreamlitAPIException):
-            del st.query_params[key]
-    with suppress(StreamlitAPIException):
-        st.query_params.update({key: text for key, text in new.items() if not KEYS[key].bound})
-    for key in new:
-        if KEYS[key].bound:
-            with suppress(StreamlitAPIException):
-                st.query_params[key] = new[key]
+    wanted, context = link_values(), get_script_run_ctx()
+    changed = [key for key in KEYS if st.query_params.get(key) != wanted.get(key)]
+    # a key bound to a widget of this page is Streamlit's to write, unless others change with it
+    if context is None or all(_is_bound(key) for key in changed):
+        return
+    with context.session_state.query_params() as query:
+        kept = {key: query.get_all(key) for key in query if key not in changed}
+        query.clear_with_no_forward_msg(preserve_embed=True)
+        # each ``del`` and each bound widget would be an entry of its own: all in one message
+        for key, texts in kept.items():
+            query.set_with_no_forward_msg(key, texts)
+        for key in changed:
+            if key in wanted:
+                query.set_with_no_forward_msg(key, wanted[key])
+    st.query_params.update({})
+
+
+def _is_bound(key: str) -> bool:
+    """Whether a widget of this page writes the key into the URL."""
+    context = get_script_run_ctx()
+    if context is None:
+        return False
+    with context.session_state.query_params() as query:
+        return query.is_bound(key)
 
 
 def link_values(recipe: Recipe | None = None) -> dict[str, str]:
@@ -604,10 +614,19 @@ def _recipe_values(recipe: Recipe) -> dict[str, Any]:
 def _calibration_values(chosen: Calibration) -> dict[str, Any]:
     if chosen == Calibration():
         return {key: KEYS[key].default for key in RECIPE_KEYS if key.startswith("cal_")}
+    # what is chosen by itself stays so: written out it would be kept when the text that is measured
+    # changes, and be refused as that very text
+    by_itself = {"cal_text": "", "cal_seq_len": 0}
+
+    def get(key: str) -> Any:
+        return by_itself.get(key, value(key))
+
+    text = chosen.text.value if chosen.text.kind == "preset" else ""
+    length = chosen.seq_len if chosen.seq_len != calibration_length(get) else 0
     return {
-        "cal_text": chosen.text.value if chosen.text.kind == "preset" else "",
+        "cal_text": text if text != _preset_calibration(get).value else "",
         "cal_windows": chosen.windows,
-        "cal_seq_len": chosen.seq_len,
+        "cal_seq_len": length,
         "cal_skip": chosen.skip,
         "cal_seed": "" if chosen.seed is None else str(chosen.seed),
         "cal_mode": chosen.mode,

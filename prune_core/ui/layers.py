@@ -53,19 +53,35 @@ def bar_clicked(name: str, key: str) -> None:
         drop(tuple(set(dropped()) ^ {int(point[0])}))
 
 
-def thin(scores: Sequence[float]) -> None:
+def removable(model: ModelInfo) -> tuple[list[list[int]], int]:
+    """Blocks that may go, by stack, and how many of them at most: as ``engine.greedy_blocks``."""
+    ends = bool(value("block_ends"))
+    stacks: dict[str, list[int]] = {}
+    for block in model.blocks:
+        stacks.setdefault(block.stack, []).append(block.index)
+    found = [blocks if ends else blocks[1:-1] for blocks in stacks.values()]
+    return found, sum(len(blocks) - (1 if ends else 0) for blocks in found)
+
+
+def thin(model: ModelInfo, scores: Sequence[float]) -> None:
     """Drop the chosen number of blocks, least score first (callback)."""
     if not chosen("_drop_least_blocks"):
         return
-    count = int(st.session_state["_drop_least_blocks"])
-    inner = range(len(scores)) if value("block_ends") else range(1, len(scores) - 1)
-    drop(sorted(inner, key=lambda block: (scores[block], block))[:count])
+    count, gone = int(st.session_state["_drop_least_blocks"]), list[int]()
+    stacks, _ = removable(model)
+    left = {block: number for number, blocks in enumerate(stacks) for block in blocks}
+    spare = [len(blocks) - (1 if value("block_ends") else 0) for blocks in stacks]
+    for block in sorted(left, key=lambda block: (scores[block], block)):
+        if len(gone) < count and spare[left[block]]:  # a stack keeps its last block
+            spare[left[block]] -= 1
+            gone.append(block)
+    drop(gone)
 
 
-def least_slider(scores: Sequence[float]) -> None:
+def least_slider(model: ModelInfo, scores: Sequence[float]) -> None:
     """How many of the least important blocks go; the first and last stay unless asked."""
     gone = len(dropped())
-    most = len(scores) - (1 if value("block_ends") else 2)
+    _, most = removable(model)
     if most > 0:
         st.slider(
             t("layers.drop_least"),
@@ -75,7 +91,7 @@ def least_slider(scores: Sequence[float]) -> None:
             key="_drop_least_blocks",
             help=t("layers.drop_least_help"),
             on_change=thin,
-            args=(tuple(scores),),
+            args=(model, tuple(scores)),
         )
     st.caption(t("layers.left", left=len(scores) - gone, total=len(scores)))
 
@@ -180,14 +196,14 @@ def ablation(page: Page, model: ModelInfo) -> tuple[BlockAblation, Outcome]:
     if outcome.fresh is not None:
         draw(outcome.fresh, "_costs")
         costs = [cost or 0.0 for cost in outcome.fresh[part()]["mean"]]
-        least_slider(costs)
+        least_slider(model, costs)
     return job, outcome
 
 
 def greedy(page: Page, model: ModelInfo) -> tuple[GreedyBlocks, Outcome]:
     """Blocks that go one after the other, and the value after each."""
     count = windows()
-    most = max(1, len(model.blocks) - (1 if value("block_ends") else 2))
+    most = max(1, removable(model)[1])
     st.session_state["_block_steps"] = min(int(value("block_steps")), most)
     st.number_input(
         t("layers.steps"),

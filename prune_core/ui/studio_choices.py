@@ -161,9 +161,11 @@ def structure_panel(model: ModelInfo) -> None:
         if recipe.compensate:
             st.caption(t("neurons.compensate"))
         if heads := len(recipe.drop_heads) + len(recipe.drop_cross_heads):
-            st.caption(t("studio.dropped_heads", count=heads))
-        if recipe.drop_neurons:
-            st.caption(t("studio.dropped_neurons", count=len(recipe.drop_neurons)))
+            single = t("studio.dropped_heads_one")
+            st.caption(single if heads == 1 else t("studio.dropped_heads", count=heads))
+        if neurons := len(recipe.drop_neurons):
+            single = t("studio.dropped_neurons_one")
+            st.caption(single if neurons == 1 else t("studio.dropped_neurons", count=neurons))
         if heads or recipe.removes_neurons:
             st.button(t("studio.keep_all"), key="_keep_all", on_click=_keep_all)
 

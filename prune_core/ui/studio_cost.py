@@ -215,7 +215,9 @@ def _sentences(numbers: Numbers) -> None:
     if numbers["bytes_sparse"] < numbers["bytes_dense"]:
         said.append(t("cost.bitmask_said", size=size(numbers["bytes_sparse"])))
     if numbers["shrunk_refused"]:
-        said.append(t("cost.refused_said", reason=plain(told(numbers["shrunk_refused"]))))
+        said.append(
+            t("cost.refused_said", reason=plain(told(numbers["shrunk_refused"], inside=True)))
+        )
     elif _has_cut(numbers):
         share = 1 - numbers["flops_shrunk"] / numbers["flops_dense"]
         said.append(t("cost.shrunk_said", size=size(numbers["bytes_shrunk"]), flops=percent(share)))

@@ -212,4 +212,4 @@ def _same(result: Mapping[str, Any]) -> str:
 
 
 def _perplexity(number: float) -> str:
-    return f"{number:,.3f}" if number < 1e6 else f"{number:.3g}"
+    return f"{number:.3f}" if number < 1e6 else f"{number:.3g}"

@@ -33,9 +33,12 @@ _CSS = """
 svg { width: 100%; height: 92px; display: block; align-self: center; overflow: visible; }
 .band { fill: var(--pruned); opacity: .22; } .line { fill: none; stroke: var(--pruned);
   stroke-width: 2; } .dense { stroke: var(--dense); stroke-width: 1.5; stroke-dasharray: 5 4; }
-.dot { fill: var(--pruned); } .label { font-size: 11px; fill: var(--st-text-color); opacity: .75; }
+.dot { fill: var(--pruned); } .label { font-size: .7rem; fill: var(--st-text-color);
+  opacity: .75; text-anchor: end; dominant-baseline: central; }
 .present .value { font-size: 2.6rem; } .present .main .value { font-size: 4.6rem; }
+.present svg { height: 140px; } .present .label { font-size: 1rem; }
 .present .name, .present .detail, .present .note { font-size: 1.15rem; }
+@container (max-width: 860px) { .present .gauge:not(.main) { grid-column: span 6; } }
 @container (max-width: 560px) { .gauge { grid-column: span 6; }
   .gauge.main { grid-template-columns: 1fr; } }
 """
@@ -55,8 +58,7 @@ function show(value, format) {
   if (value === null || value === undefined) return "\u2013";
   if (format.percent) return (100 * value).toFixed(format.digits) + " %";
   if (value > 1e6) return "> 1e6";
-  const text = value.toFixed(format.digits);
-  return value >= 10000 ? Number(text).toLocaleString("en-US") : text;
+  return value.toFixed(format.digits);
 }
 function tween(el, target, format) {
   cancelAnimationFrame(el._frame);
@@ -77,22 +79,32 @@ function tween(el, target, format) {
 function spark(svg, points, dense, label) {
   svg.replaceChildren();
   if (!points.length) return;
-  const width = svg.clientWidth || 320, height = 92, top = 8, bottom = 16;
+  const width = svg.clientWidth || 320, height = svg.clientHeight || 92, top = 8, bottom = 16;
   const all = points.flatMap((p) => [p.value, p.low ?? p.value, p.high ?? p.value]);
   if (dense !== null) all.push(dense);
   let low = Math.min(...all), high = Math.max(...all);
-  if (high - low < 1e-9) { low -= 1; high += 1; }
+  // nothing but rounding is no curve
+  if (high - low <= 1e-6 * Math.abs(dense ?? high)) {
+    const room = 0.05 * Math.abs(dense ?? high) || 1;
+    low -= room; high += room;
+  }
   const y = (v) => top + (height - top - bottom) * (1 - (v - low) / (high - low));
   const last = Math.max(points[points.length - 1].total, 1);
-  const x = (p) => 6 + (width - 60) * (p.tokens / last);
+  let right = width - 8;
+  if (dense !== null) {
+    // its own width is kept free, whatever the language and the size of type
+    const text = draw("text", { class: "label", x: width - 2 }, svg);
+    text.textContent = label;
+    const box = text.getBBox(), half = box.height / 2;
+    text.setAttribute("y", Math.min(height - half, Math.max(half, y(dense))));
+    right = width - box.width - 10;
+    draw("line", { class: "dense", x1: 6, x2: right, y1: y(dense), y2: y(dense) }, svg);
+  }
+  const x = (p) => 6 + (right - 12) * (p.tokens / last);
   const band = points.filter((p) => p.low !== null && p.low !== undefined);
   if (band.length > 1) draw("path", { class: "band", d: "M " +
     band.map((p) => `${x(p)} ${y(p.high)}`).join(" L ") + " L " +
     band.slice().reverse().map((p) => `${x(p)} ${y(p.low)}`).join(" L ") + " Z" }, svg);
-  if (dense !== null) {
-    draw("line", { class: "dense", x1: 6, x2: width - 50, y1: y(dense), y2: y(dense) }, svg);
-    draw("text", { class: "label", x: width - 46, y: y(dense) + 4 }, svg).textContent = label;
-  }
   draw("path", { class: "line", d: "M " + points.map((p) => `${x(p)} ${y(p.value)}`).join(" L ") },
        svg);
   for (const p of points) draw("circle", { class: "dot", cx: x(p), cy: y(p.value), r: 2.6 }, svg);
@@ -115,7 +127,10 @@ export default function (component) {
       make("div", "detail", left);
       // only the sentence is read aloud, not the digits on their way
       if (!index) make("div", "note", left).setAttribute("aria-live", "polite");
-      if (!index) draw("svg", { role: "img" }, el);
+      if (!index) {
+        const svg = draw("svg", { role: "img" }, el);
+        new ResizeObserver(() => svg._draw && svg._draw()).observe(svg);
+      }
     }
     el.dataset.testid = "gauge-" + gauge.id;
     el.dataset.state = data.state;
@@ -129,8 +144,11 @@ export default function (component) {
     el.querySelector(".detail").textContent = gauge.detail;
     if (!index) el.querySelector(".note").textContent = data.note;
     const svg = el.querySelector("svg");
-    if (svg) { svg.setAttribute("aria-label", data.alt); spark(svg, data.spark, data.dense,
-                                                             data.dense_label); }
+    if (svg) {
+      svg.setAttribute("aria-label", data.alt);
+      svg._draw = () => spark(svg, data.spark, data.dense, data.dense_label);
+      svg._draw();
+    }
   });
   while (frame.children.length > data.gauges.length) frame.lastChild.remove();
 }

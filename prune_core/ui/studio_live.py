@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -55,6 +55,7 @@ def live(page: Page, model: ModelInfo, recipe: Recipe) -> Outcome:
     st.session_state["_studio_settled"] = measured.ticket.job.key if measured.fresh else ""
     writing = _writing(model, recipe, measured)
     busy = measured.busy or (writing is not None and writing.busy)
+    asked = generate_job(model, recipe).key
 
     @guarded("studio")
     def draw() -> None:
@@ -66,6 +67,8 @@ def live(page: Page, model: ModelInfo, recipe: Recipe) -> Outcome:
         if model.has_language_head:
             written = _writing(model, recipe, now)
             _answers(page, model, recipe, written)
+            if generate_job(model, recipe).key != asked:
+                st.rerun()  # another prompt: link and commands follow, and polling begins
             if busy and not now.busy and not (written is not None and written.busy):
                 st.rerun()  # once: polling ends
 
@@ -294,7 +297,7 @@ def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
             "id": "size",
             "name": t("studio.size"),
             "value": None if sparsity is None else model.bytes_in_memory / 1e6,
-            "digits": 0,
+            "digits": 0 if model.bytes_in_memory >= 1e7 else 1,
             "percent": False,
             "aside": "",
             "detail": "" if not sparse or not sparsity else t("studio.sparse", size=size(sparse)),
@@ -310,7 +313,9 @@ def _progress(outcome: Outcome) -> None:
     Its height does not change while numbers come in, so that nothing below jumps.
     """
     ticket = outcome.ticket
-    with st.container(height=56, border=False):
+    # a sentence of an error may need more than one line; nothing jumps then any more
+    height: Literal["content"] | int = "content" if ticket.state == "failed" else 56
+    with st.container(height=height, border=False):
         if outcome.busy:
             left, right = st.columns([5, 1], vertical_alignment="center")
             event = ticket.event or {}
@@ -365,7 +370,7 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
             outcome.ticket.event if outcome.ticket.state != "failed" else None
         )
         if state is not None and state.get("pruned"):
-            kept.update(state=state, recipe=recipe.fingerprint, share=recipe.sparsity)
+            kept.update(state=state, recipe=recipe.fingerprint, share=_removed(recipe))
         else:
             state = None
     shown = kept["state"] or {}
@@ -403,6 +408,18 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
         part_help=t("studio.parted_help"),
         present=page.presenting,
     )
+
+
+def _removed(recipe: Recipe) -> float:
+    """Share of the weights that go, parts included, as measured; asked for where it is not yet."""
+    numbers = _known_numbers(recipe)
+    found = None if numbers is None else numbers.get("sparsity")
+    return recipe.sparsity if found is None else float(found)
+
+
+def _known_numbers(recipe: Recipe) -> Numbers | None:
+    kept = st.session_state.get("_studio_shown", {})
+    return kept.get("numbers") if kept.get("recipe") == recipe.fingerprint else None
 
 
 def _parted(shown: Numbers, *, writing: bool) -> str:

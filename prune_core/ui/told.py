@@ -21,6 +21,7 @@ from prune_core.paths import ASSETS_FOLDER
 from prune_core.ui import i18n
 
 _BETWEEN = re.compile(r", | or | and ")
+_WORD = re.compile(r"[a-z]+[ ,:;]")  # no name with a dot, a digit or a hyphen
 _COMMA = "、"  # of Chinese, the only translation there is
 
 
@@ -38,15 +39,22 @@ class Template(NamedTuple):
     literals: int
 
 
-def told(error: object, language: str | None = None) -> str:
+def told(error: object, language: str | None = None, *, inside: bool = False) -> str:
     """An error's sentence as the reader's language has it; unchanged where no template fits.
+
+    The library's English begins as on a command line, ``error: this recipe removes ...``; here the
+    sentence stands alone and begins with a capital.
 
     Args:
         error: what the library raised, or its text; not escaped yet.
         language: the session's unless given.
+        inside: it goes on within another sentence.
     """
     language = language or i18n.language()
-    return _told(str(error), language, _templates("errors", language))
+    sentence = _told(str(error), language, _templates("errors", language))
+    if language == "en" and not inside and _WORD.match(sentence):
+        return sentence[0].upper() + sentence[1:]
+    return sentence
 
 
 def read(kind: str, language: str) -> Mapping[str, str]:
