@@ -271,9 +271,7 @@ def test_back_to_dense_is_dense(address: str, tab: Tab) -> None:
 
 def test_a_reset_is_one_step_back(address: str, tab: Tab) -> None:
     recipe = Recipe(sparsity=0.04, drop_blocks=(1,), drop_mlp=(0,), drop_heads=((0, 0),))
-    tab.open(
-        f"{address}/studio?model=tiny-llama&drop_blocks=1&drop_mlp=0&heads=0:0&sparsity=0.04"
-    )
+    tab.open(f"{address}/studio?model=tiny-llama&drop_blocks=1&drop_mlp=0&heads=0:0&sparsity=0.04")
     before = tab.perplexity(recipe.fingerprint)
     entries = tab.page.evaluate("history.length")
     tab.page.get_by_role("button", name="Reset").click()

@@ -94,6 +94,14 @@ def test_no_place_to_write(place: str, run: Callable[..., dict[str, Any]], tmp_p
         run(replace(job(LAST, tmp_path), folder=folder))
 
 
+def test_a_name_that_leaves_no_room_for_the_temporary_one(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="too long a name"):
+        run(job(LAST, tmp_path / ("x" * 230)))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

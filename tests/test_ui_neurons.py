@@ -187,3 +187,11 @@ def test_the_mark_is_that_of_the_details() -> None:
     ring = heat["data"][-1]
     assert ring["marker"]["symbol"] == "circle-open"
     assert ring["y"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "said"), [("1:3", "One neuron is removed."), ("1:3,1:4", "2 neurons are removed.")]
+)
+def test_the_studio_counts_dropped_neurons(dropped: str, said: str) -> None:
+    at = fine(app("studio", neurons=dropped))
+    assert said in [caption.value for caption in at.caption]

@@ -454,3 +454,14 @@ def test_every_criterion_has_a_card_in_both_languages() -> None:
         texts = catalogue(language)
         for name in CRITERIA:
             assert all(texts[f"methods.{name}_{part}"] for part in ("measures", "cost", "fails"))
+
+
+def test_an_answer_without_a_word_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that nothing has been written yet."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "prune_core.ui.studio_live.answers", lambda sides, **more: drawn.extend(sides)
+    )
+    fine(studio(model="tiny-t5"))
+    assert drawn[-1]["finished"] and not drawn[-1]["pieces"]
+    assert drawn[-1]["empty"] == "The model ended at once, without a word."

@@ -25,6 +25,9 @@ RECIPE, MEASURED = "recipe.json", "measured.json"
 WRITTEN = frozenset((".json", ".safetensors", ".md", ".txt", ".jinja", ".model"))
 """Endings of an export's files; a folder with others, or with folders, is not replaced either."""
 
+LONGEST = 200
+"""Bytes of a folder's name: the temporary one beside it is longer by some forty, of 255."""
+
 SPARE = 32_000_000
 """Bytes beside the weights: tokenizer, card and room to breathe."""
 
@@ -65,6 +68,8 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     if not folder.name:
         raise ExportError("Name a folder for the export.")
     try:
+        if len(os.fsencode(folder.name)) > LONGEST:
+            raise ExportError(f"{name} is too long a name for an export; choose a shorter one.")
         if folder.is_symlink() or folder.is_file():
             raise ExportError(f"{name} is not a folder; choose another name for the export.")
         if folder.is_dir():

@@ -172,8 +172,19 @@ def _note_point(points: list[Any], numbers: Numbers) -> None:
             "value": perplexity,
             "low": numbers.get("perplexity_low"),
             "high": numbers.get("perplexity_high"),
+            "of": numbers.get("perplexity_dense"),
         }
     )
+
+
+def _levelled(points: list[Any], dense: float | None) -> list[Any]:
+    """The estimates against the dense level known now: while that was measured too, it moved."""
+    found = []
+    for point in points:
+        scale = dense / point["of"] if dense and point.get("of") else 1.0
+        moved = {k: point[k] and point[k] * scale for k in ("value", "low", "high")}
+        found.append({**point, **moved})
+    return found
 
 
 def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> None:
@@ -188,7 +199,7 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
         tokens=tokens,
         note=_state_note(state, known, outcome),
         alt=t("studio.spark_alt"),
-        spark=points,
+        spark=_levelled(points, known.get("perplexity_dense")),
         dense=known.get("perplexity_dense"),
         dense_label=t("studio.dense"),
         colors={"dense": page.look.dense, "pruned": page.look.pruned},
@@ -212,9 +223,13 @@ def _main(known: Numbers) -> dict[str, Any]:
         }
     perplexity, dense = known.get("perplexity"), known.get("perplexity_dense")
     low, high = known.get("perplexity_low"), known.get("perplexity_high")
-    places = digits(perplexity, (high - low) / 4 if low is not None and high is not None else None)
+    # the interval is that of the change: dense against itself has none
+    spread = 0.0 if low is None or high is None else float(high) - float(low)
+    places = digits(perplexity, spread / 4)
+    if perplexity == dense:
+        places = 2  # as dense beside it
     detail = ""
-    if low is not None and high is not None and high < 1e6:
+    if spread > 0 and float(high or 0.0) < 1e6:
         detail = t("studio.interval", low=f"{low:.{places}f}", high=f"{high:.{places}f}")
     aside = "" if dense is None else t("studio.from_dense", dense=f"{dense:.2f}")
     return {
@@ -396,7 +411,7 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
                 "pieces": part["pieces"],
                 "finished": part["finished"],
                 "color": color,
-                "empty": t("studio.answer_empty"),
+                "empty": t("studio.answer_none" if part["finished"] else "studio.answer_empty"),
             }
         )
     answers(
