@@ -68,7 +68,7 @@ def pattern_scores(
             weights = maps[attention.kind, block.stack][block.number]
             if weights is None:
                 raise TextError("This model gives no attention weights.")
-            total += _score(weights[0].double().cpu(), method)
+            total += _score(weights[0].cpu().double(), method)
         if progress is not None:
             progress(index + 1, len(windows))
     return [(total / len(windows)).tolist() for total in sums]
