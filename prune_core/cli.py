@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from prune_core import (
-    cli_blocks,
     cli_checks,
     cli_compare,
     cli_export,
     cli_frontier,
+    cli_importance,
     cli_neurons,
     cli_report,
     cli_sweep,
@@ -27,7 +27,6 @@ from prune_core import (
 from prune_core.engine.jobs import (
     Evaluate,
     Generate,
-    HeadImportance,
     Job,
     LayerTable,
     TextSpec,
@@ -35,8 +34,6 @@ from prune_core.engine.jobs import (
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.recipe import (
     ALLOCATIONS,
-    NEURON_METHODS,
-    PAIRED,
     RECONSTRUCTIONS,
     Calibration,
     Recipe,
@@ -136,45 +133,7 @@ def command_parser() -> argparse.ArgumentParser:
     sub.add_argument("--scores", metavar="CRITERION", help="what a criterion gives each layer too")
     _calibration_options(sub)
 
-    sub = verb(
-        "importance",
-        _importance,
-        _show_importance,
-        "Importance of heads, neurons, blocks or layers.",
-    )
-    sub.add_argument("model", metavar="MODEL")
-    sub.add_argument(
-        "--of",
-        choices=["heads", "neurons", "blocks", "layers"],
-        default="heads",
-        help="default: heads",
-    )
-    sub.add_argument(
-        "--method",
-        metavar="NAME",
-        help="heads: gradient (default), weight-norm, ablation, confidence, entropy; neurons: "
-        "mean-activation (default), firing, weighted, fluctuation; blocks: block-influence "
-        "(default), angular, ablation, greedy; layers: magnitude (default), another criterion or "
-        "ablation",
-    )
-    sub.add_argument(
-        "--lowest",
-        type=float,
-        metavar="SHARE",
-        help="also name the least important heads or neurons, a share of 0 to 1",
-    )
-    sub.add_argument(
-        "--scope",
-        choices=["block", "global"],
-        help="of --lowest: the same share of each block (default), or all compete; with global "
-        "each attention keeps at least one head, each MLP one neuron, unless all are to go",
-    )
-    cli_neurons.importance_options(sub)
-    cli_blocks.importance_options(sub)
-    sub.add_argument(
-        "--normalize", action="store_true", help="gradient: divide each block by its L2 norm"
-    )
-    _text_options(sub, windows=4, seq_len=512, use="to score the parts")
+    cli_importance.add_verb(verb, _text_options)
 
     sub = verb("evaluate", _evaluate, _show_evaluation, "Apply a recipe and measure it on a text.")
     sub.add_argument("model", metavar="MODEL")
@@ -507,71 +466,6 @@ def _inspect(parsed: argparse.Namespace) -> Result:
     return result
 
 
-_METHODS = {
-    "heads": ("gradient", "weight-norm", "ablation", "confidence", "entropy"),
-    "neurons": (*NEURON_METHODS, "activation"),
-}
-
-
-def _check_importance(parsed: argparse.Namespace) -> None:
-    """Refuse what would be ignored, and sizes that no text has."""
-    of, method = parsed.of, parsed.method
-    scored = of in ("heads", "neurons") and parsed.neuron is None
-    belongs = cli_checks.belongs
-    belongs(parsed.neuron, "--neuron", of == "neurons", "--of neurons")
-    belongs(parsed.lowest, "--lowest", scored, "--of heads and --of neurons without --neuron")
-    belongs(parsed.scope, "--scope", parsed.lowest is not None, "--lowest")
-    gradient = of == "heads" and method in (None, "gradient")
-    belongs(parsed.normalize, "--normalize", gradient, "--of heads --method gradient")
-    cli_blocks.check(parsed)
-    cli_checks.check_windows(parsed.seq_len, parsed.windows)
-
-
-def _importance(parsed: argparse.Namespace) -> Result:
-    _check_importance(parsed)
-    scope = parsed.scope or "block"
-    if parsed.of == "blocks":
-        return cli_blocks.blocks(parsed, _text(parsed), _in_turn())
-    if parsed.of == "layers":
-        return cli_blocks.layers(parsed, _text(parsed), _run)
-    known = _METHODS[parsed.of]
-    method = parsed.method or known[0]
-    if method not in known:
-        raise RecipeError(f"unknown method {method!r} for {parsed.of}; use {' or '.join(known)}.")
-    measured = (_text(parsed), parsed.seq_len, parsed.windows)
-    if parsed.of == "neurons":
-        result = cli_neurons.importance(parsed, method, _text(parsed), _run)
-        return result if parsed.neuron is not None else result | _lowest(parsed, result, scope)
-    result = _run(HeadImportance(parsed.model, method, *measured, parsed.normalize))
-    # the first map is the one a decoder has; the others stand under "sites"
-    site = result["sites"][0]
-    scores = site["scores"]
-    shape = [len(scores), max((len(row) for row in scores), default=0)]
-    least: Result = {}
-    if parsed.lowest is not None:
-        from prune_core.analysis.choosing import lowest_heads
-
-        least = dict(lowest_heads(result["sites"], method, parsed.lowest, scope))
-    return {**result, "of": "heads", "shape": shape, "scores": scores} | least
-
-
-def _lowest(parsed: argparse.Namespace, scored: Result, scope: str) -> Result:
-    """What ``--lowest`` asks for, as a recipe's field."""
-    if parsed.lowest is None:
-        return {}
-    import torch
-
-    from prune_core.analysis.choosing import lowest
-    from prune_core.analysis.neurons import competing
-
-    rows = scored["scores"]
-    if scope == "global":  # as a recipe with a share of all neurons
-        exact = {n: torch.tensor(row, dtype=torch.float64) for n, row in enumerate(rows)}
-        rows = list(competing(scored["method"], exact).values())
-    found = lowest(scored["blocks"], rows, parsed.lowest, scope)
-    return {"drop_neurons": [list(pair) for pair in found]}
-
-
 def _evaluate(parsed: argparse.Namespace) -> Result:
     recipe = _recipe(parsed)
     result = _run(Evaluate(parsed.model, recipe, _text(parsed), parsed.seq_len, parsed.windows))
@@ -618,25 +512,6 @@ def _show_rows(result: Result) -> None:
         )
         fields = ("mean", "q01", "q50", "q99", "max") if scored else ()
         print(" ".join([line, *(f"{row[f'score_{name}']:11.4g}" for name in fields)]))
-
-
-def _show_importance(result: Result) -> None:
-    if result["of"] == "blocks":
-        cli_blocks.show_blocks(result)
-    if result["of"] == "layers":
-        cli_blocks.show_layers(result)
-    if result["of"] == "neurons":
-        cli_neurons.show_all(result)
-    if result["of"] == "neuron":
-        cli_neurons.show_one(result)
-    for site in result.get("sites", ()):
-        print(f"{site['stack']} {site['kind']}-attention, {result['method']}, {result['unit']}")
-        for block, row in zip(site["blocks"], site["scores"], strict=True):
-            print(f"{block:4d}  " + " ".join(f"{score:9.4g}" for score in row))
-    for field in PAIRED:
-        if field in result:
-            pairs = ",".join(f"{block}:{part}" for block, part in result[field])
-            print(f"--{field.replace('_', '-')} {pairs}")
 
 
 def _within(value: float | None, error: float | None, digits: int = 4) -> str:

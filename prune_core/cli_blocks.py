@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from prune_core.analysis.choosing import most_removable
 from prune_core.cli_checks import belongs
 from prune_core.criteria import CRITERIA
 from prune_core.engine.jobs import (
@@ -115,8 +115,7 @@ def usual_steps(blocks: Sequence[Mapping[str, Any]], *, ends: bool) -> int:
         blocks: of a LoadModel result.
         ends: the first and the last block of a stack may go too; one of each stack stays.
     """
-    stacks = Counter(block["stack"] for block in blocks).values()
-    return max(1, min(STEPS, sum(max(0, count - (1 if ends else 2)) for count in stacks)))
+    return max(1, min(STEPS, most_removable([block["stack"] for block in blocks], ends=ends)))
 
 
 def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float | None], list[int]]:

@@ -9,8 +9,6 @@ from typing import Any
 from prune_core.errors import RecipeError
 from prune_core.recipe import MAX_DIGITS
 
-MAX_WINDOWS = 4096
-
 
 def index_of(text: str, option: str) -> int:
     """Digits as a number.
@@ -24,19 +22,6 @@ def index_of(text: str, option: str) -> int:
             f"{option} takes numbers of at most {MAX_DIGITS} digits, got one of {len(digits)}."
         )
     return int(digits)
-
-
-def check_windows(seq_len: int, windows: int) -> None:
-    """Refuse windows that no evaluation takes, in its words.
-
-    Raises:
-        RecipeError: fewer than 2 tokens, or not 1 to 4096 windows.
-    """
-    if seq_len < 2 or not 1 <= windows <= MAX_WINDOWS:
-        raise RecipeError(
-            f"a window has at least 2 tokens and there are 1 to {MAX_WINDOWS} windows, got "
-            f"{seq_len} and {windows}."
-        )
 
 
 def check_name(value: str, option: str) -> None:

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from prune_core.cli_checks import belongs, check_windows
+from prune_core.cli_checks import belongs
 from prune_core.engine.jobs import BlockDamage, Evaluate, Job, MaskOverlap, TextSpec
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.evaluation.paired import compare_results
@@ -49,7 +49,7 @@ def run(parsed: argparse.Namespace) -> Result:
     """
     from prune_core.criteria import CRITERIA
     from prune_core.engine.core import Core
-    from prune_core.texts import TEXTS
+    from prune_core.texts import TEXTS, check_windows
 
     belongs(parsed.block_windows, "--block-windows", bool(parsed.blocks), "--blocks")
     block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
-from prune_core.errors import TextError
+from prune_core.errors import RecipeError, TextError
 from prune_core.models.sources import mode, shown
 from prune_core.recipe import TextSpec
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 20_000_000
 MAX_INLINE_BYTES = 1_000_000
+MAX_WINDOWS = 4096
 SUFFIXES = ("", ".txt", ".md", ".jsonl", ".csv")
 MIN_TOKENS = 2  # one to condition on, one to predict
 
@@ -178,6 +179,19 @@ def _checked(text: str, name: str) -> str:
     if not text.strip():
         raise TextError(f"{name} is empty; at least {MIN_TOKENS} tokens are needed.")
     return text
+
+
+def check_windows(seq_len: int, windows: int) -> None:
+    """Refuse windows that nothing is measured on.
+
+    Raises:
+        RecipeError: fewer than 2 tokens, or not 1 to :data:`MAX_WINDOWS` windows.
+    """
+    if seq_len < MIN_TOKENS or not 1 <= windows <= MAX_WINDOWS:
+        raise RecipeError(
+            f"a window has at least 2 tokens and there are 1 to {MAX_WINDOWS} windows, got "
+            f"{seq_len} and {windows}."
+        )
 
 
 def token_windows(

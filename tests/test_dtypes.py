@@ -15,6 +15,7 @@ from prune_core.engine.working_copy import cut_into
 from prune_core.errors import ModelFileError
 from prune_core.exporting.formats import library_problem
 from prune_core.models.load import load_model
+from prune_core.models.tiny import TINY
 from prune_core.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,7 +67,6 @@ def test_every_format_is_written(preset: str, dtype: str, form: str, tmp_path: P
 def test_sizes_count_each_tensor_in_its_own_dtype() -> None:
     """T5's second MLP layers stay float32 in float16."""
     core = Core(dtype="float16")
-    found = run(core, Cost("tiny-t5", Recipe()))
     model = core.loaded("tiny-t5", lambda event: None, lambda: False).handle.model
     assert {p.dtype for p in model.parameters()} == {torch.float16}  # made on the spot: all of them
     for name, parameter in model.named_parameters():
@@ -75,6 +75,29 @@ def test_sizes_count_each_tensor_in_its_own_dtype() -> None:
     found = run(core, Cost("tiny-t5", Recipe()))
     dense = sum(p.numel() * p.element_size() for p in model.parameters())
     assert found["bytes_dense"] == found["bytes_shrunk"] == dense
+
+
+@pytest.mark.parametrize("form", ["masked", "shrunk"])
+def test_a_t5_from_a_file_keeps_its_float32_layers(form: str, tmp_path: Path) -> None:
+    """transformers loads their weights wider than the rest; what is written is loaded so again."""
+    model, tokenizer = TINY["tiny-t5"]()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    core, source = Core(dtype="float16"), str(tmp_path / "model")
+    handle = core.loaded(source, lambda event: None, lambda: False).handle
+    assert {p.dtype for p in handle.model.parameters()} == {torch.float16, torch.float32}
+    neurons = tuple((b.index, n) for b in handle.structure.blocks for n in (1, 7))
+    job = Export(
+        source,
+        Recipe(sparsity=0.2, drop_neurons=neurons),
+        str(tmp_path / "out"),
+        form,
+        text=TEXT,
+        seq_len=32,
+        windows=2,
+        repeats=0,
+    )
+    assert run(core, job)["difference"] < 0.01
 
 
 def test_rotary_frequencies_stay_float32() -> None:

@@ -11,6 +11,25 @@ from prune_core.errors import RecipeError
 from prune_core.recipe import HEAD_FIELDS
 
 
+def removable(stacks: Sequence[str], *, ends: bool) -> list[list[int]]:
+    """Blocks that may go one by one, by stack.
+
+    Args:
+        stacks: of each block, in order.
+        ends: the first and the last block of a stack may go too; one of each stack stays.
+    """
+    found = []
+    for name in dict.fromkeys(stacks):
+        blocks = [index for index, stack in enumerate(stacks) if stack == name]
+        found.append(blocks if ends and len(blocks) > 1 else blocks[1:-1])
+    return found
+
+
+def most_removable(stacks: Sequence[str], *, ends: bool) -> int:
+    """How many of :func:`removable` can go together."""
+    return sum(len(blocks) - ends for blocks in removable(stacks, ends=ends) if blocks)
+
+
 def importance(method: str, score: float) -> float:
     """A head's score as an importance: one that looks everywhere alike (entropy) matters least."""
     return -score if method == "entropy" else score

@@ -23,12 +23,11 @@ from prune_core.engine import (
     jobs,
 )
 from prune_core.engine.handle_compare import block_damage
-from prune_core.engine.handle_heads import SENTENCE_TOKENS
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
 from prune_core.engine.planning import staged, work_out
 from prune_core.engine.stamps import source_stamp
-from prune_core.errors import Cancelled, PruneCoreError, RecipeError, TextError
+from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.masks import CutPlan
 from prune_core.models.families import FAMILIES
 from prune_core.models.structure import Layer
@@ -328,11 +327,7 @@ def _attention_pattern(
 ) -> dict[str, Any]:
     from prune_core.analysis.heads import attention_pattern
 
-    tokenizer = loaded.handle.tokenizer
-    longest = min(SENTENCE_TOKENS, loaded.handle.info.context)
-    ids = tokenizer(job.sentence, truncation=True, max_length=longest).input_ids
-    if len(ids) < 1:
-        raise TextError("The sentence is empty; write at least one word.")
+    ids = handle_heads.sentence_tokens(loaded, job.sentence)
     # a head that this block has lost is shown as it would look: its queries are zero
     recipe = job.recipe.with_heads_of(job.block)
     loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)

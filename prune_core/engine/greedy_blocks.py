@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from prune_core.analysis.choosing import most_removable, removable
 from prune_core.engine.activations import output_bytes
 from prune_core.engine.block_ablation import Ablator, Clock, Known, Told, Values
 from prune_core.errors import RecipeError
@@ -45,10 +46,8 @@ def candidates(structure: Structure, *, ends: bool) -> list[int]:
     Raises:
         RecipeError: there is none.
     """
-    found = []
-    for stack in ("encoder", "decoder"):
-        blocks = [b.index for b in structure.blocks if b.stack == stack]
-        found += blocks if ends and len(blocks) > 1 else blocks[1:-1]
+    stacks = removable([block.stack for block in structure.blocks], ends=ends)
+    found = [index for blocks in stacks for index in blocks]
     if found:
         return found
     count = len(structure.blocks)
@@ -94,7 +93,7 @@ def greedy_path(
     structure = handle.structure
     open_blocks = candidates(structure, ends=ends)
     stacks = {structure.blocks[b].stack for b in open_blocks}
-    most = len(open_blocks) - (len(stacks) if ends else 0)
+    most = most_removable([block.stack for block in structure.blocks], ends=ends)
     if not 1 <= steps <= most:
         raise RecipeError(f"between 1 and {most} blocks can be removed one by one, got {steps}.")
     path = path if path is not None else []

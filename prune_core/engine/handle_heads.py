@@ -109,6 +109,21 @@ def _sites(
     return list(groups.values())
 
 
+def sentence_tokens(loaded: LoadedModel, sentence: str) -> list[int]:
+    """Of a sentence whose attention is drawn, at most :data:`SENTENCE_TOKENS`.
+
+    Raises:
+        TextError: it has none.
+    """
+    longest = min(SENTENCE_TOKENS, loaded.handle.info.context)
+    ids: list[int] = loaded.handle.tokenizer(
+        sentence, truncation=True, max_length=longest
+    ).input_ids
+    if not ids:
+        raise TextError("The sentence is empty; write at least one word.")
+    return ids
+
+
 def steps(loaded: LoadedModel, job: jobs.AttentionSteps, emit: Emit, poll: Poll) -> dict[str, Any]:
     """Run an AttentionSteps job; see ``prune_core.engine.jobs.AttentionSteps``.
 
@@ -120,10 +135,7 @@ def steps(loaded: LoadedModel, job: jobs.AttentionSteps, emit: Emit, poll: Poll)
     from prune_core.analysis.attention_steps import attention_steps
     from prune_core.engine.planning import work_out
 
-    longest = min(SENTENCE_TOKENS, loaded.handle.info.context)
-    ids = loaded.handle.tokenizer(job.sentence, truncation=True, max_length=longest).input_ids
-    if not ids:
-        raise TextError("The sentence is empty; write at least one word.")
+    ids = sentence_tokens(loaded, job.sentence)
     recipe = job.recipe.with_heads_of(job.block)
     loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
     model = loaded.handle.model if recipe.is_dense else loaded.copy.model

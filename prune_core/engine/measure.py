@@ -27,6 +27,7 @@ from prune_core.evaluation.scoring import (
     score_window,
 )
 from prune_core.masks import CutPlan, emptied
+from prune_core.texts import MAX_WINDOWS, check_windows
 
 FIRST_TOKENS = 128
 """Length of the first look: the leading part of the first window, for a number within a second."""
@@ -66,13 +67,9 @@ def measure(
         RecipeError, TextError: the recipe or text does not fit the model.
         Cancelled: between blocks, layers or windows.
     """
-    if job.seq_len < 2 or not 1 <= job.windows <= 4096:
-        raise RecipeError(
-            f"a window has at least 2 tokens and there are 1 to 4096 windows, got {job.seq_len} "
-            f"and {job.windows}."
-        )
-    if not 0 <= start <= 4096:
-        raise RecipeError(f"0 to 4096 windows can be left out, got {start}.")
+    check_windows(job.seq_len, job.windows)
+    if not 0 <= start <= MAX_WINDOWS:
+        raise RecipeError(f"0 to {MAX_WINDOWS} windows can be left out, got {start}.")
     started = time.perf_counter()
     seconds = {"load": load_seconds, "statistics": 0.0, "ranks": 0.0, "apply": 0.0, "evaluate": 0.0}
     windows = loaded.windows(job.text, job.seq_len, start + job.windows)[start:]

@@ -161,8 +161,7 @@ def _table(measured: Mapping[str, Any]) -> str:
     if screen["similarity"] is not None:
         rows.append(("cosine to the dense embedding", "1", f"{screen['similarity']:.4f}"))
     if screen["kl"] is not None:
-        one = "token" if ours["perplexity"] is not None else "class"
-        per = "token" if ours["perplexity"] is not None else "window"
+        one, per = ("class", "window") if ours["perplexity"] is None else ("token", "token")
         rows.append((f"KL from dense, nats per {per}", "0", _plus(screen, "kl")))
         rows.append((f"most likely {one} unchanged", "1", _plus(screen, "top1")))
     for key, name in (

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from prune_core.analysis.choosing import most_removable, removable
 from prune_core.engine.jobs import BlockAblation, GreedyBlocks
 from prune_core.figures.layers import cost_bars, greedy_curve
 from prune_core.models.info import ModelInfo
@@ -53,24 +54,15 @@ def bar_clicked(name: str, key: str) -> None:
         drop(tuple(set(dropped()) ^ {int(point[0])}))
 
 
-def removable(model: ModelInfo) -> tuple[list[list[int]], int]:
-    """Blocks that may go, by stack, and how many of them at most: as ``engine.greedy_blocks``."""
-    ends = bool(value("block_ends"))
-    stacks: dict[str, list[int]] = {}
-    for block in model.blocks:
-        stacks.setdefault(block.stack, []).append(block.index)
-    found = [blocks if ends else blocks[1:-1] for blocks in stacks.values()]
-    return found, sum(len(blocks) - (1 if ends else 0) for blocks in found)
-
-
 def thin(model: ModelInfo, scores: Sequence[float]) -> None:
     """Drop the chosen number of blocks, least score first (callback)."""
     if not chosen("_drop_least_blocks"):
         return
     count, gone = int(st.session_state["_drop_least_blocks"]), list[int]()
-    stacks, _ = removable(model)
+    ends = bool(value("block_ends"))
+    stacks = removable(_stacks(model), ends=ends)
     left = {block: number for number, blocks in enumerate(stacks) for block in blocks}
-    spare = [len(blocks) - (1 if value("block_ends") else 0) for blocks in stacks]
+    spare = [len(blocks) - (1 if ends else 0) for blocks in stacks]
     for block in sorted(left, key=lambda block: (scores[block], block)):
         if len(gone) < count and spare[left[block]]:  # a stack keeps its last block
             spare[left[block]] -= 1
@@ -78,10 +70,14 @@ def thin(model: ModelInfo, scores: Sequence[float]) -> None:
     drop(gone)
 
 
+def _stacks(model: ModelInfo) -> list[str]:
+    return [block.stack for block in model.blocks]
+
+
 def least_slider(model: ModelInfo, scores: Sequence[float]) -> None:
     """How many of the least important blocks go; the first and last stay unless asked."""
     gone = len(dropped())
-    _, most = removable(model)
+    most = most_removable(_stacks(model), ends=bool(value("block_ends")))
     if most > 0:
         st.slider(
             t("layers.drop_least"),
@@ -203,7 +199,7 @@ def ablation(page: Page, model: ModelInfo) -> tuple[BlockAblation, Outcome]:
 def greedy(page: Page, model: ModelInfo) -> tuple[GreedyBlocks, Outcome]:
     """Blocks that go one after the other, and the value after each."""
     count = windows()
-    most = max(1, removable(model)[1])
+    most = max(1, most_removable(_stacks(model), ends=bool(value("block_ends"))))
     st.session_state["_block_steps"] = min(int(value("block_steps")), most)
     st.number_input(
         t("layers.steps"),

@@ -426,15 +426,10 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
 
 
 def _removed(recipe: Recipe) -> float:
-    """Share of the weights that go, parts included, as measured; asked for where it is not yet."""
-    numbers = _known_numbers(recipe)
-    found = None if numbers is None else numbers.get("sparsity")
-    return recipe.sparsity if found is None else float(found)
-
-
-def _known_numbers(recipe: Recipe) -> Numbers | None:
+    """Share of the weights that go, parts included, as counted; until then what was asked for."""
     kept = st.session_state.get("_studio_shown", {})
-    return kept.get("numbers") if kept.get("recipe") == recipe.fingerprint else None
+    mine = kept.get("recipe") == recipe.fingerprint and kept.get("numbers")
+    return float(mine["sparsity"]) if mine else recipe.sparsity
 
 
 def _parted(shown: Numbers, *, writing: bool) -> str:
