@@ -241,7 +241,7 @@ def greedy(page: Page, model: ModelInfo) -> tuple[GreedyBlocks, Outcome]:
         path = outcome.fresh["path"]
         st.caption(t("layers.greedy_help"))
         st.button(
-            t("layers.take_path", count=len(path)),
+            t("layers.take_path" if len(path) > 1 else "layers.take_path_one", count=len(path)),
             key="_take_path",
             on_click=_take,
             args=(tuple(path[-1]["blocks"]),),

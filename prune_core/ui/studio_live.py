@@ -191,7 +191,7 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
     numbers, state, fingerprint, points = _shown(recipe, outcome)
     known: Numbers = numbers or {}
     tokens = int(known.get("tokens") or 0)
-    rows = [_main(known), *_others(known, model)]
+    rows = [_main(known, model), *_others(known, model)]
     gauges(
         rows,
         state={"stopped": "estimating"}.get(state, state),
@@ -207,8 +207,8 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
     )
 
 
-def _main(known: Numbers) -> dict[str, Any]:
-    if known.get("metric") == "similarity":
+def _main(known: Numbers, model: ModelInfo) -> dict[str, Any]:
+    if not model.has_language_head:
         error = known.get("similarity_stderr")
         similarity = known.get("similarity")
         return {
