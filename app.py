@@ -3,9 +3,9 @@
 import streamlit as st
 
 from prune_core.paths import PROJECT_ROOT
-from prune_core.ui.i18n import t
-from prune_core.ui.loading import engine
-from prune_core.ui.state import PAGES
+from prune_core.ui.frame.loading import engine
+from prune_core.ui.frame.page import PAGES
+from prune_core.ui.session.language import t
 
 
 def home() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         if (PROJECT_ROOT / "pages" / f"{name}.py").exists()
     ]
     start = st.Page(home, title=t("common.page_overview"), default=True, visibility="hidden")
-    # the side bar of ui/state.py links the pages itself: it looks the same on a cold link
+    # the side bar (prune_core/ui/frame/page.py) links pages itself: a cold link looks the same
     st.navigation([start, *pages], position="hidden").run()
 
 

@@ -8,18 +8,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from prune_core.analysis.choosing import importance
-from prune_core.commands import command_line
-from prune_core.engine.jobs import AttentionPattern, HeadImportance
+from prune_core.analysis.selection import importance
 from prune_core.figures.attention import agreement_map, importance_map, pattern_grid
 from prune_core.figures.theme import visible
+from prune_core.jobs.command_lines import command_line
+from prune_core.jobs.heads import AttentionPattern, HeadImportance
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import Recipe
-from prune_core.ui.attention_lines import attention_lines
-from prune_core.ui.attention_steps import stepped
-from prune_core.ui.components import chart, choice, csv_button, dimmed, number
-from prune_core.ui.echoes import chosen, figure_key, mark_clicked, put
-from prune_core.ui.heads import (
+from prune_core.recipes.recipe import Recipe
+from prune_core.ui.attention.heads import (
     Choice,
     Head,
     agreement,
@@ -31,10 +27,11 @@ from prune_core.ui.heads import (
     head_text,
     remember,
 )
-from prune_core.ui.i18n import t, t_or, words
-from prune_core.ui.keys import HEAD_METHODS, KEYS, set_value, value, widget
-from prune_core.ui.loading import Outcome
-from prune_core.ui.state import (
+from prune_core.ui.attention.steps import stepped
+from prune_core.ui.frame.components import chart, choice, csv_button, dimmed
+from prune_core.ui.frame.echoes import chosen, figure_key, mark_clicked, put
+from prune_core.ui.frame.loading import Outcome
+from prune_core.ui.frame.page import (
     Page,
     current_model,
     follow,
@@ -43,6 +40,10 @@ from prune_core.ui.state import (
     reproduce,
     text_spec,
 )
+from prune_core.ui.session.keys import HEAD_METHODS, KEYS, set_value, value, widget
+from prune_core.ui.session.language import t, t_or, words
+from prune_core.ui.widgets.attention_lines import attention_lines
+from prune_core.words.numbers import number
 
 
 def controls(model: ModelInfo) -> HeadImportance:

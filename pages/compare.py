@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from prune_core.commands import compare_line
+from prune_core.jobs.command_lines import compare_line
 from prune_core.models.info import ModelInfo
-from prune_core.ui.compare_details import (
+from prune_core.ui.compare.details import (
     compare_or_say,
     damage,
     overlap,
@@ -12,8 +12,8 @@ from prune_core.ui.compare_details import (
     significance,
     verdicts,
 )
-from prune_core.ui.compare_live import Recipes, chosen_prompt, live_answers, live_cards, prompts
-from prune_core.ui.compare_slots import (
+from prune_core.ui.compare.live import Recipes, chosen_prompt, live_answers, live_cards, prompts
+from prune_core.ui.compare.picker import (
     empty_state,
     picker,
     slot_buttons,
@@ -21,11 +21,12 @@ from prune_core.ui.compare_slots import (
     step_slot,
     what_differs,
 )
-from prune_core.ui.components import plain
-from prune_core.ui.i18n import t
-from prune_core.ui.keys import evaluation_settings, set_value, text_spec, value, widget
-from prune_core.ui.slots import slots
-from prune_core.ui.state import Page, current_model, open_page, reproduce
+from prune_core.ui.frame.components import plain
+from prune_core.ui.frame.page import Page, current_model, open_page, reproduce
+from prune_core.ui.frame.slots import slots
+from prune_core.ui.session.keys import set_value, value, widget
+from prune_core.ui.session.language import t
+from prune_core.ui.session.recipe_state import evaluation_settings, text_spec
 
 
 def prompt_choice() -> None:

@@ -5,17 +5,14 @@ from typing import Any
 
 import streamlit as st
 
-from prune_core.commands import command_line
-from prune_core.engine.jobs import BlockImportance
 from prune_core.figures.layers import angular_map, influence_bars
+from prune_core.jobs.blocks import BlockImportance
+from prune_core.jobs.command_lines import command_line
 from prune_core.models.info import ModelInfo
-from prune_core.ui import layers
-from prune_core.ui.components import chart, choice, csv_button, dimmed
-from prune_core.ui.echoes import figure_key
-from prune_core.ui.i18n import t, words
-from prune_core.ui.keys import value, widget
-from prune_core.ui.mini_gauge import mini_gauge
-from prune_core.ui.state import (
+from prune_core.ui.frame.components import chart, choice, csv_button, dimmed
+from prune_core.ui.frame.echoes import figure_key
+from prune_core.ui.frame.gauge import mini_gauge
+from prune_core.ui.frame.page import (
     Page,
     current_model,
     follow,
@@ -24,6 +21,9 @@ from prune_core.ui.state import (
     reproduce,
     text_spec,
 )
+from prune_core.ui.layers import blocks as layers
+from prune_core.ui.session.keys import value, widget
+from prune_core.ui.session.language import t, words
 
 
 def bars(page: Page, model: ModelInfo, influence: Sequence[float]) -> None:

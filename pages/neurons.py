@@ -6,28 +6,27 @@ from typing import Any
 
 import streamlit as st
 
-from prune_core.commands import command_line
-from prune_core.engine.jobs import NeuronDetails, NeuronProfile
 from prune_core.figures.neurons import silent_bars, sorted_scores
 from prune_core.figures.theme import visible
+from prune_core.jobs.command_lines import command_line
+from prune_core.jobs.neurons import NeuronDetails, NeuronProfile
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import NEURON_METHODS, NEURON_SCOPES
-from prune_core.ui.components import chart, choice, csv_button, dimmed, number, percent
-from prune_core.ui.echoes import chosen, mark_clicked, put
-from prune_core.ui.i18n import t, words
-from prune_core.ui.keys import (
+from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES
+from prune_core.ui.frame.components import chart, choice, csv_button, dimmed, percent
+from prune_core.ui.frame.echoes import chosen, mark_clicked, put
+from prune_core.ui.frame.gauge import mini_gauge
+from prune_core.ui.frame.page import Page, current_model, follow, open_page, page_link, reproduce
+from prune_core.ui.session.keys import set_value, value, widget
+from prune_core.ui.session.language import t, words
+from prune_core.ui.session.recipe_state import (
     chosen_calibration,
     evaluation_settings,
     recipe_from_state,
     set_recipe,
-    set_value,
     text_spec,
-    value,
-    widget,
 )
-from prune_core.ui.mini_gauge import mini_gauge
-from prune_core.ui.neuron_texts import passages
-from prune_core.ui.state import Page, current_model, follow, open_page, page_link, reproduce
+from prune_core.ui.widgets.passages import passages
+from prune_core.words.numbers import number
 
 Found = Mapping[str, Any]
 

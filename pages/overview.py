@@ -2,14 +2,13 @@
 
 import streamlit as st
 
-from prune_core.commands import command_line
-from prune_core.engine.jobs import LayerTable
 from prune_core.figures.overview import model_picture, tiles
+from prune_core.jobs.command_lines import command_line
+from prune_core.jobs.weights import LayerTable
 from prune_core.models.info import ModelInfo
-from prune_core.ui.chooser import full_chooser
-from prune_core.ui.components import chart, choice, count, percent, plain, size
-from prune_core.ui.i18n import t, words
-from prune_core.ui.state import (
+from prune_core.ui.frame.chooser import full_chooser
+from prune_core.ui.frame.components import chart, choice, percent, plain
+from prune_core.ui.frame.page import (
     Page,
     current_model,
     follow,
@@ -18,7 +17,8 @@ from prune_core.ui.state import (
     recipe_from_state,
     reproduce,
 )
-from prune_core.ui.told import told
+from prune_core.ui.session.language import error_sentence, t, words
+from prune_core.words.numbers import count, size
 
 
 def picture(page: Page, model: ModelInfo) -> None:
@@ -97,7 +97,7 @@ def headline(model: ModelInfo) -> None:
         border=True,
     )
     for warning in model.warnings:
-        st.warning(plain(told(warning)), icon=":material/warning:")
+        st.warning(plain(error_sentence(warning)), icon=":material/warning:")
 
 
 def heads_text(model: ModelInfo) -> str:

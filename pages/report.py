@@ -4,9 +4,9 @@ import hashlib
 
 import streamlit as st
 
-from prune_core.ui.components import plain
-from prune_core.ui.i18n import t
-from prune_core.ui.report import (
+from prune_core.ui.frame.components import plain
+from prune_core.ui.frame.page import open_page, reproduce
+from prune_core.ui.report.form import (
     choose_reader,
     choose_runs,
     command,
@@ -15,7 +15,7 @@ from prune_core.ui.report import (
     preview,
     with_examples,
 )
-from prune_core.ui.state import open_page, reproduce
+from prune_core.ui.session.language import t
 
 with open_page("report"):
     runs, title = choose_runs()

@@ -6,23 +6,24 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from prune_core.commands import command_line
-from prune_core.engine.jobs import Histograms
 from prune_core.figures.studio import sparsity_map
 from prune_core.figures.weights import histogram
+from prune_core.jobs.command_lines import command_line
+from prune_core.jobs.weights import Histograms
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import Recipe
-from prune_core.ui.components import chart, csv_button, dimmed, percent
-from prune_core.ui.i18n import t, t_or, words
-from prune_core.ui.keys import set_value, value
-from prune_core.ui.loading import Outcome, follow, submit
-from prune_core.ui.state import Page, current_model, open_page, reproduce
-from prune_core.ui.studio_cost import cost_drawer
-from prune_core.ui.studio_export import export_drawer
-from prune_core.ui.studio_live import evaluate_job, generate_job, live
-from prune_core.ui.studio_recipe import recipe_panel
-from prune_core.ui.studio_save import save_panel
-from prune_core.ui.studio_texts import strip
+from prune_core.recipes.recipe import Recipe
+from prune_core.ui.frame.components import chart, csv_button, dimmed, percent
+from prune_core.ui.frame.loading import Outcome, follow, submit
+from prune_core.ui.frame.page import Page, current_model, open_page, reproduce
+from prune_core.ui.session.keys import set_value, value
+from prune_core.ui.session.language import t, t_or, words
+from prune_core.ui.session.questions import evaluate_job, generate_job
+from prune_core.ui.studio.cost import cost_drawer
+from prune_core.ui.studio.export import export_drawer
+from prune_core.ui.studio.live import live
+from prune_core.ui.studio.recipe import recipe_panel
+from prune_core.ui.studio.save import save_panel
+from prune_core.ui.widgets.texts import strip
 
 BINS = 1024
 

@@ -4,15 +4,15 @@ import streamlit as st
 
 from prune_core.models.info import ModelInfo
 from prune_core.sweeps.options import three_options
-from prune_core.ui import tradeoff
-from prune_core.ui.components import guarded
-from prune_core.ui.i18n import t
-from prune_core.ui.keys import value
-from prune_core.ui.runs import store
-from prune_core.ui.state import Page, current_model, open_page, reproduce
-from prune_core.ui.tradeoff_budget import budget_panel
-from prune_core.ui.tradeoff_runs import runs_list
-from prune_core.ui.tradeoff_sweep import new_sweep, progress, running
+from prune_core.ui.frame.components import guarded
+from prune_core.ui.frame.page import Page, current_model, open_page, reproduce
+from prune_core.ui.frame.runs import store, sweep_choice
+from prune_core.ui.session.keys import value
+from prune_core.ui.session.language import t
+from prune_core.ui.tradeoff import front as tradeoff
+from prune_core.ui.tradeoff.budget import budget_panel
+from prune_core.ui.tradeoff.runs import runs_list
+from prune_core.ui.tradeoff.sweep import new_sweep, progress, running
 
 LIVE_SECONDS = 2.0
 
@@ -58,7 +58,7 @@ def presented(page: Page) -> None:
 
 
 def work(page: Page, model: ModelInfo | None) -> None:
-    sweep = tradeoff.sweep_choice()
+    sweep = sweep_choice()
     busy = bool(running())
     live(page, sweep, busy)
     runs, _ = tradeoff.shown_runs(sweep)

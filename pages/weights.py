@@ -6,15 +6,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from prune_core.commands import command_line
-from prune_core.engine.jobs import Histograms, LayerTable, ScoreHistogram
 from prune_core.figures.weights import histogram, ridges
+from prune_core.jobs.command_lines import command_line
+from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
 from prune_core.models.info import LayerInfo, ModelInfo
-from prune_core.ui import echoes
-from prune_core.ui.components import chart, choice, clicked, csv_button, dimmed, percent, plain
-from prune_core.ui.i18n import t, t_or, words
-from prune_core.ui.keys import set_value, value
-from prune_core.ui.state import (
+from prune_core.ui.frame import echoes
+from prune_core.ui.frame.components import (
+    chart,
+    choice,
+    clicked,
+    csv_button,
+    dimmed,
+    percent,
+    plain,
+)
+from prune_core.ui.frame.page import (
     Page,
     current_model,
     follow,
@@ -23,8 +29,11 @@ from prune_core.ui.state import (
     recipe_from_state,
     reproduce,
 )
-from prune_core.ui.studio_choices import cut_by_value, cut_control
-from prune_core.ui.weights_scores import compared, scores_section
+from prune_core.ui.session.keys import set_value, value
+from prune_core.ui.session.language import t, t_or, words
+from prune_core.ui.session.recipe_state import cut_by_value
+from prune_core.ui.studio.choices import cut_control
+from prune_core.ui.weights.scores import compared, scores_section
 
 COLUMNS = (
     *("block", "role", "rows", "columns", "mean_abs", "std", "kurtosis", "zeros", "removed"),

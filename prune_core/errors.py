@@ -64,3 +64,7 @@ class Cancelled(PruneCoreError):  # noqa: N818 - an outcome, not a fault
 
 class WorkerError(PruneCoreError):
     """The compute worker died, hung past its deadline or could not start."""
+
+
+class ReportError(PruneCoreError):
+    """A report cannot be made of what was chosen, or not be written where it was asked for."""

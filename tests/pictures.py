@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from prune_core.engine.sweep_worker import measure_cell
 from prune_core.paths import PROJECT_ROOT
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.executors import parse_where
 from prune_core.sweeps.grid import Grid
-from prune_core.sweeps.journal import RunStore
 from prune_core.sweeps.run import run_sweep
+from prune_core.sweeps.store.journal import RunStore
 from tests.browser import Tab, chromium, serve, visitor
 
 FOLDER = PROJECT_ROOT / "docs" / "pictures"
@@ -42,7 +43,7 @@ def filled_store(path: Path) -> str:
     """A store with a small sweep, really measured."""
     store = RunStore(str(path))
     try:
-        run_sweep(store, store.add_sweep(Grid.from_dict(GRID)), parse_where("inline"))
+        run_sweep(store, store.add_sweep(Grid.from_dict(GRID)), parse_where("inline"), measure_cell)
     finally:
         store.close()
     return str(path)

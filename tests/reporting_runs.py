@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from prune_core.recipe import Recipe, TextSpec
+from prune_core.recipes.calibration import TextSpec
+from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.records import Cell, Run
 
 DENSE = (3.0, 3.4, 2.9, 3.1, 3.2, 2.8, 3.3, 3.05)

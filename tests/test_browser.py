@@ -15,8 +15,8 @@ import pytest
 from prune_core.assets.fetch import fetch_asset
 from prune_core.models.load import load_model
 from prune_core.paths import PROJECT_ROOT
-from prune_core.recipe import Recipe
-from prune_core.sweeps.journal import RunStore
+from prune_core.recipes.recipe import Recipe
+from prune_core.sweeps.store.journal import RunStore
 from tests.browser import Tab, chromium, require_browser, serve, visitor
 from tests.reporting_runs import sweep
 

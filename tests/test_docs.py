@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_core.cli import command_parser, main
+from prune_core.cli.main import command_parser, main
 from prune_core.criteria import CRITERIA
 from prune_core.models.sources import preset_names
 

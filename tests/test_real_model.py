@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from prune_core.engine.client import Engine
-from prune_core.engine.jobs import Evaluate, Export, TextSpec
-from prune_core.recipe import Calibration, Recipe
+from prune_core.jobs.base import TextSpec
+from prune_core.jobs.evaluate import Evaluate
+from prune_core.jobs.exports import Export
+from prune_core.recipes.calibration import Calibration
+from prune_core.recipes.recipe import Recipe
 
 pytestmark = pytest.mark.real
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from prune_core.analysis.blocks import block_influence
-from prune_core.analysis.heads import all_sites
-from prune_core.analysis.neurons import gather_neurons
-from prune_core.engine.block_ablation import Ablator
+from prune_core.analysis.blocks.ablation import Ablator
+from prune_core.analysis.blocks.influence import block_influence
+from prune_core.analysis.heads.ablation import _nearby, _silenced
+from prune_core.analysis.heads.scores import all_sites
+from prune_core.analysis.neurons.statistics import gather_neurons
 from prune_core.engine.core import Core
-from prune_core.engine.head_ablation import _nearby, _silenced
-from prune_core.engine.loaded import LoadedModel
 from prune_core.models.clone import clone_shared
-from prune_core.recipe import TextSpec
+from prune_core.recipes.calibration import TextSpec
+from prune_core.tasks.loaded import LoadedModel
 
 pytestmark = pytest.mark.real
 

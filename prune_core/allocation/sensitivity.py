@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from prune_core.allocation.shares import Parts, shifted
 
+Increases = tuple[Sequence[float], Sequence[Sequence[float]]]
+"""Sparsities, and for each block its measured loss increases at them."""
+
 _STEPS = 400
 Curve = npt.NDArray[np.float64]
 

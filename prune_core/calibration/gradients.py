@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prune_core.analysis.heads import mean_loss
 from prune_core.errors import Cancelled, ModelFileError
+from prune_core.evaluation.loss import mean_loss
 from prune_core.models.structure import Structure
 
 Take = Callable[[str, Tensor], None]

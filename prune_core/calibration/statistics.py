@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from prune_core import faults
 from prune_core.calibration.gradients import gather_gradients
-from prune_core.calibration.stream import TOKENS, BlockStream, Hessians
+from prune_core.calibration.hessian import Hessians, inverse_factor
+from prune_core.calibration.stream import BlockStream
 from prune_core.criteria import LayerStats
-from prune_core.engine.activations import BlockRunner
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
+from prune_core.models.runner import TOKENS, BlockRunner
 from prune_core.models.structure import Structure
 from prune_core.paths import cache_folder, trim_folder
-from prune_core.reconstruction.sparsegpt import inverse_factor
 
 _VERSION = 2
 

@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.engine.activations import BlockRunner
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.evaluation.scoring import run_window
+from prune_core.models.runner import TOKENS, BlockRunner
 from prune_core.models.structure import Block, Structure
-
-TOKENS = 1024
-"""Tokens of several windows that go through a block together; more no longer fit the cache."""
 
 
 class _BlockDoneError(Exception):
@@ -126,39 +123,3 @@ class BlockStream:
 
 def _stop(_module: nn.Module, _arguments: Any, _output: Any) -> None:
     raise _BlockDoneError
-
-
-class Hessians:
-    """H = 2/n X^T X of the inputs of one block's layers, one for layers that read one tensor."""
-
-    def __init__(self) -> None:
-        self._totals: dict[tuple[str, ...], Tensor] = {}
-        self._tokens: dict[tuple[str, ...], int] = {}
-
-    def add(self, names: tuple[str, ...], inputs: Tensor) -> None:
-        """Take in (tokens, in) inputs of the layers ``names``."""
-        if names not in self._totals:
-            self._totals[names] = inputs.new_zeros(inputs.shape[1], inputs.shape[1])
-        self._tokens[names] = self._tokens.get(names, 0) + inputs.shape[0]
-        add_gram(self._totals[names], inputs)
-
-    def __iter__(self) -> Iterator[tuple[str, ...]]:
-        return iter(list(self._totals))
-
-    def take(self, names: tuple[str, ...]) -> Tensor:
-        """The Hessian (in, in) on the CPU; it is not kept."""
-        return fill_symmetric(self._totals.pop(names)).cpu() * (2 / self._tokens[names])
-
-
-def add_gram(total: Tensor, inputs: Tensor) -> None:
-    """Add X^T X to the lower triangle of ``total``, by panels: half of it need not be computed."""
-    width = total.shape[0]
-    panel = max(256, -(-width // 4))
-    for start in range(0, width, panel):
-        stop = min(start + panel, width)
-        total[start:, start:stop].addmm_(inputs[:, start:].T, inputs[:, start:stop])
-
-
-def fill_symmetric(total: Tensor) -> Tensor:
-    """The whole of what :func:`add_gram` gathered in the lower triangle."""
-    return total.tril() + total.tril(-1).T

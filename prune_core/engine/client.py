@@ -15,11 +15,11 @@ import time
 from collections import OrderedDict, deque
 from typing import Any
 
-from prune_core.engine.jobs import Job
 from prune_core.engine.process import WorkerProcess
-from prune_core.engine.stamps import lookup_key
 from prune_core.engine.tickets import FINAL, Computation, Ticket
 from prune_core.errors import PruneCoreError, WorkerError
+from prune_core.jobs.base import Job
+from prune_core.jobs.file_versions import lookup_key
 
 log = logging.getLogger(__name__)
 

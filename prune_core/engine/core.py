@@ -8,32 +8,29 @@ import gc
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from prune_core.engine import (
-    handle_blocks,
-    handle_cost,
-    handle_export,
-    handle_heads,
-    handle_neurons,
-    handle_sweeps,
-    jobs,
-)
-from prune_core.engine.handle_compare import block_damage
-from prune_core.engine.loaded import LoadedModel
-from prune_core.engine.measure import measure
-from prune_core.engine.planning import staged, work_out
-from prune_core.engine.stamps import source_stamp
-from prune_core.errors import Cancelled, PruneCoreError, RecipeError
-from prune_core.masks import CutPlan
-from prune_core.models.families import FAMILIES
-from prune_core.models.structure import Layer
-
-Emit = Callable[[dict[str, Any]], None]
-Poll = Callable[[], bool]
+from prune_core.errors import Cancelled, PruneCoreError
+from prune_core.jobs import base as jobs
+from prune_core.jobs.blocks import BlockAblation, BlockImportance, GreedyBlocks, LayerImportance
+from prune_core.jobs.compare import BlockDamage, MaskOverlap
+from prune_core.jobs.evaluate import Evaluate, Generate
+from prune_core.jobs.exports import Cost, Export
+from prune_core.jobs.file_versions import source_stamp
+from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportance
+from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
+from prune_core.jobs.sweeps import Budget, MeasureCell
+from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
+from prune_core.progress import Emit, Poll
+from prune_core.tasks import blocks, cost, export, heads, neurons, sweeps
+from prune_core.tasks.compare import block_damage, mask_overlap
+from prune_core.tasks.evaluate import measure
+from prune_core.tasks.generate import generate
+from prune_core.tasks.heads import pattern
+from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.weights import histograms, layer_table, score_histogram
 
 
 class Core:
@@ -61,7 +58,7 @@ class Core:
             cancelled: polled between blocks, windows, layers and tokens.
 
         Returns:
-            The job's result; see ``prune_core.engine.jobs``.
+            The job's result; see ``prune_core.jobs.base``.
 
         Raises:
             PruneCoreError: one sentence for the user; ``Cancelled`` among them.
@@ -75,48 +72,48 @@ class Core:
             match job:
                 case jobs.LoadModel():
                     return loaded.handle.info.to_dict()
-                case jobs.Evaluate():
+                case Evaluate():
                     return measure(loaded, job, emit, cancelled, loading)
-                case jobs.MeasureCell():
-                    return handle_sweeps.measure_cell(loaded, job, emit, cancelled, loading)
-                case jobs.Budget():
-                    return handle_sweeps.keep_budget(loaded, job, emit, cancelled)
-                case jobs.Generate():
-                    return _generate(loaded, job, emit, cancelled)
-                case jobs.LayerTable():
-                    return _layer_table(loaded, job, emit, cancelled)
-                case jobs.Histograms():
-                    return _histograms(loaded, job, emit, cancelled)
-                case jobs.ScoreHistogram():
-                    return _score_histogram(loaded, job, emit, cancelled)
-                case jobs.MaskOverlap():
-                    return _mask_overlap(loaded, job, emit, cancelled)
-                case jobs.HeadImportance():
-                    return handle_heads.head_importance(loaded, job, emit, cancelled)
-                case jobs.BlockDamage():
+                case MeasureCell():
+                    return sweeps.measure_cell(loaded, job, emit, cancelled, loading)
+                case Budget():
+                    return sweeps.keep_budget(loaded, job, emit, cancelled)
+                case Generate():
+                    return generate(loaded, job, emit, cancelled)
+                case LayerTable():
+                    return layer_table(loaded, job, emit, cancelled)
+                case Histograms():
+                    return histograms(loaded, job, emit, cancelled)
+                case ScoreHistogram():
+                    return score_histogram(loaded, job, emit, cancelled)
+                case MaskOverlap():
+                    return mask_overlap(loaded, job, emit, cancelled)
+                case HeadImportance():
+                    return heads.head_importance(loaded, job, emit, cancelled)
+                case BlockDamage():
                     return block_damage(loaded, job, emit, cancelled)
-                case jobs.BlockImportance():
-                    return handle_blocks.block_importance(loaded, job, emit, cancelled)
-                case jobs.BlockAblation():
-                    return handle_blocks.block_ablation(loaded, job, emit, cancelled)
-                case jobs.GreedyBlocks():
-                    return handle_blocks.greedy_blocks(loaded, job, emit, cancelled)
-                case jobs.LayerImportance():
-                    return handle_blocks.layer_importance(loaded, job, emit, cancelled)
-                case jobs.NeuronImportance():
-                    return handle_neurons.neuron_importance(loaded, job, emit, cancelled)
-                case jobs.NeuronProfile():
-                    return handle_neurons.neuron_profile(loaded, job, emit, cancelled)
-                case jobs.NeuronDetails():
-                    return handle_neurons.neuron_details(loaded, job, emit, cancelled)
-                case jobs.Export():
-                    return handle_export.export(loaded, job, emit, cancelled)
-                case jobs.Cost():
-                    return handle_cost.cost(loaded, job, emit, cancelled)
-                case jobs.AttentionSteps():
-                    return handle_heads.steps(loaded, job, emit, cancelled)
-                case jobs.AttentionPattern():
-                    return _attention_pattern(loaded, job, emit, cancelled)
+                case BlockImportance():
+                    return blocks.block_importance(loaded, job, emit, cancelled)
+                case BlockAblation():
+                    return blocks.block_ablation(loaded, job, emit, cancelled)
+                case GreedyBlocks():
+                    return blocks.greedy_blocks(loaded, job, emit, cancelled)
+                case LayerImportance():
+                    return blocks.layer_importance(loaded, job, emit, cancelled)
+                case NeuronImportance():
+                    return neurons.neuron_importance(loaded, job, emit, cancelled)
+                case NeuronProfile():
+                    return neurons.neuron_profile(loaded, job, emit, cancelled)
+                case NeuronDetails():
+                    return neurons.neuron_details(loaded, job, emit, cancelled)
+                case Export():
+                    return export.export(loaded, job, emit, cancelled)
+                case Cost():
+                    return cost.cost(loaded, job, emit, cancelled)
+                case AttentionSteps():
+                    return heads.steps(loaded, job, emit, cancelled)
+                case AttentionPattern():
+                    return pattern(loaded, job, emit, cancelled)
                 case _:
                     raise PruneCoreError(f"There is no such job: {type(job).__name__}.")
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one of the former
@@ -168,177 +165,3 @@ def _out_of_memory(error: BaseException) -> bool:
     said = str(error).lower()
     wanting = "can't allocate memory" in said or "not enough memory" in said
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or wanting
-
-
-def _generate(loaded: LoadedModel, job: jobs.Generate, emit: Emit, poll: Poll) -> dict[str, Any]:
-    from prune_core.evaluation import generation
-
-    handle = loaded.handle
-    if not handle.info.has_language_head:
-        raise RecipeError("This model is an encoder; it writes no text.")
-    if not 1 <= job.max_new_tokens <= generation.MAX_NEW_TOKENS:
-        raise RecipeError(
-            f"the number of new tokens must lie between 1 and {generation.MAX_NEW_TOKENS}, "
-            f"got {job.max_new_tokens}."
-        )
-    sampling = generation.Sampling(job.greedy, job.seed, job.temperature, job.top_p)
-    prompt = generation.encode_prompt(
-        handle.tokenizer, job.prompt, chat=job.chat, max_context=handle.info.context
-    ).to(loaded.device)
-    room = handle.info.context - prompt.shape[-1]
-    if handle.structure.kind == "encoder-decoder":
-        relative = FAMILIES[handle.structure.family].positions == "relative"
-        room = job.max_new_tokens if relative else handle.info.context - 1  # it starts with one
-    ends = generation.end_tokens(handle.model, handle.tokenizer)
-    loaded.copy.apply(work_out(loaded, job.recipe, emit, poll), poll)
-    models = {"pruned": loaded.copy.model} | ({"dense": loaded.dense} if job.with_dense else {})
-    streams = {
-        name: generation.next_tokens(
-            model,
-            handle.structure,
-            prompt,
-            sampling,
-            ends=ends,
-            max_new_tokens=min(job.max_new_tokens, room),
-        )
-        for name, model in models.items()
-    }
-    started = time.perf_counter()
-    state: dict[str, Any] = {}
-    for writings in generation.write_in_step(streams, handle.tokenizer, poll):
-        written = sum(len(w.ids) for w in writings.values())
-        finished = all(w.finished for w in writings.values())
-        state = {
-            "prompt_tokens": prompt.shape[-1],
-            "pruned": writings["pruned"].to_dict(),
-            "dense": writings["dense"].to_dict() if job.with_dense else None,
-            "divergence": None,
-            "tokens_per_second": written / max(time.perf_counter() - started, 1e-9),
-        }
-        if job.with_dense:
-            state["divergence"] = generation.first_difference(
-                writings["pruned"].ids, writings["dense"].ids, finished=finished
-            )
-        emit(state)
-    if poll():
-        raise Cancelled("Cancelled while writing.")
-    return state
-
-
-def _layer_table(
-    loaded: LoadedModel, job: jobs.LayerTable, emit: Emit, poll: Poll
-) -> dict[str, Any]:
-    from prune_core.analysis.scores import score_row
-    from prune_core.masks import count_removed
-    from prune_core.ranks import layer_scores
-
-    rows = loaded.layer_rows(emit, poll)
-    plan = work_out(loaded, job.recipe, emit, poll)
-    removed = count_removed(plan, loaded.handle.structure)
-    rows = [{**row, "removed": removed[row["name"]]} for row in rows]
-    if job.scored:
-        recipe, told = job.recipe, staged("statistics", emit)
-        statistics = loaded.dense_statistics(recipe, progress=told, cancelled=poll)
-        for index, layer in enumerate(loaded.handle.structure.layers.values()):
-            if poll():
-                raise Cancelled("Cancelled while weights were scored.")
-            scores = layer_scores(
-                loaded.handle.model, layer, recipe.criterion, recipe.criterion_args, statistics
-            )
-            rows[index] |= score_row(scores)
-            emit({"stage": "ranks", "done": index + 1, "total": len(rows)})
-    return {"rows": rows, "left_dense": list(plan.left_dense)}
-
-
-def _mask(loaded: LoadedModel, plan: CutPlan, name: str) -> torch.Tensor | None:
-    """A layer's keep-mask, None where nothing of it goes."""
-    from prune_core.masks import layer_mask
-
-    return layer_mask(plan, loaded.handle.structure, name) if plan.cuts[name].touched else None
-
-
-def _known_layer(loaded: LoadedModel, name: str) -> Layer:
-    structure = loaded.handle.structure
-    if name not in structure.layers:
-        raise RecipeError(f"this model has no layer {name}.")
-    return structure.layers[name]
-
-
-def _histograms(
-    loaded: LoadedModel, job: jobs.Histograms, emit: Emit, poll: Poll
-) -> dict[str, Any]:
-    from prune_core.analysis.distributions import magnitude_histograms
-
-    layers = [_known_layer(loaded, name) for name in job.layers]
-    plan = work_out(loaded, job.recipe, emit, poll)
-    masks = {name: _mask(loaded, plan, name) for name in job.layers}
-    return magnitude_histograms(loaded.handle.model, layers, masks, job.bins)
-
-
-def _score_histogram(
-    loaded: LoadedModel, job: jobs.ScoreHistogram, emit: Emit, poll: Poll
-) -> dict[str, Any]:
-    from prune_core.analysis.scores import score_bins
-    from prune_core.ranks import layer_scores
-
-    layer, recipe = _known_layer(loaded, job.layer), job.recipe
-    plan = work_out(loaded, recipe, emit, poll)
-    told = staged("statistics", emit)
-    statistics = loaded.dense_statistics(recipe, progress=told, cancelled=poll)
-    scores = layer_scores(
-        loaded.handle.model, layer, recipe.criterion, recipe.criterion_args, statistics
-    )
-    found = score_bins(scores, _mask(loaded, plan, job.layer), job.bins)
-    place = {"name": layer.name, "block": layer.block, "role": layer.role}
-    return {**place, "criterion": recipe.criterion, **found}
-
-
-def _mask_overlap(
-    loaded: LoadedModel, job: jobs.MaskOverlap, emit: Emit, poll: Poll
-) -> dict[str, Any]:
-    from prune_core.analysis.scores import jaccard, overlap
-
-    ours, theirs = (work_out(loaded, recipe, emit, poll) for recipe in (job.recipe, job.other))
-    rows: list[dict[str, Any]] = []
-    total = {"numel": 0, "ours": 0, "theirs": 0, "both": 0, "either": 0}
-    chance = 0.0  # weights that independent masks of these counts would share
-    for index, (name, layer) in enumerate(loaded.handle.structure.layers.items()):
-        if poll():
-            raise Cancelled("Cancelled while masks were compared.")
-        masks = [_mask(loaded, plan, name) for plan in (ours, theirs)]
-        whole = torch.ones(layer.out_features, layer.in_features, dtype=torch.bool)
-        first, second = (whole if mask is None else mask for mask in masks)
-        counts = {"numel": layer.numel, **overlap(first, second)}
-        chance += counts["ours"] * counts["theirs"] / max(layer.numel, 1)
-        total = {key: total[key] + counts[key] for key in total}
-        place = {"name": name, "block": layer.block, "role": layer.role}
-        rows.append({**place, **counts, "jaccard": jaccard(counts["both"], counts["either"])})
-        emit({"stage": "overlap", "done": index + 1, "total": len(loaded.handle.structure.layers)})
-    either = total["ours"] + total["theirs"] - chance
-    return {
-        "layers": rows,
-        "total": {**total, "jaccard": jaccard(total["both"], total["either"])},
-        "by_chance": chance / either if either else None,
-    }
-
-
-def _attention_pattern(
-    loaded: LoadedModel, job: jobs.AttentionPattern, emit: Emit, poll: Poll
-) -> dict[str, Any]:
-    from prune_core.analysis.heads import attention_pattern
-
-    ids = handle_heads.sentence_tokens(loaded, job.sentence)
-    # a head that this block has lost is shown as it would look: its queries are zero
-    recipe = job.recipe.with_heads_of(job.block)
-    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
-    model = loaded.handle.model if recipe.is_dense else loaded.copy.model
-    tokens = torch.tensor([ids], device=loaded.device)
-    maps = attention_pattern(model, loaded.handle.structure, tokens, job.block, job.kind)
-    texts = [loaded.token_text(i) for i in ids]
-    return {
-        "tokens": texts,
-        "key_tokens": texts,
-        "heads": maps.tolist(),
-        "block": job.block,
-        "kind": job.kind,
-    }

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from prune_core.engine.jobs import Job
+from prune_core.jobs.base import Job
 
 FINAL = frozenset({"done", "failed", "cancelled"})
 

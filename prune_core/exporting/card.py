@@ -11,7 +11,7 @@ from typing import Any
 
 from prune_core.exporting.compressed import loading_code
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 
 _PAGE = """---
 base_model: {base}

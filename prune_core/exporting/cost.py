@@ -22,7 +22,7 @@ from prune_core.exporting.speed import PROMPT_TOKENS, REPEATS, Checkpoint, measu
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import model_class, quiet
 from prune_core.paths import cache_folder
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 
 Progress = Callable[[str, int, int], None]
 

@@ -7,7 +7,7 @@ from importlib import metadata
 from prune_core.errors import RecipeError
 from prune_core.exporting.shippable import MASKED, kept_parts, shapes_of
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 
 FORMATS = ("masked", "shrunk", "compressed")
 

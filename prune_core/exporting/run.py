@@ -43,7 +43,7 @@ from prune_core.exporting.write import (
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import quiet
 from prune_core.paths import PROJECT_ROOT
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 
 TOLERANCE, ROUNDINGS = 1e-3, 16
 """Largest difference, relative to the largest answer and to the perplexity, that rounding may

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from prune_core.errors import RecipeError
 from prune_core.models.families import FAMILIES
 from prune_core.models.info import ModelInfo
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 
 MASKED = "export it as masked instead"
 

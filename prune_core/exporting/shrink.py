@@ -19,8 +19,8 @@ from prune_core.exporting.bias import fill_biases
 from prune_core.exporting.shippable import MASKED, Kept, Shape, kept_parts
 from prune_core.models.families import FAMILIES
 from prune_core.models.structure import Attention, Block, Structure
-from prune_core.recipe import Recipe
-from prune_core.structural import structural_cuts
+from prune_core.pruning.parts import structural_cuts
+from prune_core.recipes.recipe import Recipe
 
 _BLOCKS = {"encoder": ("encoder_layers",), "decoder": ("decoder_layers", "num_decoder_layers")}
 _NEURONS = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim")

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from prune_core.recipe import checked_sparsity
+from prune_core.recipes.checks import checked_sparsity
 
 Scores = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.int32]

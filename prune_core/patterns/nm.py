@@ -8,7 +8,7 @@ import numpy as np
 
 from prune_core.errors import RecipeError
 from prune_core.patterns.base import Ranks, Scores, sortable
-from prune_core.recipe import checked_sparsity
+from prune_core.recipes.checks import checked_sparsity
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from prune_core.patterns.base import Pattern
 from prune_core.patterns.blocks import Blocks
 from prune_core.patterns.nm import NM
 from prune_core.patterns.unstructured import PerLayer, PerRow
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 
 
 def parse_pattern(name: str) -> Pattern:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from prune_core.errors import ReportError
 from prune_core.reporting.content import Content
 from prune_core.reporting.tables import csv_bytes, recipes_zip
-from prune_core.reporting.words import ReportError
 
 FORMATS = ("html", "pptx", "csv", "recipes")
 

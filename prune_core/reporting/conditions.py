@@ -6,7 +6,8 @@ from pathlib import PurePath
 
 from prune_core.figures.theme import visible
 from prune_core.reporting.content import Content
-from prune_core.reporting.words import DASH, Words, day
+from prune_core.words.catalogue import Words
+from prune_core.words.numbers import DASH, day
 
 
 def text_name(content: Content, words: Words) -> str:

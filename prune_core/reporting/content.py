@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prune_core.reporting.words import AUDIENCES, LANGUAGES, ReportError
+from prune_core.errors import ReportError
+from prune_core.reporting.words import AUDIENCES
 from prune_core.sweeps.axes import alike_groups, check_alike
 from prune_core.sweeps.frontier import Frontier, frontier
-from prune_core.sweeps.journal import RunStore
 from prune_core.sweeps.options import Option, lost, quality_axis, three_options
 from prune_core.sweeps.records import Run
+from prune_core.sweeps.store.journal import RunStore
+from prune_core.words.catalogue import LANGUAGES
 
 
 @dataclass(frozen=True, slots=True)

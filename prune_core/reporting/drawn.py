@@ -11,8 +11,8 @@ from prune_core.figures.theme import Look, visible
 from prune_core.figures.tradeoff import FAINT, LOG_FROM, SCALES
 from prune_core.reporting.content import Content
 from prune_core.reporting.fonts import font, font_file
-from prune_core.reporting.words import Words
 from prune_core.sweeps.frontier import DOMINATED, Point
+from prune_core.words.catalogue import Words
 
 
 def draw(content: Content, words: Words, width: int, height: int) -> bytes:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prune_core.engine.jobs import Generate, Job, LoadModel
 from prune_core.errors import Cancelled, PruneCoreError
-from prune_core.recipe import Recipe
+from prune_core.jobs.base import Job, LoadModel
+from prune_core.jobs.evaluate import Generate
+from prune_core.recipes.recipe import Recipe
 from prune_core.reporting.content import Content, Example
-from prune_core.reporting.words import NBSP
+from prune_core.words.numbers import NBSP
 
 PROMPTS = (
     "Once upon a time, in a small village at the edge of the forest,",

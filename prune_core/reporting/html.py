@@ -12,7 +12,8 @@ from prune_core.reporting import picture
 from prune_core.reporting.content import Content
 from prune_core.reporting.rows import marked, one_line, run_table
 from prune_core.reporting.telling import tell
-from prune_core.reporting.words import Words, day, percent
+from prune_core.words.catalogue import Words
+from prune_core.words.numbers import day, percent
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

@@ -16,7 +16,7 @@ from prune_core.figures.theme import Look, escape
 from prune_core.figures.tradeoff import SCALES, scatter
 from prune_core.reporting.content import Content
 from prune_core.reporting.drawn import draw, log_ticks
-from prune_core.reporting.words import Words
+from prune_core.words.catalogue import Words
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from prune_core.reporting.slides import (
     Slide,
 )
 from prune_core.reporting.telling import Story, tell
-from prune_core.reporting.words import Words, day, percent
+from prune_core.words.catalogue import Words
+from prune_core.words.numbers import day, percent
 
 ROOM = WIDTH - 2 * MARGIN
 ROWS = 16

@@ -6,10 +6,11 @@ from typing import Any
 
 from prune_core.figures.theme import visible
 from prune_core.reporting.content import Content
-from prune_core.reporting.words import DASH, NBSP, Words, figures, percent
 from prune_core.sweeps.axes import smallest_file
 from prune_core.sweeps.frontier import Point
 from prune_core.sweeps.records import Run
+from prune_core.words.catalogue import Words
+from prune_core.words.numbers import DASH, NBSP, figures, percent
 
 
 def run_table(content: Content, words: Words) -> list[dict[str, Any]]:

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from prune_core.commands import command_line
-from prune_core.engine.jobs import Evaluate
 from prune_core.figures.theme import visible
+from prune_core.jobs.command_lines import command_line
+from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.sources import source_choices
 from prune_core.reporting.conditions import conditions, conditions_line, text_name
 from prune_core.reporting.content import Content
-from prune_core.reporting.words import Words, figures, percent, signed
 from prune_core.sweeps.axes import smallest_file
 from prune_core.sweeps.options import BOUNDS, Option
 from prune_core.sweeps.records import Run
+from prune_core.words.catalogue import Words
+from prune_core.words.numbers import figures, percent, signed
 
 HOW = ("magnitude", "wanda", "random", "ria", "sparsegpt")
 """Criteria that the catalogue explains in a sentence of their own."""
@@ -175,7 +176,11 @@ def _file(run: Run, words: Words) -> str:
     after, before = smallest_file(run.numbers), run.numbers.get("bytes_dense")
     if after is None or not before:
         return words.t("report.unknown")
-    return words.t("report.file", before=f"{before / 1e6:,.4g}", after=words.megabytes(after))
+    return words.t(
+        "report.file",
+        before=f"{before / 1e6:,.4g}",
+        after=words.megabytes(after.value, estimated=after.is_estimate),
+    )
 
 
 def _perplexity(option: Option, words: Words) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 
 from prune_core.errors import PruneCoreError
 from prune_core.evaluation.estimate import Z95, safe_exp
-from prune_core.recipe import STRUCTURE, Calibration, Recipe
+from prune_core.recipes.calibration import Calibration
+from prune_core.recipes.parts import STRUCTURE
+from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.records import Cell, Run
 
 COSTS = ("nonzero", "bytes", "decode", "prefill", "memory")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_core.errors import Cancelled, PruneCoreError
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import Value, exact, method_of, smallest_file
-from prune_core.sweeps.bracket import bracket
-from prune_core.sweeps.promises import BudgetError, Promise, Worse, worse_of
+from prune_core.sweeps.limits import BudgetError, Promise, Worse, worse_of
 from prune_core.sweeps.records import Run
+from prune_core.sweeps.search import bracket
 
 EVALUATIONS = 8
 """Most measurements for one method, the confirmation among them."""

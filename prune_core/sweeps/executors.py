@@ -1,5 +1,5 @@
 """Where cells are measured: here, in processes, or on a Dask cluster. All are
-``concurrent.futures.Executor``; what runs in them is :func:`work`.
+``concurrent.futures.Executor``; what runs in them measures a cell.
 """
 
 from __future__ import annotations
@@ -8,51 +8,12 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from prune_core.errors import GridError, PruneCoreError
-from prune_core.sweeps.portable import cell_from_dict
-
-_core: Any = None
-_lock = threading.Lock()
-
-
-def work(cell: Mapping[str, Any], windows: int, threads: int) -> dict[str, Any]:
-    """Measure a cell; runs in a worker.
-
-    Args:
-        cell: as ``portable.cell_to_dict`` gives it.
-        windows: how many of the text's windows.
-        threads: of torch; the same everywhere makes the numbers the same to the last bit.
-
-    Returns:
-        ``numbers``, or ``error``, one sentence: what is wrong with the cell itself.
-    """
-    import torch
-
-    from prune_core.engine.core import Core
-    from prune_core.engine.jobs import MeasureCell
-
-    global _core
-    asked = cell_from_dict(cell)
-    job = MeasureCell(
-        asked.source, asked.recipe, asked.text, asked.seq_len, windows, cost=asked.cost
-    )
-    # a cluster's worker may run tasks side by side; the model's working copy is one
-    with _lock:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            if _core is None:
-                _core = Core()
-            return {"numbers": _core.run(job, lambda event: None, lambda: False)}
-        except PruneCoreError as error:
-            return {"error": str(error)}
-        finally:
-            torch.set_num_threads(before)
+from prune_core.errors import GridError
 
 
 class InlineExecutor(Executor):

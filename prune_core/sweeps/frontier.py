@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prune_core.evaluation.estimate import Z95
-from prune_core.recipe import Recipe
+from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import (
     MORE_IS_BETTER,
     Value,

@@ -15,17 +15,10 @@ from typing import Any
 from prune_core.criteria import CRITERIA
 from prune_core.errors import GridError, PruneCoreError, RecipeError
 from prune_core.models.sources import parse_source
-from prune_core.recipe import (
-    ALLOCATIONS,
-    NEURON_METHODS,
-    NEURON_SCOPES,
-    RECONSTRUCTIONS,
-    Calibration,
-    NeuronShare,
-    Recipe,
-    TextSpec,
-    checked_sparsity,
-)
+from prune_core.recipes.calibration import Calibration, TextSpec
+from prune_core.recipes.checks import checked_sparsity
+from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
+from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
 from prune_core.sweeps.records import Cell
 
 MAX_CELLS = 20_000

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from prune_core.recipe import Recipe, TextSpec
+from prune_core.recipes.calibration import TextSpec
+from prune_core.recipes.recipe import Recipe
 
 STATES = ("pending", "running", "done", "failed")
 

@@ -24,17 +24,21 @@ from typing import Any
 
 from prune_core.criteria import CRITERIA
 from prune_core.errors import StoreError
-from prune_core.sweeps.executors import Where, work
+from prune_core.sweeps.executors import Where
 from prune_core.sweeps.grid import Grid
-from prune_core.sweeps.journal import RunStore
-from prune_core.sweeps.portable import cell_to_dict
 from prune_core.sweeps.records import Cell, Run
 from prune_core.sweeps.rounds import to_refine, window_rounds, windows_of
-from prune_core.sweeps.workers import LEASE, Worker
+from prune_core.sweeps.store.journal import RunStore
+from prune_core.sweeps.store.leases import LEASE, Worker
+from prune_core.sweeps.store.portable import cell_to_dict
 
 POLL = 0.5
 PATIENCE = 1.0
 _ENDED = "The process that measured this cell was ended by the system."
+
+
+Measure = Callable[[Mapping[str, Any], int, int], dict[str, Any]]
+"""A cell, how many windows and threads: its numbers, or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ def run_sweep(
     store: RunStore,
     sweep: str,
     where: Where,
+    measure: Measure,
     *,
     told: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
@@ -95,7 +100,8 @@ def run_sweep(
     Args:
         store: where it was asked for.
         sweep: its id.
-        where: what measures.
+        where: what runs ``measure``.
+        measure: measures one cell; see ``prune_core.engine.sweep_worker.measure_cell``.
         told: given the progress after every change.
         stop: set it to end after giving back what was claimed.
         shard: (i, n): only the i-th of n parts of its cells, for several machines.
@@ -107,7 +113,7 @@ def run_sweep(
         StoreError: the store is gone, locked, full or read-only; what was found before is kept.
         GridError: the executor cannot be started.
     """
-    return _Runner(store, sweep, where, told, stop or threading.Event(), shard).run()
+    return _Runner(store, sweep, where, measure, told, stop or threading.Event(), shard).run()
 
 
 class _Runner:
@@ -116,11 +122,12 @@ class _Runner:
         store: RunStore,
         sweep: str,
         where: Where,
+        measure: Measure,
         told: Callable[[Progress], None] | None,
         stop: threading.Event,
         shard: tuple[int, int],
     ) -> None:
-        self.store, self.sweep, self.where = store, sweep, where
+        self.store, self.sweep, self.where, self.measure = store, sweep, where, measure
         self.told, self.stop, self.shard = told, stop, shard
         self.worker = Worker.here()
         self.grid = Grid.from_dict(dict(store.sweep(sweep).grid))
@@ -275,7 +282,7 @@ class _Runner:
         given = (cell_to_dict(run.cell), min(windows, run.cell.windows), self.where.threads)
         future: Future[Any]
         try:
-            future = executor.submit(work, *given)
+            future = executor.submit(self.measure, *given)
         except Exception as error:  # noqa: BLE001 - a pool that broke since; the answer tells
             future = Future()
             future.set_exception(error)

@@ -8,7 +8,7 @@ from typing import Any
 from prune_core.sweeps.axes import Value
 from prune_core.sweeps.budget import Answer, Solution
 from prune_core.sweeps.frontier import Frontier, Point
-from prune_core.sweeps.promises import Promise, Worse
+from prune_core.sweeps.limits import Promise, Worse
 
 
 def frontier_to_dict(found: Frontier) -> dict[str, Any]:

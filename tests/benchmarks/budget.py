@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from prune_core.engine.core import Core
-from prune_core.engine.jobs import Budget, Evaluate
-from prune_core.recipe import Calibration, Recipe
-from prune_core.sweeps.promises import worse_of
+from prune_core.jobs.evaluate import Evaluate
+from prune_core.jobs.sweeps import Budget
+from prune_core.recipes.calibration import Calibration
+from prune_core.recipes.recipe import Recipe
+from prune_core.sweeps.limits import worse_of
 from tests.benchmarks.core import SOURCE
 from tests.benchmarks.methods import texts
 from tests.benchmarks.report import header, options, publish

@@ -18,11 +18,12 @@ import torch
 
 from prune_core.engine.client import Engine
 from prune_core.engine.core import Core
-from prune_core.engine.jobs import Evaluate, LoadModel, TextSpec
-from prune_core.engine.loaded import LoadedModel
 from prune_core.evaluation.scoring import score_window
-from prune_core.ranks import RankStore, layer_scores
-from prune_core.recipe import Recipe
+from prune_core.jobs.base import LoadModel, TextSpec
+from prune_core.jobs.evaluate import Evaluate
+from prune_core.pruning.ranks import RankStore, layer_scores
+from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.loaded import LoadedModel
 from tests.benchmarks.report import header, options, publish, resident, table
 
 SOURCE = "smollm2-135m"

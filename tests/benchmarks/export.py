@@ -16,8 +16,11 @@ from typing import Any
 import torch
 
 from prune_core.engine.core import Core
-from prune_core.engine.jobs import BlockImportance, Cost, Export, TextSpec
-from prune_core.recipe import NeuronShare, Recipe
+from prune_core.jobs.base import TextSpec
+from prune_core.jobs.blocks import BlockImportance
+from prune_core.jobs.exports import Cost, Export
+from prune_core.recipes.parts import NeuronShare
+from prune_core.recipes.recipe import Recipe
 from tests.benchmarks.core import SOURCE
 from tests.benchmarks.report import header, options, publish, table
 from tests.isolated import environment, perplexity

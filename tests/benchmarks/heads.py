@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.analysis.heads import all_sites, gradient_scores
+from prune_core.analysis.heads.ablation import head_costs
+from prune_core.analysis.heads.scores import all_sites, gradient_scores
 from prune_core.engine.core import Core
-from prune_core.engine.head_ablation import head_costs
-from prune_core.engine.jobs import TextSpec
+from prune_core.jobs.base import TextSpec
 from tests.benchmarks.core import SOURCE, seconds
 from tests.benchmarks.report import header, options, publish, table
 

@@ -20,10 +20,12 @@ from typing import Any
 import torch
 
 from prune_core.engine.core import Core
-from prune_core.engine.jobs import Evaluate, TextSpec
-from prune_core.engine.loaded import LoadedModel
+from prune_core.jobs.base import TextSpec
+from prune_core.jobs.evaluate import Evaluate
 from prune_core.paths import cache_folder
-from prune_core.recipe import Calibration, Recipe
+from prune_core.recipes.calibration import Calibration
+from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.loaded import LoadedModel
 from tests.benchmarks import naive
 from tests.benchmarks.core import SOURCE, Row, seconds
 from tests.benchmarks.report import header, options, publish, resident, table
@@ -142,7 +144,7 @@ def main() -> int:
     loaded = core.loaded(SOURCE, lambda event: None, lambda: False)
     ours, held_out = texts()
     if ours.kind == "preset":  # read before the cache changes
-        from prune_core.texts import read_text
+        from prune_core.texts.reading import read_text
 
         ours, held_out = (TextSpec("inline", read_text(x)[:900_000]) for x in (ours, held_out))
     # on the disk that the app's cache is on

@@ -7,8 +7,10 @@ minutes on two cores. Nothing is timed.
 from __future__ import annotations
 
 from prune_core.engine.core import Core
-from prune_core.engine.jobs import Evaluate, TextSpec
-from prune_core.recipe import NEURON_METHODS, NEURON_SCOPES, NeuronShare, Recipe
+from prune_core.jobs.base import TextSpec
+from prune_core.jobs.evaluate import Evaluate
+from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
+from prune_core.recipes.recipe import Recipe
 from tests.benchmarks.core import SOURCE
 from tests.benchmarks.report import header, options, publish, table
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prune_core.analysis.blocks import block_influence
-from prune_core.analysis.neurons import gather_neurons
-from prune_core.engine.block_ablation import block_costs
+from prune_core.analysis.blocks.ablation import block_costs
+from prune_core.analysis.blocks.greedy import greedy_path
+from prune_core.analysis.blocks.influence import block_influence
+from prune_core.analysis.neurons.statistics import gather_neurons
 from prune_core.engine.core import Core
-from prune_core.engine.greedy_blocks import greedy_path
-from prune_core.engine.jobs import TextSpec
+from prune_core.jobs.base import TextSpec
 from prune_core.models.clone import clone_shared
 from tests.benchmarks.core import SOURCE, seconds
 from tests.benchmarks.report import header, options, publish, table

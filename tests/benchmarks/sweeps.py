@@ -22,13 +22,14 @@ import torch
 
 from prune_core.calibration.statistics import gather_input_norms
 from prune_core.engine.core import Core
+from prune_core.engine.sweep_worker import measure_cell
 from prune_core.models.clone import clone_shared
 from prune_core.models.load import load_model
 from prune_core.paths import PROJECT_ROOT, cache_folder
 from prune_core.sweeps import run
 from prune_core.sweeps.executors import parse_where
 from prune_core.sweeps.grid import Grid
-from prune_core.sweeps.journal import RunStore
+from prune_core.sweeps.store.journal import RunStore
 from tests.benchmarks.core import SOURCE, seconds
 from tests.benchmarks.methods import texts
 from tests.benchmarks.report import header, options, publish, table
@@ -62,11 +63,12 @@ def in_process(store: str, where: str, threads: int, kill_after: float = 0.0) ->
     code = (
         "import sys\n"
         "from prune_core.sweeps.executors import parse_where\n"
-        "from prune_core.sweeps.journal import RunStore\n"
+        "from prune_core.sweeps.store.journal import RunStore\n"
         "from prune_core.sweeps.run import run_sweep\n"
+        "from prune_core.engine.sweep_worker import measure_cell\n"
         "store = RunStore(sys.argv[1])\n"
         "where = parse_where(sys.argv[2], int(sys.argv[3]))\n"
-        "run_sweep(store, store.sweeps()[0].id, where)\n"
+        "run_sweep(store, store.sweeps()[0].id, where, measure_cell)\n"
     )
     words = [sys.executable, "-c", code, store, where, str(threads)]
     start = time.perf_counter()
@@ -139,7 +141,9 @@ def inline_beside_plain(url: str) -> tuple[float, float, list[float]]:
     run.work = work
     try:
         spent = seconds(
-            lambda: run.run_sweep(store, sweep, parse_where("inline", torch.get_num_threads()))
+            lambda: run.run_sweep(
+                store, sweep, parse_where("inline", torch.get_num_threads()), measure_cell
+            )
         )
     finally:
         run.work = real

@@ -1,0 +1,190 @@
+"""Greedy removal: one block at a time, the one whose removal costs least, scored again each time.
+
+The blocks that are gone are not computed, those before a candidate answer as they did without it.
+A path found is kept with the model, so that more steps, or a run that was stopped, go on from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Told, Values
+from prune_core.analysis.selection import most_removable, removable
+from prune_core.errors import RecipeError
+from prune_core.evaluation.estimate import Z95, estimate, safe_exp
+from prune_core.models.handle import ModelHandle
+from prune_core.models.runner import output_bytes
+from prune_core.models.structure import Structure
+
+KEPT_BYTES = 512_000_000
+"""Dense outputs kept from step to step; where they would take more they are computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One removal.
+
+    Attributes:
+        block: that went.
+        costs: what each candidate would have cost against the dense model, None for the others.
+        changes: of each window, of the one that went.
+    """
+
+    block: int
+    costs: tuple[float | None, ...]
+    changes: tuple[Values, ...]
+
+
+def candidates(structure: Structure, *, ends: bool) -> list[int]:
+    """Blocks that may go: all of them but one of each stack, or those between the ends.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    stacks = removable([block.stack for block in structure.blocks], ends=ends)
+    found = [index for blocks in stacks for index in blocks]
+    if found:
+        return found
+    count = len(structure.blocks)
+    if not count:
+        raise RecipeError("This model has no blocks.")
+    if count == 1 or ends:
+        raise RecipeError("This model has one block only, and one must stay; none can be removed.")
+    raise RecipeError(
+        f"This model has {count} blocks and the first and the last stay, so none can be removed; "
+        "allow the first and the last to go."
+    )
+
+
+def greedy_path(
+    handle: ModelHandle,
+    windows: Sequence[Tensor],
+    steps: int,
+    emit: Told,
+    cancelled: Callable[[], bool] | None = None,
+    *,
+    ends: bool = False,
+    path: list[Step] | None = None,
+) -> dict[str, Any]:
+    """Remove blocks one at a time, the cheapest first.
+
+    Args:
+        handle: of the model.
+        windows: (seq,) each; their answers stay in memory while a step is found.
+        steps: how many blocks go.
+        emit: told after each candidate; see ``prune_core.jobs.blocks.GreedyBlocks``.
+        cancelled: polled between blocks.
+        ends: the first and the last block of a stack may go too; one of each stack stays.
+        path: steps found earlier on the same windows; new ones are added to it.
+
+    Returns:
+        The last event.
+
+    Raises:
+        RecipeError: steps out of range, or no block may go.
+        ModelFileError: answers that are not finite.
+        Cancelled: by ``cancelled``.
+    """
+    structure = handle.structure
+    open_blocks = candidates(structure, ends=ends)
+    stacks = {structure.blocks[b].stack for b in open_blocks}
+    most = most_removable([block.stack for block in structure.blocks], ends=ends)
+    if not 1 <= steps <= most:
+        raise RecipeError(f"between 1 and {most} blocks can be removed one by one, got {steps}.")
+    path = path if path is not None else []
+    search = _Search(handle, windows, steps, emit, cancelled, path)
+    while len(path) < steps:
+        gone = {step.block for step in path}
+        left = [b for b in open_blocks if b not in gone]
+        if ends:  # a stack keeps its last block
+            alive = {s: sum(structure.blocks[b].stack == s for b in left) for s in stacks}
+            left = [b for b in left if alive[structure.blocks[b].stack] > 1]
+        path.append(search.step(left))
+        emit(search.state())
+    return search.state()
+
+
+class _Search:
+    def __init__(
+        self,
+        handle: ModelHandle,
+        windows: Sequence[Tensor],
+        steps: int,
+        emit: Told,
+        cancelled: Callable[[], bool] | None,
+        path: list[Step],
+    ) -> None:
+        self.ablator, self.windows = Ablator(handle, cancelled), windows
+        self.count, self.steps = len(handle.structure.blocks), steps
+        self.emit, self.path = emit, path
+        self.dense = [self.ablator.run(window) for window in windows]
+        if sum(output_bytes(d.outputs) for d in self.dense) > KEPT_BYTES:
+            self.dense = [Known(d.tokens, d.answer, []) for d in self.dense]
+        self.trying: list[float | None] = []
+        half = self.count * self.count / 2 + self.count
+        known = min(len(path), steps)
+        self.clock = Clock(steps * len(windows) * half, known * len(windows) * half)
+
+    def step(self, left: Sequence[int]) -> Step:
+        """The cheapest of the candidates ``left``; ties fall to the first."""
+        gone = [step.block for step in self.path]
+        changes: dict[int, list[Values]] = {block: [] for block in left}
+        self.trying = [None] * self.count
+        share = self.count * self.count / 2 + self.count
+        work = {b: float(sum(i not in gone for i in range(b + 1, self.count)) + 1) for b in left}
+        scale = share / sum(work.values())
+        for window, dense in zip(self.windows, self.dense, strict=True):
+            base = dense if dense.outputs else self.ablator.run(window)
+            if gone:
+                base = self.ablator.run(window, gone, base, min(gone))
+            for block in left:
+                removed = [*gone, block]
+                answer = self.ablator.run(window, removed, base, block).answer
+                changes[block].append(self.ablator.cost(answer, dense.answer))
+                self.trying[block] = estimate(changes[block]).mean
+                self.clock.step(work[block] * scale)
+                self.emit(self.state())
+        costs = {block: estimate(changes[block]).mean for block in left}
+        best = min(left, key=lambda block: (costs[block], block))
+        return Step(best, tuple(self.trying), tuple(changes[best]))
+
+    def state(self) -> dict[str, Any]:
+        """The event at this moment."""
+        level = self._level()
+        return {
+            "stage": "greedy",
+            "metric": "perplexity" if self.ablator.language else self.ablator.metric,
+            **self.clock.state(),
+            "step": min(len(self.path), self.steps),  # more may be known from before
+            "steps": self.steps,
+            "path": [self._described(n, level) for n in range(len(self.path[: self.steps]))],
+            "trying": list(self.trying) if len(self.path) < self.steps else [],
+            "dense": safe_exp(level) if self.ablator.language else level,
+        }
+
+    def _level(self) -> float:
+        """Mean loss of the dense model; 0 where there is none."""
+        losses = [self.ablator.losses(d.answer, d.answer) for d in self.dense]
+        known = [row.float().numpy() for row in losses if row is not None]
+        return estimate(known).mean if known else 0.0
+
+    def _described(self, number: int, level: float) -> dict[str, Any]:
+        step = self.path[number]
+        found = estimate([np.asarray(c) for c in step.changes])
+        show = safe_exp if self.ablator.language else float
+        error = found.stderr
+        return {
+            "block": step.block,
+            "blocks": sorted(s.block for s in self.path[: number + 1]),
+            "value": show(level + found.mean),
+            "low": None if error is None else show(level + found.mean - Z95 * error),
+            "high": None if error is None else show(level + found.mean + Z95 * error),
+            "delta": found.mean,
+            "delta_stderr": error,
+            "costs": list(step.costs),
+        }

@@ -1,0 +1,1 @@
+"""Which attention heads matter, and what one looks at."""

@@ -1,0 +1,194 @@
+"""``compare``: two to four recipes on the same windows, and whether they differ."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from prune_core.cli.checks import belongs
+from prune_core.cli.running import Result
+from prune_core.errors import Cancelled, PruneCoreError, RecipeError
+from prune_core.evaluation.paired import compare_results
+from prune_core.jobs.base import Job, TextSpec
+from prune_core.jobs.compare import BlockDamage, MaskOverlap
+from prune_core.jobs.evaluate import Evaluate
+from prune_core.recipes.recipe import Recipe
+
+NAMES = "ABCD"
+BLOCK_WINDOWS = 2
+
+
+def options(sub: argparse.ArgumentParser) -> None:
+    """Options of the verb, besides those of the text."""
+    sub.add_argument("model", metavar="MODEL")
+    sub.add_argument(
+        "--recipes", nargs="+", required=True, metavar="FILE", help="two to four recipes as JSON"
+    )
+    sub.add_argument(
+        "--blocks",
+        choices=["output", "loss"],
+        help="damage by block too: of the blocks' outputs, or the loss with one block pruned",
+    )
+    sub.add_argument(
+        "--block-windows",
+        type=int,
+        metavar="N",
+        help=f"windows of --text read for --blocks, 1 to 4096; default: {BLOCK_WINDOWS}",
+    )
+
+
+def run(parsed: argparse.Namespace) -> Result:
+    """Measure each recipe, then compare them all.
+
+    Raises:
+        RecipeError: fewer than two or more than four recipes, or one that cannot be read.
+        PruneCoreError: a recipe does not fit the model; the sentence names its file.
+    """
+    from prune_core.criteria import CRITERIA
+    from prune_core.engine.core import Core
+    from prune_core.texts.reading import TEXTS
+    from prune_core.texts.windows import check_windows
+
+    belongs(parsed.block_windows, "--block-windows", bool(parsed.blocks), "--blocks")
+    block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows
+    check_windows(parsed.seq_len, block_windows)
+    check_windows(parsed.seq_len, parsed.windows)
+    files: list[str] = parsed.recipes
+    if not 2 <= len(files) <= len(NAMES):
+        raise RecipeError(f"Compare takes two to four recipes, got {len(files)}.")
+    recipes = [_read(name) for name in files]
+    for recipe in recipes:
+        CRITERIA[recipe.criterion]  # a misspelled one is told before the model is loaded
+    text = TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
+    core, names = Core(), NAMES[: len(files)]
+    results: dict[str, Result] = {}
+    blocks: dict[str, Result] = {}
+    for name, recipe, file in zip(names, recipes, files, strict=True):
+        job = Evaluate(parsed.model, recipe, text, parsed.seq_len, parsed.windows)
+        results[name] = _run(core, job, file)
+        if parsed.blocks:  # at once: the recipe is still applied
+            size = (parsed.seq_len, block_windows)
+            damage = BlockDamage(parsed.model, recipe, text, *size, parsed.blocks)
+            blocks[name] = _run(core, damage, file)
+    compared = compare_results(results)
+    overlap = []
+    for (first, ours), (second, theirs) in combinations(zip(names, recipes, strict=True), 2):
+        found = _run(core, MaskOverlap(parsed.model, ours, theirs), f"{first} and {second}")
+        counts = {"jaccard": found["total"]["jaccard"], "by_chance": found["by_chance"]}
+        overlap.append({"first": first, "second": second, **counts})
+    rows = []
+    for name, recipe, file in zip(names, recipes, files, strict=True):
+        numbers = {k: v for k, v in results[name].items() if k not in ("strip", "protocol")}
+        row = {"name": name, "file": file, "fingerprint": recipe.fingerprint, **numbers}
+        if name in blocks:
+            row["blocks"] = blocks[name]
+        rows.append({**row, "recipe": recipe.to_dict()})
+    return {
+        "model": parsed.model,
+        "recipes": rows,
+        **compared,
+        "overlap": overlap,
+        "protocol": next(iter(results.values()))["protocol"],
+    }
+
+
+def _read(name: str) -> Recipe:
+    try:
+        return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
+    except RecipeError as error:
+        raise RecipeError(f"{name}: {error}") from None
+
+
+def _run(core: Any, job: Job, what: str) -> Result:
+    shows = sys.stderr.isatty()
+
+    def emit(event: Result) -> None:
+        if shows:
+            done, total = event.get("done") or event.get("window"), event.get("total")
+            line = f"{what}: {event.get('stage')} {done or 0} / {total or event.get('windows')}"
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    try:
+        result: Result = core.run(job, emit, lambda: False)
+    except Cancelled:
+        raise
+    except PruneCoreError as error:
+        raise PruneCoreError(f"{what}: {error}") from error
+    finally:
+        if shows:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return result
+
+
+def show(result: Result) -> None:
+    """For people."""
+    similar = result["metric"] == "similarity"
+    head = ("similarity", "±") if similar else ("perplexity", "95 % interval", "KL", "top-1 same")
+    print(f"{'':2} {'sparsity':>9} " + " ".join(f"{name:>16}" for name in head) + "  recipe")
+    for row in result["recipes"]:
+        cells = _similar(row) if similar else _language(row)
+        line = " ".join(f"{cell:>16}" for cell in cells)
+        print(f"{row['name']:2} {100 * row['sparsity']:7.2f} % {line}  {row['file']}")
+    if not similar:
+        print(f"dense perplexity {result['recipes'][0]['perplexity_dense']:.4f}")
+    unit = "similarity" if similar else "nats per token"
+    print(f"\ndifference, {unit}; two-sided sign-flip test over windows, p after Holm")
+    for pair in result["pairs"]:
+        print(f"{pair['first']} - {pair['second']}  {_difference(pair)}")
+    print("\noverlap of what is removed (Jaccard; by chance)")
+    for pair in result["overlap"]:
+        found = [_number(pair[key], 4) for key in ("jaccard", "by_chance")]
+        print(f"{pair['first']} and {pair['second']}  {found[0]}  ({found[1]})")
+    _show_blocks(result["recipes"])
+    protocol = result["protocol"]
+    print(
+        f"\nmeasured on {protocol['text']}, {protocol['windows']} x {protocol['seq_len']} tokens, "
+        f"{protocol['dtype']}, {protocol['device']}"
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"
+
+
+def _similar(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return _number(row["similarity"], 5), _number(row["similarity_stderr"], 5)
+
+
+def _language(row: Mapping[str, Any]) -> tuple[str, ...]:
+    low, high = row["perplexity_low"], row["perplexity_high"]
+    interval = "not known" if low is None else f"{low:.2f} to {high:.2f}"
+    return (
+        f"{row['perplexity']:.4f}",
+        interval,
+        _number(row["kl"], 4),
+        f"{100 * row['top1']:.1f} %",
+    )
+
+
+def _difference(pair: Mapping[str, Any]) -> str:
+    line = f"{pair['mean']:+.5f}"
+    if pair["low"] is None:
+        return f"{line}  one window: no interval and no test"
+    return (
+        f"{line}  95 % interval {pair['low']:+.5f} to {pair['high']:+.5f}  "
+        f"p = {pair['p_holm']:.4g}  ({pair['windows']} windows)"
+    )
+
+
+def _show_blocks(rows: Sequence[Mapping[str, Any]]) -> None:
+    if "blocks" not in rows[0]:
+        return
+    measures = [key for key in ("own", "accumulated", "increase") if key in rows[0]["blocks"]]
+    for measure in measures:
+        print(f"\n{measure} damage by block")
+        print("block " + " ".join(f"{row['name']:>11}" for row in rows))
+        for block in range(len(rows[0]["blocks"][measure]["mean"])):
+            cells = [f"{row['blocks'][measure]['mean'][block]:11.5f}" for row in rows]
+            print(f"{block:5d} " + " ".join(cells))

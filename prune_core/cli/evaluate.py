@@ -1,0 +1,70 @@
+"""The verb ``evaluate``: apply a recipe and measure it on a text."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from prune_core.cli.options import recipe_from, text_from
+from prune_core.cli.running import Result, run_job, say
+from prune_core.jobs.evaluate import Evaluate
+
+
+def evaluate(parsed: argparse.Namespace) -> Result:
+    """Measure a recipe on a text."""
+    recipe = recipe_from(parsed)
+    result = run_job(
+        Evaluate(parsed.model, recipe, text_from(parsed), parsed.seq_len, parsed.windows)
+    )
+    for warning in emptied_warnings(result):
+        say(warning)
+    return {**result, "recipe": recipe.to_dict(), "fingerprint": recipe.fingerprint}
+
+
+def _within(value: float | None, error: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def show_evaluation(result: Result) -> None:
+    """The measurement, for people."""
+    print(f"sparsity      {result['sparsity']:.6f} of the prunable weights, counted")
+    if result["sparsity_of_rest"] != result["sparsity"]:
+        print(f"              {result['sparsity_of_rest']:.6f} of what dropped parts leave")
+    if result["metric"] == "similarity":
+        similarity = _within(result["similarity"], result["similarity_stderr"])
+        print(f"similarity    {similarity} (cosine to the dense embedding)")
+        if result["top1"] is not None:
+            print(f"same class    {_within(result['top1'], result['top1_stderr'])} of the windows")
+            kl = _within(result["kl"], result["kl_stderr"])
+            print(f"KL            {kl} nats per window, of the classes")
+    else:
+        print(
+            f"perplexity    {result['perplexity']:.4f}   (dense {result['perplexity_dense']:.4f})"
+        )
+        print(f"loss          {_within(result['nll'], result['nll_stderr'])} nats per token")
+        change = _within(result["delta_nll"], result["delta_nll_stderr"])
+        print(f"change        {change} nats per token, paired")
+        short = f"; the merged tail hides about {result['kl_error']:.1g}"
+        print(f"KL            {_within(result['kl'], result['kl_stderr'])} nats per token{short}")
+        print(f"top-1 same    {_within(result['top1'], result['top1_stderr'])}")
+    protocol = result["protocol"]
+    print(
+        f"measured on   {protocol['text']}, {protocol['windows']} x {protocol['seq_len']} tokens, "
+        f"{protocol['dtype']}, {protocol['device']}"
+    )
+    if result["left_dense"]:
+        print(f"left dense    {', '.join(result['left_dense'])} (the pattern does not fit)")
+    seconds = result["seconds"]
+    print("seconds       " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items()))
+
+
+def emptied_warnings(result: dict[str, Any]) -> list[str]:
+    """Sentences about blocks that lost all their heads or neurons."""
+    found = []
+    for what, blocks in result.get("emptied", {}).items():
+        if blocks:
+            names = ", ".join(str(block) for block in blocks)
+            found.append(f"Warning: no {what} left in block {names}.")
+    return found

@@ -1,0 +1,83 @@
+"""The verbs ``export`` and ``cost`` of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from prune_core.cli.checks import check_name
+from prune_core.cli.cost import cost, show_cost
+from prune_core.cli.options import recipe_from, repeats, text_from
+from prune_core.cli.running import Result, run_job, speed
+from prune_core.exporting.formats import FORMATS
+from prune_core.jobs.exports import Export
+
+
+def add_verbs(
+    verb: Callable[..., argparse.ArgumentParser],
+    recipe_options: Callable[[argparse.ArgumentParser], None],
+    text_options: Callable[..., None],
+) -> None:
+    """Add the verbs to the parser of ``prune_core.cli.main``."""
+    sub = verb("export", _export, _show_export, "Write a checkpoint that transformers loads.")
+    sub.add_argument("model", metavar="MODEL")
+    recipe_options(sub)
+    sub.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="masked",
+        help="masked (default): zeros in place; shrunk: dropped parts cut out; compressed: the "
+        "weights that are left and a bitmask",
+    )
+    sub.add_argument(
+        "--to",
+        "--out",
+        dest="to",
+        required=True,
+        metavar="DIR",
+        help="folder of the checkpoint, made if it is not there",
+    )
+    sub.add_argument("--overwrite", action="store_true", help="replace an older export")
+    repeats(sub, 5)
+    text_options(sub, windows=16, seq_len=512)
+
+    sub = verb("cost", cost, show_cost, "Parameters, bytes, FLOPs, and speed on this machine.")
+    sub.add_argument("model", metavar="MODEL")
+    recipe_options(sub)
+    repeats(sub, 5)
+
+
+def _export(parsed: argparse.Namespace) -> Result:
+
+    check_name(parsed.to, "--to")
+    return run_job(
+        Export(
+            parsed.model,
+            recipe_from(parsed),
+            parsed.to,
+            parsed.format,
+            parsed.overwrite,
+            text_from(parsed),
+            parsed.seq_len,
+            parsed.windows,
+            parsed.repeats,
+        )
+    )
+
+
+def _show_export(result: Result) -> None:
+    print(f"{result['folder']}  ({result['format']}, loaded again and compared)")
+    dense, ours = result["dense"], result["exported"]
+    speeds = [speed(x[key]) for x in (dense, ours) for key in ("prefill", "decode") if x[key]]
+    wide = max(22, *(1 + len(text) for text in speeds)) if speeds else 22
+    print(f"{'':28} {'dense':>{wide}} {'exported':>{wide}}")
+    for key in ("parameters", "nonzero", "bytes", "flops_per_token", "peak_memory"):
+        if ours[key] is not None:
+            print(f"{key.replace('_', ' '):28} {dense[key]:{wide},} {ours[key]:{wide},}")
+    if ours["perplexity"] is not None:
+        pair = [f"{x['perplexity']:.4f}" for x in (dense, ours)]
+        print(f"{'perplexity':28} {pair[0]:>{wide}} {pair[1]:>{wide}}")
+    for key in ("prefill", "decode"):
+        if ours[key] is not None:
+            pair = [speed(x[key]) for x in (dense, ours)]
+            print(f"{key + ', tokens per second':28} {pair[0]:>{wide}} {pair[1]:>{wide}}")

@@ -1,0 +1,38 @@
+"""The verb ``fetch``: get or verify preset models and texts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from prune_core.cli.running import Result
+
+
+def fetch(parsed: argparse.Namespace) -> Result:
+    """Get or verify presets."""
+    from prune_core.assets.fetch import fetch_asset
+    from prune_core.assets.manifest import project_manifest
+
+    names = parsed.names or ["smollm2-135m", "grimm"]
+    manifest = project_manifest()
+    shows = sys.stderr.isatty()
+
+    def progress(stage: str, done: int, total: int, unit: str) -> None:
+        if shows:
+            part = f"{done / total:.0%}" if total else f"{done} {unit}"
+            print(f"\r\033[K{stage} {part}", end="", file=sys.stderr, flush=True)
+
+    fetched = []
+    for name in names:
+        path = fetch_asset(name, verify=True, progress=progress)
+        asset = manifest[name]
+        if shows:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        fetched.append({"name": name, "path": str(path), "license": asset.license})
+    return {"fetched": fetched}
+
+
+def show_fetch(result: Result) -> None:
+    """Where each preset lies, for people."""
+    for row in result["fetched"]:
+        print(f"{row['name']}  {row['license']}  {row['path']}")

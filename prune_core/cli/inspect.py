@@ -1,0 +1,45 @@
+"""The verb ``inspect``: statistics of every layer."""
+
+from __future__ import annotations
+
+import argparse
+
+from prune_core.cli.options import full_calibration, known_criterion
+from prune_core.cli.running import Result, run_job
+from prune_core.jobs.weights import LayerTable
+from prune_core.recipes.recipe import Recipe
+
+QUANTILES = ("q01", "q25", "q50", "q75", "q99")
+"""Of |w|, in every row of ``inspect``."""
+
+
+def inspect(parsed: argparse.Namespace) -> Result:
+    """Statistics of every layer."""
+    job = LayerTable(parsed.model)
+    if parsed.scores:
+        recipe = Recipe(
+            criterion=known_criterion(parsed.scores), calibration=full_calibration(parsed)
+        )
+        job = LayerTable(parsed.model, recipe, scored=True)
+    result = run_job(job)
+    for row in result["rows"]:
+        row["shape"] = [row["rows"], row["columns"]]
+        row["quantiles"] = {name: row[name] for name in QUANTILES}
+    return result
+
+
+def show_rows(result: Result) -> None:
+    """A table of layers, for people."""
+    rows = result["rows"]
+    scored = bool(rows) and "score_mean" in rows[0]
+    head = f"{'layer':48} {'role':10} {'shape':>13} {'mean |w|':>10} {'std':>10} {'zeros':>8}"
+    more = [f"{name:>11}" for name in ("mean score", "1 %", "50 %", "99 %", "largest")]
+    print(" ".join([head, *(more if scored else [])]))
+    for row in rows:
+        shape = f"{row['rows']} x {row['columns']}"
+        line = (
+            f"{row['name']:48} {row['role']:10} {shape:>13} {row['mean_abs']:10.5f} "
+            f"{row['std']:10.5f} {row['zeros']:8d}"
+        )
+        fields = ("mean", "q01", "q50", "q99", "max") if scored else ()
+        print(" ".join([line, *(f"{row[f'score_{name}']:11.4g}" for name in fields)]))

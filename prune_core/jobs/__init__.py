@@ -1,0 +1,1 @@
+"""Everything the worker can be asked, as frozen data."""

@@ -1,0 +1,347 @@
+"""From a recipe to cuts: how many weights of each layer go, and which mask that means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from prune_core.allocation import (
+    Part,
+    by_hand,
+    by_role,
+    clipped,
+    erk,
+    exact_cuts,
+    global_counts,
+    least_loss,
+    owl,
+)
+from prune_core.allocation.sensitivity import Increases
+from prune_core.errors import RecipeError
+from prune_core.models.structure import Layer, Structure
+from prune_core.patterns import Pattern, PerLayer, parse_pattern
+from prune_core.pruning.parts import (
+    LayerCut,
+    Remaining,
+    counts_by_hand,
+    left_shape,
+    remove_parts,
+    structural_cuts,
+)
+from prune_core.pruning.ranks import RankedLayers, RankProgress, RankStore
+from prune_core.recipes.recipe import ALLOCATION_ARGS, Recipe
+
+if TYPE_CHECKING:
+    from prune_core.calibration.statistics import Statistics
+    from prune_core.pruning.edits import Edits
+
+
+WHOLE = LayerCut()
+"""Nothing of the layer goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutPlan:
+    """A recipe worked out for one model: a cut for each layer, and the ranks they refer to.
+
+    Attributes:
+        cuts: for every layer.
+        ranked: the ranks that are cut; None where nothing is, or where ``edits`` stand instead.
+        pattern: how cuts count.
+        left_dense: layers whose shape the pattern does not fit.
+        clipped: layers that the allocation removes whole, its share would exceed 1.
+        edits: weights that were computed for this recipe (reconstruction, sequential calibration).
+        dropped_blocks: blocks that pass on what they are given.
+        remaining: limits of the ranks of layers of which structure takes a part.
+        biases: what is added to the bias of a layer, (out,) float64.
+    """
+
+    cuts: Mapping[str, LayerCut]
+    ranked: RankedLayers | None
+    pattern: Pattern | None
+    left_dense: tuple[str, ...]
+    clipped: tuple[str, ...] = ()
+    edits: Edits | None = None
+    dropped_blocks: tuple[int, ...] = ()
+    remaining: Mapping[str, Remaining] = field(default_factory=dict)
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def limit(self, layer: Layer) -> tuple[Tensor, int | Tensor]:
+        """Ranks of a layer that is cut, in stored order, and the limit below which they go.
+
+        The limit is one number, or one for each output row, shaped to compare with the ranks.
+        """
+        assert self.ranked is not None
+        ranks, cut = self.ranked.ranks[layer.name], self.cuts[layer.name].cut
+        rest = self.remaining.get(layer.name)
+        if rest is None:
+            return ranks, cut
+        if rest.ranks is not None:
+            ranks = layer.to_stored(rest.ranks)
+        limit = rest.limit(cut)
+        return ranks, limit if isinstance(limit, int) else layer.to_stored(limit)
+
+
+def _override(recipe: Recipe, layer: Layer) -> float | None:
+    """The narrowest override that names the layer: layer, then block, then role."""
+    for key in (f"layer:{layer.name}", f"block:{layer.block}", f"role:{layer.role}"):
+        if key in recipe.overrides:
+            return recipe.overrides[key]
+    return None
+
+
+def plan_counts(
+    store: RankStore,
+    structure: Structure,
+    recipe: Recipe,
+    parts: Mapping[str, LayerCut],
+    *,
+    statistics: Statistics | None = None,
+    increases: Increases | None = None,
+    progress: RankProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
+    """The cut of each layer by allocation and overrides: places among what structure leaves.
+
+    Args:
+        store: of the model's ranks; asked only by global ranking and OWL.
+        structure: of the model.
+        recipe: sparsity, pattern, allocation and overrides.
+        parts: what structure takes of each layer, see ``structural_cuts``.
+        statistics: what the criterion needs of a calibration text.
+        increases: measured losses, for the allocation ``sensitivity``.
+        progress: told (layers done, layers) while layers are sorted.
+        cancelled: polled between layers.
+
+    Returns:
+        Cuts by layer; layers that the pattern does not fit; layers removed whole because their
+        share would exceed 1.
+
+    Raises:
+        RecipeError: a part that the model does not have, a sparsity N:M cannot give.
+    """
+    layers, pattern = structure.layers, parse_pattern(recipe.pattern)
+    fitting = {n: x for n, x in layers.items() if pattern.fits(x.out_features, x.in_features)}
+    left = tuple(name for name in layers if name not in fitting)
+    shapes = {n: left_shape(x, pattern, parts.get(n, WHOLE)) for n, x in fitting.items()}
+    counts: dict[str, int] = {}
+    full: tuple[str, ...] = ()
+    if recipe.cut_value is not None:
+        for name, layer in fitting.items():
+            # as float32: compared in half precision the value itself would be rounded
+            below = layer.weight(store.model).float().abs() < recipe.cut_value
+            remove_parts(below, parts.get(name, WHOLE), False)
+            counts[name] = int(below.sum())
+    elif recipe.allocation == "global" and recipe.sparsity:
+        counts = _global(store, recipe, parts, statistics, progress, cancelled)
+    elif recipe.allocation != "uniform" and recipe.sparsity:
+        rest = {n: Part(*shapes[n], x.block, x.role) for n, x in fitting.items() if all(shapes[n])}
+        shares = _shares(recipe, structure, store, rest, statistics, increases)
+        full = clipped(shares) if recipe.sparsity < 1 else ()
+        counts = exact_cuts(shares, rest, pattern, recipe.sparsity)
+    for name, layer in fitting.items():
+        own = _override(recipe, layer)
+        if not all(shapes[name]):
+            counts[name] = 0
+        elif own is not None or name not in counts:
+            counts[name] = pattern.cut(*shapes[name], recipe.sparsity if own is None else own)
+    for name in left:
+        counts[name] = 0
+    return counts, left, full
+
+
+def _global(
+    store: RankStore,
+    recipe: Recipe,
+    parts: Mapping[str, LayerCut],
+    statistics: Statistics | None,
+    progress: RankProgress | None,
+    cancelled: Callable[[], bool] | None,
+) -> dict[str, int]:
+    """Global ranking over what is left: scores that dropped parts take are counted out."""
+    asked: dict[str, Any] = {
+        "statistics": statistics,
+        "progress": progress,
+        "cancelled": cancelled,
+    }
+    ordered = store.ordered(recipe.criterion, recipe.criterion_args, **asked)
+    if not parts:
+        return global_counts(ordered, recipe.sparsity)
+    ranked = store.ranked(recipe.criterion, recipe.criterion_args, "per-layer", **asked)
+    kept = {name: scores for name, scores in ordered.items() if not _whole(parts, name)}
+    # a rank is a place in the layer's sorted scores
+    gone = {
+        name: kept[name][store.remaining(ranked, PerLayer(), name, cut).gone]
+        for name, cut in parts.items()
+        if name in kept
+    }
+    return global_counts(kept, recipe.sparsity, gone)
+
+
+def _whole(parts: Mapping[str, LayerCut], name: str) -> bool:
+    return name in parts and parts[name].whole
+
+
+def _shares(
+    recipe: Recipe,
+    structure: Structure,
+    store: RankStore,
+    parts: dict[str, Part],
+    statistics: Statistics | None,
+    increases: Increases | None,
+) -> dict[str, float]:
+    target, given = recipe.sparsity, recipe.allocation_args
+    missing: set[str] = set()
+    if recipe.allocation == "per-role":
+        missing = set(given) - {x.role for x in structure.layers.values()}
+    elif recipe.allocation == "manual":
+        missing = {f"block {x}" for x in given if int(x) >= len(structure.blocks)}
+    if missing:
+        raise RecipeError(f"this model has no {min(missing)}; the recipe was made for another one.")
+    match recipe.allocation:
+        case "per-role":
+            return by_role(given, parts, target)
+        case "manual":
+            return by_hand({str(int(k)): v for k, v in given.items()}, parts, target)
+        case "erk":
+            return erk(parts, target)
+        case "owl":
+            chosen = {**ALLOCATION_ARGS["owl"], **given}
+            found = store.outliers(
+                recipe.criterion, recipe.criterion_args, chosen["m"], statistics=statistics
+            )
+            return owl(found, parts, target, spread=chosen["spread"])
+        case _:
+            if increases is None:
+                raise RecipeError("the allocation sensitivity needs a calibration text; give one.")
+            return least_loss(*increases, parts, target)
+
+
+def plan_cuts(
+    store: RankStore,
+    structure: Structure,
+    recipe: Recipe,
+    *,
+    statistics: Statistics | None = None,
+    increases: Increases | None = None,
+    progress: RankProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    by_ranks: bool = True,
+) -> CutPlan:
+    """Work out a recipe: ranks (cached), shares per layer, counts, cuts.
+
+    ``by_ranks`` False leaves the ranks out: :func:`plan_edits` puts weights in their place.
+
+    Raises:
+        RecipeError: a part that the model does not have, a sparsity N:M cannot give.
+        ModelFileError: scores that are not finite.
+        Cancelled: while ranking.
+    """
+    parts, blocks = structural_cuts(recipe, structure), recipe.drop_blocks
+    if not recipe.removes_weights:
+        cuts = {name: parts.get(name, WHOLE) for name in structure.layers}
+        return CutPlan(cuts, None, None, (), dropped_blocks=blocks)
+    counts, left, full = plan_counts(
+        store,
+        structure,
+        recipe,
+        parts,
+        statistics=statistics,
+        increases=increases,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    pattern = parse_pattern(recipe.pattern)
+    cuts = {name: replace(parts.get(name, WHOLE), cut=counts[name]) for name in structure.layers}
+    plan = CutPlan(cuts, None, pattern, left, full, dropped_blocks=blocks)
+    if not by_ranks:
+        return plan
+    ranked = store.ranked(
+        recipe.criterion,
+        recipe.criterion_args,
+        recipe.pattern,
+        statistics=statistics,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    cuts = {
+        name: replace(cut, ranks=ranked.fingerprint if cut.cut else "")
+        for name, cut in cuts.items()
+    }
+    rest = {
+        name: store.remaining(ranked, pattern, name, cut)
+        for name, cut in cuts.items()
+        if cut.cut and cut.structural
+    }
+    return replace(plan, cuts=cuts, ranked=ranked, remaining=rest)
+
+
+def plan_edits(counts: CutPlan, edits: Edits) -> CutPlan:
+    """The plan of computed weights in place of ranks; see :class:`CutPlan`."""
+    cuts = {
+        name: replace(
+            cut,
+            ranks=edits.fingerprint if name in edits.removed else "",
+            cut=edits.removed.get(name, 0),
+        )
+        for name, cut in counts.cuts.items()
+    }
+    return replace(counts, cuts=cuts, ranked=None, edits=edits)
+
+
+def layer_mask(plan: CutPlan, structure: Structure, name: str) -> Tensor:
+    """The mask of one layer: bool ``(out, in)``, True keeps."""
+    layer, cut = structure.layers[name], plan.cuts[name]
+    if cut.cut and plan.edits is not None:
+        mask = plan.edits.mask(name, (layer.out_features, layer.in_features))
+    elif cut.cut and plan.ranked is not None:
+        ranks, limit = plan.limit(layer)
+        mask = layer.from_stored(ranks >= limit)
+    else:
+        mask = torch.ones(layer.out_features, layer.in_features, dtype=torch.bool)
+    if cut.structural:
+        mask = mask.clone()
+        remove_parts(mask, cut, False)
+    return mask
+
+
+def count_removed(plan: CutPlan, structure: Structure) -> dict[str, int]:
+    """Removed weights of each layer, exactly; a weight removed twice counts once.
+
+    Ranks are a permutation within each group, so a cut's count is the pattern's arithmetic over
+    what structure leaves: a count of the mask gives the same number (tests compare them) at the
+    price of a pass over all ranks for every slider step. Only where dropped columns run through
+    N:M groups or squares of weights the mask is counted.
+    """
+    removed = {}
+    for name, layer in structure.layers.items():
+        cut = plan.cuts[name]
+        rows, columns = cut.left(layer)
+        removed[name] = layer.numel - rows * columns
+        if not cut.cut:
+            continue
+        if plan.edits is not None:
+            removed[name] += cut.cut
+        elif plan.pattern is not None and counts_by_hand(plan.pattern, layer, cut):
+            removed[name] = layer.numel - int(layer_mask(plan, structure, name).sum())
+        elif plan.pattern is not None:
+            shape = left_shape(layer, plan.pattern, cut)
+            removed[name] += plan.pattern.removed(*shape, cut.cut)
+    return removed
+
+
+def emptied(plan: CutPlan, structure: Structure) -> dict[str, list[int]]:
+    """Blocks that lose all their ``heads`` or ``neurons`` by single ones: worth a warning.
+
+    Blocks that lose the whole by name (a block, its attention or its MLP) are not among them.
+    """
+    found: dict[str, list[int]] = {"heads": [], "neurons": []}
+    for name, layer in structure.layers.items():
+        what = {"attn.o": "heads", "cross.o": "heads", "mlp.down": "neurons"}.get(layer.role)
+        if what is not None and len(plan.cuts[name].columns) == layer.in_features:
+            found[what].append(layer.block)
+    return found

@@ -1,0 +1,390 @@
+"""Sort once, cut for ever: ranks of every layer, made once and memory-mapped from disk.
+
+A rank is a weight's place within its competing group. Ranks are kept as float32, exact up to 2^24
+places, because ``aten.threshold_backward`` then cuts and applies in one pass; layers with more
+weights than that are kept as int32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prune_core import faults
+from prune_core.criteria import CRITERIA, LayerStats
+from prune_core.errors import Cancelled, ModelFileError, RecipeError
+from prune_core.models.structure import Layer
+from prune_core.paths import cache_folder, trim_folder
+from prune_core.patterns import Pattern, parse_pattern
+from prune_core.pruning.parts import LayerCut, Remaining
+
+if TYPE_CHECKING:
+    from prune_core.calibration.statistics import Statistics
+
+EXACT_FLOAT = 2**24
+DISK_BUDGET = 6_000_000_000
+"""Bytes of rank files kept on disk; the least recently made go first."""
+
+REMAINING_BUDGET = 256_000_000
+"""Bytes kept of where dropped parts leave gaps in ranks."""
+
+_VERSION = 1
+_NO_STATS = LayerStats()
+
+RankProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RankedLayers:
+    """Ranks of one (model, criterion, pattern).
+
+    Attributes:
+        fingerprint: decides the file.
+        ranks: layer name to ranks in the weight's *stored* order and shape.
+        left_dense: layers whose shape the pattern does not fit.
+    """
+
+    fingerprint: str
+    ranks: Mapping[str, Tensor]
+    left_dense: tuple[str, ...]
+
+
+def layer_scores(
+    model: nn.Module,
+    layer: Layer,
+    criterion: str,
+    args: Mapping[str, Any],
+    statistics: Statistics | None = None,
+) -> Tensor:
+    """Scores of one layer, (out, in) float32 on the CPU.
+
+    Raises:
+        RecipeError: an argument the criterion does not take, or statistics it lacks.
+        ModelFileError: a score is not finite (a NaN or infinity in the weights).
+    """
+    stats = statistics.layers[layer.name] if statistics is not None else _NO_STATS
+    return weight_scores(layer.name, layer.weight(model), criterion, args, stats)
+
+
+def weight_scores(
+    name: str, weight: Tensor, criterion: str, args: Mapping[str, Any], stats: LayerStats
+) -> Tensor:
+    """Scores of a weight (out, in), float32 on the CPU; see :func:`layer_scores`."""
+    check_arguments(criterion, args)
+    scores = CRITERIA[criterion].fn(weight, stats, **args).float().cpu()
+    if not bool(torch.isfinite(scores).all()):
+        raise ModelFileError(
+            f"The layer {name} has scores that are not finite; its weights hold NaN or Inf."
+        )
+    return scores
+
+
+def check_arguments(criterion: str, args: Mapping[str, Any]) -> None:
+    """Refuse arguments a criterion does not take, or of another type than its defaults.
+
+    Raises:
+        UnknownNameError: no such criterion.
+        RecipeError: an argument is unknown or of the wrong type; named.
+    """
+    defaults = CRITERIA[criterion].defaults
+    for name, value in args.items():
+        if name not in defaults:
+            known = f"it takes {', '.join(defaults)}" if defaults else "it takes none"
+            raise RecipeError(f"the criterion {criterion} has no argument {name!r}; {known}.")
+        default = defaults[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = number and (isinstance(default, float) or isinstance(value, int))
+        if not fits or not abs(value) < 2**63:
+            kind = "a number" if isinstance(default, float) else "a whole number"
+            raise RecipeError(f"{name} of the criterion {criterion} must be {kind}, got {value!r}.")
+
+
+class RankStore:
+    """Finds or makes ranks; holds the last few in memory-mapped form.
+
+    Args:
+        model: dense model; its layers are read, never written.
+        layers: by name, in forward order.
+        fingerprint: of the model.
+        folder: where files go; None for the cache.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, Layer],
+        fingerprint: str,
+        folder: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.layers = layers
+        self.fingerprint = fingerprint
+        self._folder = folder
+        self._ranked: dict[str, RankedLayers] = {}
+        self._ordered: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+        self._outliers: dict[str, list[float]] = {}
+        self._remaining: dict[tuple[object, ...], Remaining] = {}
+
+    def ranked(
+        self,
+        criterion: str,
+        args: Mapping[str, Any],
+        pattern: str,
+        *,
+        statistics: Statistics | None = None,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> RankedLayers:
+        """Ranks of every layer that the pattern fits: from memory, disk, or made now.
+
+        Args:
+            criterion: registered name.
+            args: its keyword arguments.
+            pattern: ``per-layer``, ``per-row``, ``nm:N:M``.
+            statistics: what the criterion needs of a calibration text.
+            progress: told (layers done, layers).
+            cancelled: polled between layers.
+
+        Raises:
+            ModelFileError: scores that are not finite.
+            Cancelled: by ``cancelled``.
+        """
+        key = self._key("ranks", criterion, args, pattern, statistics)
+        if key in self._ranked:
+            return self._ranked[key]
+        rule = parse_pattern(pattern)
+        fitting = [x for x in self.layers.values() if rule.fits(x.out_features, x.in_features)]
+        left = tuple(n for n, x in self.layers.items() if x not in fitting)
+        exact = all(x.numel <= EXACT_FLOAT for x in fitting)
+        dtype = np.dtype(np.float32 if exact else np.int32)
+
+        def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
+            scores = layer_scores(self.model, layer, criterion, args, statistics).numpy()
+            ranks = rule.rank(scores)
+            out[:] = (ranks.T if layer.transposed else ranks).reshape(-1)
+
+        flat = self._stored(key, fitting, dtype, make, progress, cancelled)
+        ranks = {}
+        for layer, part in zip(fitting, flat, strict=True):
+            shape = layer.stored_weight(self.model).shape
+            ranks[layer.name] = part.view(shape)
+        while len(self._ranked) >= 3:  # each holds the address space of one model
+            self._ranked.pop(next(iter(self._ranked)))
+        self._ranked[key] = RankedLayers(key, ranks, left)
+        return self._ranked[key]
+
+    def ordered(
+        self,
+        criterion: str,
+        args: Mapping[str, Any],
+        *,
+        statistics: Statistics | None = None,
+        progress: RankProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Each layer's scores sorted ascending: what global ranking bisects.
+
+        Raises:
+            ModelFileError, Cancelled: see :meth:`ranked`.
+        """
+        key = self._key("ordered", criterion, args, "", statistics)
+        if key not in self._ordered:
+
+            def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
+                scores = layer_scores(self.model, layer, criterion, args, statistics).numpy()
+                if "input_norm" in CRITERIA[criterion].needs_for(args) and scores.size:
+                    # input norms differ from layer to layer: global ranking compares shares
+                    scores = scores / max(float(scores.mean(dtype=np.float64)), 1e-30)
+                out[:] = np.sort(scores.reshape(-1))
+
+            layers = list(self.layers.values())
+            flat = self._stored(key, layers, np.dtype(np.float32), make, progress, cancelled)
+            self._ordered = {
+                key: {x.name: part.numpy() for x, part in zip(layers, flat, strict=True)}
+            }
+        return self._ordered[key]
+
+    def remaining(
+        self, ranked: RankedLayers, pattern: Pattern, name: str, cut: LayerCut
+    ) -> Remaining:
+        """How a layer's ranks are cut where structure takes a part of it; remembered.
+
+        Args:
+            ranked: what :meth:`ranked` gave.
+            pattern: theirs.
+            name: of the layer.
+            cut: its rows and columns that are gone.
+        """
+        key = (ranked.fingerprint, name, cut.rows, cut.columns)
+        found = self._remaining.pop(key, None)
+        if found is None:
+            ranks = self.layers[name].from_stored(ranked.ranks[name])
+            found = Remaining(ranks, pattern, cut)
+            held = found.nbytes + sum(other.nbytes for other in self._remaining.values())
+            while self._remaining and held > REMAINING_BUDGET:
+                held -= self._remaining.pop(next(iter(self._remaining))).nbytes
+        self._remaining[key] = found
+        return found
+
+    def outliers(
+        self,
+        criterion: str,
+        args: Mapping[str, Any],
+        m: float,
+        *,
+        statistics: Statistics | None = None,
+    ) -> list[float]:
+        """For each block, the share of its scores above ``m`` times the block's mean score.
+
+        OWL, arXiv 2310.05175.
+
+        Raises:
+            ModelFileError: see :meth:`ranked`.
+        """
+        key = self._key(f"outliers {m}", criterion, args, "", statistics)
+        if key not in self._outliers:
+            found = []
+            for block in sorted({layer.block for layer in self.layers.values()}):
+                scores = torch.cat(
+                    [
+                        layer_scores(self.model, layer, criterion, args, statistics).reshape(-1)
+                        for layer in self.layers.values()
+                        if layer.block == block
+                    ]
+                )
+                limit = float(m * scores.mean(dtype=torch.float64))
+                found.append(float((scores > limit).double().mean()))
+            self._outliers[key] = found
+        return self._outliers[key]
+
+    def _key(
+        self,
+        what: str,
+        criterion: str,
+        args: Mapping[str, Any],
+        pattern: str,
+        statistics: Statistics | None,
+    ) -> str:
+        content = [_VERSION, what, self.fingerprint, criterion, dict(args), pattern]
+        content += [statistics.fingerprint] if statistics is not None else []
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _stored(
+        self,
+        key: str,
+        layers: list[Layer],
+        dtype: np.dtype[Any],
+        make: Callable[[Layer, np.ndarray[Any, Any]], None],
+        progress: RankProgress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> list[Tensor]:
+        """One flat array per layer, in one file; kept in memory where the disk does not take it."""
+        total = sum(x.numel for x in layers)
+        folder = self._folder or cache_folder("ranks")
+        path = folder / f"{key}.{dtype.name}"
+        if not (path.is_file() and path.stat().st_size == total * dtype.itemsize):
+            values = np.empty(total, dtype=dtype)
+            file = _RankFile(path, values.nbytes)
+            try:
+                for part in _filled(values, layers, make, progress, cancelled):
+                    file.add(part)
+                kept = file.keep()
+            finally:
+                file.discard()
+            if not kept:
+                return _split(torch.from_numpy(values), layers)
+            trim_folder(folder, max(DISK_BUDGET, 2 * values.nbytes))
+        kind = torch.float32 if dtype == np.float32 else torch.int32
+        # private mapping: pages come from the file, and nothing written here could reach it
+        return _split(torch.from_file(str(path), shared=False, size=total, dtype=kind), layers)
+
+
+def _split(flat: Tensor, layers: list[Layer]) -> list[Tensor]:
+    return list(flat.split([x.numel for x in layers]))
+
+
+def _filled(
+    values: np.ndarray[Any, Any],
+    layers: list[Layer],
+    make: Callable[[Layer, np.ndarray[Any, Any]], None],
+    progress: RankProgress | None,
+    cancelled: Callable[[], bool] | None,
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Fills ``values`` layer by layer; gives each layer's part, in order, as soon as it is made."""
+    ends = np.cumsum([x.numel for x in layers])
+    # numpy sorts outside the interpreter lock: threads share the cores
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        parts = [values[end - layer.numel : end] for layer, end in zip(layers, ends, strict=True)]
+        waiting = [pool.submit(make, layer, out) for layer, out in zip(layers, parts, strict=True)]
+        try:
+            for count, (future, part) in enumerate(zip(waiting, parts, strict=True), start=1):
+                if cancelled is not None and cancelled():
+                    raise Cancelled("Cancelled while ranking weights.")
+                future.result()
+                yield part
+                if progress is not None:
+                    progress(count, len(layers))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _RankFile:
+    """Written under another name while ranks are made, moved into place when whole.
+
+    A disk that does not take it costs the file, not the result: :meth:`keep` gives False.
+    """
+
+    def __init__(self, path: Path, nbytes: int) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+        self._file: IO[bytes] | None = None
+        with suppress(OSError):
+            if shutil.disk_usage(path.parent).free >= 1.2 * nbytes:
+                faults.point("ranks.before_write")
+                self._file = self._temporary.open("wb")
+
+    def add(self, values: np.ndarray[Any, Any]) -> None:
+        """Write what comes next."""
+        if self._file is not None:
+            try:
+                faults.point("ranks.write")
+                self._file.write(values.data)
+            except OSError:
+                self.discard()
+
+    def keep(self) -> bool:
+        """Move it into place; False if it could not be written."""
+        if self._file is None:
+            return False
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            faults.point("ranks.before_replace")
+            self._file.close()
+            self._temporary.replace(self._path)
+        except OSError:
+            return False
+        return True
+
+    def discard(self) -> None:
+        """Forget what is not in place."""
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        self._file = None
+        self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""How much the loss rises when one block alone is pruned, measured on the calibration text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.allocation.sensitivity import Increases
+from prune_core.calibration.statistics import Statistics
+from prune_core.errors import RecipeError
+from prune_core.evaluation.loss import mean_loss
+from prune_core.models.clone import clone_shared
+from prune_core.models.handle import ModelHandle
+from prune_core.models.runner import BlockRunner
+from prune_core.paths import cache_folder
+from prune_core.patterns import parse_pattern
+from prune_core.pruning.ranks import RankStore
+from prune_core.recipes.recipe import Recipe
+
+SPARSITIES = (0.4, 0.6, 0.8)
+TOKENS = 1024
+"""Of the calibration text: enough for a paired difference, few enough for a minute."""
+
+
+def block_increases(
+    store: RankStore,
+    handle: ModelHandle,
+    recipe: Recipe,
+    windows: Tensor,
+    statistics: Statistics | None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Increases:
+    """Loss increase of each block at a few sparsities, all others dense; kept on disk.
+
+    The outputs of the blocks before it are those of the dense model, run once.
+
+    Raises:
+        RecipeError: a model without a loss.
+        Cancelled: between blocks.
+    """
+    if not handle.info.has_language_head:
+        raise RecipeError("This model has no loss to measure; use another allocation.")
+    windows = windows[: max(1, TOKENS // windows.shape[1])]
+    content = [1, handle.fingerprint, recipe.criterion, dict(recipe.criterion_args)]
+    content += [recipe.pattern, SPARSITIES, statistics.fingerprint if statistics else ""]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(windows.numpy().tobytes())
+    path = cache_folder("statistics") / f"{digest.hexdigest()[:24]}.json"
+    try:
+        kept = json.loads(path.read_text())
+        return SPARSITIES, [[float(x) for x in row] for row in kept]
+    except (OSError, ValueError, TypeError):
+        pass
+    structure, pattern = handle.structure, parse_pattern(recipe.pattern)
+    ranked = store.ranked(
+        recipe.criterion,
+        recipe.criterion_args,
+        recipe.pattern,
+        statistics=statistics,
+        cancelled=cancelled,
+    )
+    model = clone_shared(handle.model)
+    runner = BlockRunner(model, structure)
+    device = next(model.parameters()).device
+    totals = [[0.0] * len(SPARSITIES) for _ in structure.blocks]
+    with torch.inference_mode():
+        for number, row in enumerate(windows):
+            tokens = row[None].to(device)
+            outputs: list[object] = []
+            with runner.session(record=outputs, cancelled=cancelled):
+                dense = float(mean_loss(model, structure, tokens))
+            for block in structure.blocks:
+                for place, share in enumerate(SPARSITIES):
+                    originals = {}
+                    for name in block.layers:
+                        layer = structure.layers[name]
+                        if name not in ranked.ranks:
+                            continue
+                        module = model.get_submodule(name)
+                        originals[name] = module.weight
+                        cut = pattern.cut(layer.out_features, layer.in_features, share)
+                        mask = (ranked.ranks[name] >= cut).to(device)
+                        weight = layer.stored_weight(handle.model) * mask
+                        module.weight = nn.Parameter(weight, requires_grad=False)
+                    known = outputs[: block.index]
+                    try:
+                        with runner.session(known=known, cancelled=cancelled):
+                            loss = float(mean_loss(model, structure, tokens))
+                    finally:
+                        for name, weight in originals.items():
+                            model.get_submodule(name).weight = weight
+                    totals[block.index][place] += (loss - dense) / len(windows)
+                if progress is not None:
+                    done = number * len(structure.blocks) + block.index + 1
+                    progress(done, len(structure.blocks) * len(windows))
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        temporary.write_text(json.dumps(totals))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+    return SPARSITIES, totals

@@ -1,0 +1,1 @@
+"""What a user chose, as data: recipes, their forms and checks."""

@@ -1,0 +1,1 @@
+"""What answers each job, on a loaded model."""

@@ -1,0 +1,379 @@
+"""The Evaluate job: apply a recipe, then measure window by window, telling after each."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prune_core.errors import Cancelled, ModelFileError, RecipeError, TextError
+from prune_core.evaluation.estimate import Z95, Estimate, estimate, safe_exp
+from prune_core.evaluation.reference import window_fingerprint, windows_fingerprint
+from prune_core.evaluation.scoring import (
+    DenseWindow,
+    WindowScore,
+    compact_kl,
+    predictions_per_window,
+    score_window,
+)
+from prune_core.jobs.evaluate import Evaluate
+from prune_core.pruning.plan import CutPlan, emptied
+from prune_core.pruning.prefix_cache import BlockStates
+from prune_core.pruning.working_copy import Applied
+from prune_core.tasks.loaded import LoadedModel
+from prune_core.texts.overlap import check_apart
+from prune_core.texts.windows import MAX_WINDOWS, check_windows
+
+FIRST_TOKENS = 128
+"""Length of the first look: the leading part of the first window, for a number within a second."""
+
+CHECKED_TOKENS = 64
+"""Positions whose exact KL is computed too, to state the error of the compact one."""
+
+STRIP_TOKENS = 512
+
+Emit = Callable[[dict[str, Any]], None]
+Poll = Callable[[], bool]
+OnLogits = Callable[[slice, Tensor], None]
+
+
+def measure(
+    loaded: LoadedModel,
+    job: Evaluate,
+    emit: Emit,
+    cancelled: Poll,
+    load_seconds: float,
+    *,
+    start: int = 0,
+    look: bool = True,
+) -> dict[str, Any]:
+    """Run an Evaluate job; see ``prune_core.jobs.evaluate.Evaluate`` for events and result.
+
+    Args:
+        loaded: the model.
+        job: what to measure.
+        emit: told of progress.
+        cancelled: polled between blocks, layers and windows.
+        load_seconds: what loading took.
+        start: windows of the text to leave out at its beginning.
+        look: give a first number early, which costs a little more in all.
+
+    Raises:
+        RecipeError, TextError: the recipe or text does not fit the model.
+        Cancelled: between blocks, layers or windows.
+    """
+    check_windows(job.seq_len, job.windows)
+    if not 0 <= start <= MAX_WINDOWS:
+        raise RecipeError(f"0 to {MAX_WINDOWS} windows can be left out, got {start}.")
+    started = time.perf_counter()
+    seconds = {"load": load_seconds, "statistics": 0.0, "ranks": 0.0, "apply": 0.0, "evaluate": 0.0}
+    windows = loaded.windows(job.text, job.seq_len, start + job.windows)[start:]
+    if not windows:
+        raise TextError(f"the text has no windows after the first {start}; name a longer text.")
+
+    stage = "reconstruction" if loaded.needs_edits(job.recipe) else "ranks"
+
+    def ranking(done: int, total: int) -> None:
+        emit({"stage": stage, "done": done, "total": total, "windows": len(windows)})
+
+    def calibrating(done: int, total: int) -> None:
+        emit({"stage": "statistics", "done": done, "total": total, "windows": len(windows)})
+
+    def sensing(done: int, total: int) -> None:
+        emit({"stage": "sensitivity", "done": done, "total": total, "windows": len(windows)})
+
+    mark = time.perf_counter()
+    if loaded.needs_calibration(job.recipe):
+        check_apart(loaded.calibration(job.recipe), windows)
+    loaded.statistics(job.recipe, progress=calibrating, cancelled=cancelled)
+    loaded.increases(job.recipe, progress=sensing, cancelled=cancelled)
+    seconds["statistics"] = time.perf_counter() - mark
+    mark = time.perf_counter()
+    plan = loaded.plan(job.recipe, progress=ranking, cancelled=cancelled)
+    seconds["ranks"] = time.perf_counter() - mark
+    mark = time.perf_counter()
+    applied = loaded.copy.apply(plan, cancelled)
+    seconds["apply"] = time.perf_counter() - mark
+    run = _Measurement(loaded, job, windows, applied, plan, seconds, started, emit)
+    return run.run(cancelled, look=look)
+
+
+class _Measurement:
+    """What one Evaluate job knows so far."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        job: Evaluate,
+        windows: list[Tensor],
+        applied: Applied,
+        plan: CutPlan,
+        seconds: dict[str, float],
+        started: float,
+        emit: Emit,
+    ) -> None:
+        self.loaded, self.job, self.windows = loaded, job, windows
+        self.applied, self.left_dense = applied, list(plan.left_dense)
+        self.clipped = list(plan.clipped)
+        self.emptied = emptied(plan, loaded.handle.structure)
+        self.damped = list(plan.edits.damped) if plan.edits is not None else []
+        self.seconds, self.started, self.emit = seconds, started, emit
+        self.structure = loaded.handle.structure
+        self.language = loaded.handle.info.has_language_head
+        self.dense: list[DenseWindow] = []
+        self.scores: list[WindowScore] = []
+        self.first_block: int | None = None
+        self.kl_error: float | None = None
+        self.exact = torch.empty(0)
+
+    def run(self, cancelled: Poll, *, look: bool) -> dict[str, Any]:
+        mark = time.perf_counter()
+        known = [self.loaded.reference.find(tokens) for tokens in self.windows]
+        self.loaded.prefix.retain(window_fingerprint(t) for t in self.windows)
+        states = self.loaded.copy.block_states()
+        complete = all(k is not None for k in known)
+        if complete:
+            self.dense = [k for k in known if k is not None]
+        if look:
+            self._first_look(known[0], states, cancelled)
+        for index, tokens in enumerate(self.windows):
+            answer = known[index]
+            if answer is None:
+                answer = self._dense(tokens, cancelled)
+            if not complete:
+                self.dense.append(answer)
+            self._window(tokens, answer, states, cancelled)
+            self.seconds["evaluate"] = time.perf_counter() - mark
+            if index + 1 < len(self.windows):
+                self.emit(self.state("evaluate"))
+        if self.language:
+            self.kl_error = self._kl_error(cancelled)
+        return self.result()
+
+    def _kl_error(self, cancelled: Poll) -> float:
+        """Mean exact KL minus mean compact KL over the first positions of the text, in nats."""
+        pruned, dense = self.exact, self._exact_dense(cancelled).double()
+        ids = self.dense[0].top_ids[: len(dense)]
+        full = (dense.exp() * (dense - pruned)).sum(-1)
+        compact = compact_kl(dense.gather(1, ids), pruned.gather(1, ids))
+        return max(0.0, float(full.mean() - compact.double().mean()))
+
+    def _exact_dense(self, cancelled: Poll) -> Tensor:
+        """The dense model's log-probabilities there; those of the last text are kept."""
+        tokens, kept = self.windows[0], self.loaded.exact_start
+        key = window_fingerprint(tokens)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        if self.structure.kind == "decoder":  # causal: a leading part scores as in the whole
+            tokens = tokens[: CHECKED_TOKENS + 1]
+        found: list[Tensor] = []
+        with self.loaded.dense_runner.session(cancelled=cancelled):
+            batch = tokens[None].to(self.loaded.device)
+            on_logits = _start(found)
+            score_window(
+                self.loaded.dense, self.structure, batch, self.dense[0], on_logits=on_logits
+            )
+        self.loaded.exact_start = (key, found[0].float())
+        return self.loaded.exact_start[1]
+
+    def _dense(self, tokens: Tensor, cancelled: Poll) -> DenseWindow:
+        if not self.scores:
+            self.emit({**self.state("dense"), "stage": "dense"})
+        with self.loaded.dense_runner.session(cancelled=cancelled):
+            return self.loaded.reference.measure(tokens)
+
+    def _score(
+        self,
+        tokens: Tensor,
+        dense: DenseWindow,
+        known: list[Any],
+        record: list[Any] | None,
+        cancelled: Poll,
+        on_logits: OnLogits | None = None,
+    ) -> WindowScore:
+        copy = self.loaded.copy
+        with copy.runner.session(known=known, record=record, cancelled=cancelled):
+            batch = tokens[None].to(self.loaded.device)
+            return score_window(copy.model, self.structure, batch, dense, on_logits=on_logits)
+
+    def _first_look(self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll) -> None:
+        """A first number from the start of the first window, where that is much cheaper.
+
+        Only a causal model scores a leading part as it does in the whole window.
+        """
+        tokens = self.windows[0]
+        if dense is None or self.structure.kind != "decoder" or len(tokens) < 2 * FIRST_TOKENS:
+            return
+        known = self.loaded.prefix.known(window_fingerprint(tokens), states)
+        if len(known) > len(self.structure.blocks) // 2:
+            return  # the whole window will be there as soon
+        score = self._score(tokens[:FIRST_TOKENS], dense, [], None, cancelled)
+        before = self.dense
+        self.scores, self.dense = [score], before or [dense]
+        self.emit(self.state("evaluate", looking=True))
+        self.scores, self.dense = [], before
+
+    def _window(
+        self, tokens: Tensor, dense: DenseWindow, states: BlockStates, cancelled: Poll
+    ) -> None:
+        if cancelled():
+            raise Cancelled("Cancelled between two windows.")
+        key = window_fingerprint(tokens)
+        known = self.loaded.prefix.known(key, states)
+        if self.first_block is None or len(known) < self.first_block:
+            self.first_block = len(known)
+        record: list[Any] = []
+        found: list[Tensor] = []
+        on_logits = None if self.scores else _start(found)
+        score = self._score(tokens, dense, known, record, cancelled, on_logits)
+        if found:
+            self.exact = found[0]
+        if not (score.losses.isfinite().all() and score.kl.isfinite().all()):
+            raise ModelFileError(
+                "With this recipe the model gives values that are not finite; choose a milder one, "
+                "or float32 where the weights are narrower."
+            )
+        self.loaded.prefix.keep(key, states, record)
+        self.scores.append(score)
+
+    def _paired(self) -> tuple[list[Any], list[Any], Estimate]:
+        """Losses of pruned and dense on the same tokens, and the estimate of their difference."""
+        pruned = [s.losses.numpy() for s in self.scores]
+        dense = [d.losses[: len(p)].numpy() for d, p in zip(self.dense, pruned, strict=False)]
+        return pruned, dense, estimate([p - d for p, d in zip(pruned, dense, strict=True)])
+
+    def state(self, stage: str, *, looking: bool = False) -> dict[str, Any]:
+        """The event at this moment."""
+        per_window = predictions_per_window(self.structure, self.language, len(self.windows[0]))
+        state: dict[str, Any] = dict.fromkeys(_NUMBERS)
+        state |= {
+            "stage": stage,
+            "metric": "perplexity" if self.language else "similarity",
+            "window": 0 if looking else len(self.scores),
+            "windows": len(self.windows),
+            "tokens": sum(len(s.losses) for s in self.scores),
+            "total_tokens": per_window * len(self.windows),
+            "sparsity": self.applied.sparsity,
+            "sparsity_of_rest": self.applied.of_rest,
+            "removed": self.applied.removed,
+            "left_dense": self.left_dense,
+            "clipped": self.clipped,
+            "damped": self.damped,
+            "emptied": self.emptied,
+            "first_block": self.first_block,
+            "seconds": self._seconds(),
+        }
+        if self.scores and self.language:
+            state |= self._language_numbers()
+        elif self.scores:
+            cosines = [np.array([s.similarity], dtype=np.float32) for s in self.scores]
+            cosine = estimate(cosines)
+            state |= {"similarity": cosine.mean, "similarity_stderr": cosine.stderr}
+            if self.structure.classes:
+                state |= self._agreement()
+        return state
+
+    def _agreement(self) -> dict[str, Any]:
+        """How far the answers, tokens or classes, are those of the dense model."""
+        kl = estimate([s.kl.numpy() for s in self.scores])
+        same = estimate([s.agrees.float().numpy() for s in self.scores])
+        return {
+            "kl": kl.mean,
+            "kl_stderr": kl.stderr,
+            "top1": same.mean,
+            "top1_stderr": same.stderr,
+        }
+
+    def _seconds(self) -> dict[str, float]:
+        if "first" not in self.seconds and self.scores:
+            self.seconds["first"] = time.perf_counter() - self.started
+        return dict(self.seconds)
+
+    def _language_numbers(self) -> dict[str, Any]:
+        pruned, dense_here, delta = self._paired()
+        nll = estimate(pruned)
+        # what dense lost on ALL windows is known before the pruned passes are: the paired
+        # difference on the tokens so far then estimates the whole far better than they alone
+        dense = estimate([d.losses.numpy() for d in self.dense])
+        best = dense.mean + delta.mean
+        error = delta.stderr
+        low = None if error is None else safe_exp(best - Z95 * error)
+        high = None if error is None else safe_exp(best + Z95 * error)
+        here = estimate(dense_here)
+        return {
+            "nll": nll.mean,
+            "nll_stderr": nll.stderr,
+            "nll_dense": here.mean,
+            "delta_nll": delta.mean,
+            "delta_nll_stderr": delta.stderr,
+            "perplexity": safe_exp(best),
+            "perplexity_low": low,
+            "perplexity_high": high,
+            "perplexity_dense": safe_exp(dense.mean),
+            **self._agreement(),
+            "kl_error": self.kl_error,
+        }
+
+    def result(self) -> dict[str, Any]:
+        """The final state, with strip, per-window losses and protocol."""
+        import transformers
+
+        info = self.loaded.handle.info
+        result = self.state("done")
+        result["strip"] = self._strip()
+        result["window_nll"] = [float(s.losses.mean()) for s in self.scores if len(s.losses)]
+        result["window_nll_dense"] = [float(d.losses.mean()) for d in self.dense if len(d.losses)]
+        result["window_similarity"] = [
+            s.similarity for s in self.scores if s.similarity is not None
+        ]
+        result["protocol"] = {
+            "model": info.source,
+            "model_fingerprint": info.fingerprint,
+            "text": self.job.text.value if self.job.text.kind != "inline" else "inline",
+            "text_fingerprint": windows_fingerprint(self.windows),
+            "seq_len": len(self.windows[0]),
+            "windows": len(self.windows),
+            "tokens": result["tokens"],
+            "dtype": info.dtype,
+            "device": info.device,
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),  # as it is, it would import torch where it is read
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        }
+        return result
+
+    def _strip(self) -> list[list[Any]]:
+        strip: list[list[Any]] = []
+        for tokens, score, dense in zip(self.windows, self.scores, self.dense, strict=True):
+            targets = tokens[len(tokens) - len(score.losses) :].tolist()
+            for token, mine, theirs in zip(
+                targets, score.losses.tolist(), dense.losses.tolist(), strict=True
+            ):
+                if len(strip) == STRIP_TOKENS:
+                    return strip
+                strip.append([self.loaded.token_text(token), theirs, mine])
+        return strip
+
+
+def _start(kept: list[Tensor]) -> OnLogits:
+    """Keeps log-probabilities of the first positions, (CHECKED_TOKENS, vocab) float64."""
+
+    def take(rows: slice, logits: Tensor) -> None:
+        if rows.start == 0:
+            kept.append(torch.log_softmax(logits[:CHECKED_TOKENS].cpu().double(), dim=-1))
+
+    return take
+
+
+_NUMBERS = (
+    *("nll", "nll_stderr", "nll_dense", "delta_nll", "delta_nll_stderr"),
+    *("perplexity", "perplexity_low", "perplexity_high", "perplexity_dense"),
+    *("kl", "kl_stderr", "kl_error", "top1", "top1_stderr"),
+    *("similarity", "similarity_stderr"),
+)

@@ -1,0 +1,171 @@
+"""Jobs about heads: scores by any method, and one head step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from prune_core.errors import RecipeError, TextError
+from prune_core.jobs.blocks import COST_UNITS
+from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportance
+from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import Emit, Poll, work_out
+
+SENTENCE_TOKENS = 128
+"""Of a sentence whose attention is drawn; the rest is not read."""
+
+METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
+
+
+def head_importance(
+    loaded: LoadedModel, job: HeadImportance, emit: Emit, poll: Poll
+) -> dict[str, Any]:
+    """Run a HeadImportance job; see ``prune_core.jobs.heads.HeadImportance``.
+
+    Raises:
+        RecipeError: no attention, or an unknown method.
+        TextError: the text does not fit, or the model gives no attention weights.
+        Cancelled: by ``poll``.
+    """
+    from prune_core.analysis.heads import scores as heads
+    from prune_core.analysis.heads.ablation import head_costs
+    from prune_core.analysis.heads.patterns import pattern_scores
+
+    if job.method not in METHODS:
+        raise RecipeError(f"unknown method {job.method!r}; use {', '.join(METHODS)}.")
+    structure, model = loaded.handle.structure, loaded.handle.model
+    sites = heads.all_sites(structure)
+    started = time.perf_counter()
+    has_loss = loaded.handle.info.has_language_head or bool(structure.classes)
+    windows = []
+    if job.method != "weight-norm":
+        windows = loaded.windows(job.text, job.seq_len, job.windows)
+    stderr: Sequence[Sequence[float | None]] | None = None
+
+    def told(done: int, total: int) -> None:
+        emit({"done": done, "total": total})
+
+    match job.method:
+        case "weight-norm":
+            rows: Any = heads.weight_norm_scores(model, structure)
+            unit = "product of norms"
+        case "gradient" if has_loss:
+            rows = heads.gradient_scores(
+                model,
+                structure,
+                windows,
+                normalize=job.normalize,
+                progress=told,
+                cancelled=poll,
+            )
+            unit = "of the block's L2 norm" if job.normalize else "nats per unit of gate"
+        case "gradient":
+            rows = heads.curvature_scores(model, structure, windows, progress=told, cancelled=poll)
+            unit = "1 - cosine, predicted"
+        case "ablation":
+
+            def so_far(event: dict[str, Any]) -> None:
+                kept = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
+                counted = COST_UNITS[event["metric"]]
+                emit({**kept, "sites": _sites(sites, event["mean"]), "unit": counted})
+
+            found = head_costs(loaded.handle, windows, so_far, poll)
+            rows, stderr, unit = found["mean"], found["stderr"], COST_UNITS[found["metric"]]
+        case _:
+            rows = pattern_scores(
+                model, structure, windows, job.method, progress=told, cancelled=poll
+            )
+            unit = "share" if job.method == "confidence" else "nats"
+    return {
+        "method": job.method,
+        "sites": _sites(sites, rows, stderr),
+        "unit": unit,
+        "seconds": time.perf_counter() - started,
+        "tokens": sum(len(w) for w in windows),
+    }
+
+
+def _sites(
+    sites: Sequence[Any], rows: Sequence[Any], stderr: Sequence[Any] | None = None
+) -> list[dict[str, Any]]:
+    """Rows gathered by stack and kind of attention."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for place, ((block, attention), row) in enumerate(zip(sites, rows, strict=True)):
+        site = groups.setdefault(
+            (attention.kind, block.stack),
+            {
+                "kind": attention.kind,
+                "stack": block.stack,
+                "scores": [],
+                "stderr": None if stderr is None else [],
+                "blocks": [],
+                "group_size": attention.group_size,
+            },
+        )
+        site["scores"].append(row)
+        site["blocks"].append(block.index)
+        if stderr is not None:
+            site["stderr"].append(stderr[place])
+    return list(groups.values())
+
+
+def sentence_tokens(loaded: LoadedModel, sentence: str) -> list[int]:
+    """Of a sentence whose attention is drawn, at most :data:`SENTENCE_TOKENS`.
+
+    Raises:
+        TextError: it has none.
+    """
+    longest = min(SENTENCE_TOKENS, loaded.handle.info.context)
+    ids: list[int] = loaded.handle.tokenizer(
+        sentence, truncation=True, max_length=longest
+    ).input_ids
+    if not ids:
+        raise TextError("The sentence is empty; write at least one word.")
+    return ids
+
+
+def steps(loaded: LoadedModel, job: AttentionSteps, emit: Emit, poll: Poll) -> dict[str, Any]:
+    """Run an AttentionSteps job; see ``prune_core.jobs.heads.AttentionSteps``.
+
+    Raises:
+        RecipeError, TextError: see ``prune_core.analysis.heads.steps``.
+    """
+    import torch
+
+    from prune_core.analysis.heads.steps import attention_steps
+    from prune_core.tasks.planning import work_out
+
+    ids = sentence_tokens(loaded, job.sentence)
+    recipe = job.recipe.with_heads_of(job.block)
+    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
+    model = loaded.handle.model if recipe.is_dense else loaded.copy.model
+    tokens = torch.tensor([ids], device=loaded.device)
+    found = attention_steps(
+        model, loaded.handle.structure, tokens, job.block, job.head, job.token, job.kind
+    )
+    texts = [loaded.token_text(i) for i in ids]
+    return {**found, "tokens": texts, "key_tokens": texts}
+
+
+def pattern(loaded: LoadedModel, job: AttentionPattern, emit: Emit, poll: Poll) -> dict[str, Any]:
+    """Run an AttentionPattern job; see ``prune_core.jobs.heads.AttentionPattern``."""
+    from prune_core.analysis.heads.scores import attention_pattern
+
+    ids = sentence_tokens(loaded, job.sentence)
+    # a head that this block has lost is shown as it would look: its queries are zero
+    recipe = job.recipe.with_heads_of(job.block)
+    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
+    model = loaded.handle.model if recipe.is_dense else loaded.copy.model
+    tokens = torch.tensor([ids], device=loaded.device)
+    maps = attention_pattern(model, loaded.handle.structure, tokens, job.block, job.kind)
+    texts = [loaded.token_text(i) for i in ids]
+    return {
+        "tokens": texts,
+        "key_tokens": texts,
+        "heads": maps.tolist(),
+        "block": job.block,
+        "kind": job.kind,
+    }

@@ -1,0 +1,1 @@
+"""Texts, their token windows, and whether they overlap."""

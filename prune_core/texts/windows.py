@@ -1,0 +1,86 @@
+"""Token windows of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prune_core.errors import RecipeError, TextError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+MAX_WINDOWS = 4096
+
+MIN_TOKENS = 2  # one to condition on, one to predict
+
+
+def check_windows(seq_len: int, windows: int) -> None:
+    """Refuse windows that nothing is measured on.
+
+    Raises:
+        RecipeError: fewer than 2 tokens, or not 1 to :data:`MAX_WINDOWS` windows.
+    """
+    if seq_len < MIN_TOKENS or not 1 <= windows <= MAX_WINDOWS:
+        raise RecipeError(
+            f"a window has at least 2 tokens and there are 1 to {MAX_WINDOWS} windows, got "
+            f"{seq_len} and {windows}."
+        )
+
+
+def token_windows(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    *,
+    seq_len: int,
+    windows: int,
+    skip_tokens: int = 0,
+    max_context: int | None = None,
+    ends: tuple[Sequence[int], Sequence[int]] = ((), ()),
+) -> Tensor:
+    """Cut a text into windows of tokens that do not overlap.
+
+    The whole text is tokenized without special tokens; the first ``windows * seq_len`` tokens
+    after ``skip_tokens`` are taken. A shorter text gives fewer windows; one shorter than a single
+    window gives one short window.
+
+    Args:
+        tokenizer: of the model.
+        text: any length; only what is needed of it matters.
+        seq_len: tokens in a window, at least 2.
+        windows: windows asked for, at least 1.
+        skip_tokens: tokens to leave out at the start.
+        max_context: most tokens the model was built for.
+        ends: tokens to put before and after each window; they count in its length.
+
+    Returns:
+        (windows, seq_len) int64.
+
+    Raises:
+        TextError: fewer than 2 tokens, an impossible size, or windows longer than the context.
+    """
+    import torch
+
+    before, after = ends
+    room = seq_len - len(before) - len(after)
+    if room < MIN_TOKENS or windows < 1 or skip_tokens < 0:
+        least = MIN_TOKENS + seq_len - room
+        raise TextError(
+            f"A window needs at least {least} tokens and there must be at least 1 window, got "
+            f"{windows} of {seq_len}."
+        )
+    if max_context is not None and seq_len > max_context:
+        raise TextError(
+            f"Windows of {seq_len} tokens are longer than the model's context of {max_context}; "
+            "choose shorter ones."
+        )
+    # verbose=False: the length warning is about feeding the text whole, which never happens
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = ids[skip_tokens : skip_tokens + windows * room]
+    if len(ids) < MIN_TOKENS:
+        raise TextError(f"The text has {len(ids)} tokens to score; it needs at least 2 tokens.")
+    width = min(room, len(ids))
+    starts = range(0, len(ids) - width + 1, width)
+    rows = [[*before, *ids[start : start + width], *after] for start in starts]
+    return torch.tensor(rows, dtype=torch.int64)

@@ -1,0 +1,146 @@
+"""The slots of a comparison: up to four recipes under the letters A to D, kept in the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from prune_core.engine.client import Ticket
+from prune_core.errors import PruneCoreError, RecipeError
+from prune_core.recipes.packing import NAMES, pack, unpack
+from prune_core.recipes.parts import STRUCTURE
+from prune_core.recipes.recipe import Recipe
+from prune_core.ui.frame.components import percent
+from prune_core.ui.session.keys import set_value, value
+from prune_core.ui.session.language import t, t_or
+
+NOTE = "_compare_note"
+"""What the last attempt to add a recipe was refused for."""
+
+
+def slots() -> dict[str, Recipe]:
+    """The session's recipes by letter."""
+    try:
+        return unpack(str(value("slots")))
+    except PruneCoreError:  # only what another version wrote into this session
+        return {}
+
+
+def add(recipe: Recipe) -> str:
+    """Put a recipe into the first free slot and return its letter.
+
+    Raises:
+        RecipeError: all four are taken, it is there already, or it does not fit a link.
+    """
+    taken = slots()
+    for name, other in taken.items():
+        if other == recipe:
+            raise RecipeError(t("compare.already", name=name))
+    free = [name for name in NAMES if name not in taken]
+    if not free:
+        raise RecipeError(t("compare.full"))
+    set_value("slots", pack({**taken, free[0]: recipe}))
+    return free[0]
+
+
+def try_add(*recipes: Recipe) -> None:
+    """:func:`add` in a callback: a refusal is kept in :data:`NOTE` for the page to show."""
+    st.session_state[NOTE] = ""
+    for recipe in recipes:
+        try:
+            add(recipe)
+        except PruneCoreError as error:
+            st.session_state[NOTE] = str(error)
+
+
+def remove(name: str) -> None:
+    """Empty a slot and withdraw what it waits for."""
+    from prune_core.ui.frame.loading import cancel, forget
+
+    st.session_state[NOTE] = ""
+    set_value("slots", pack({k: r for k, r in slots().items() if k != name}))
+    tickets: dict[str, Ticket] = st.session_state.get("_tickets", {})
+    for panel in [p for p in tickets if p.startswith("compare_") and name in p.rpartition("_")[2]]:
+        cancel(panel)
+        forget(panel)
+        st.session_state.get("_results", {}).pop(panel, None)  # the next recipe here is another
+
+
+def criterion_name(name: str) -> str:
+    """A criterion's short name."""
+    return t_or(f"compare.criterion_{name}", name)
+
+
+def recipe_name(recipe: Recipe) -> str:
+    """A recipe in a few words: ``Wanda 50 %, 3 blocks``."""
+    parts = []
+    if recipe.cut_value is not None:
+        parts.append(f"|w| < {recipe.cut_value:.3g}")
+    elif recipe.kept_of is not None and recipe.sparsity:
+        n, m = recipe.kept_of
+        parts.append(f"{criterion_name(recipe.criterion)} {n}:{m}")
+    elif recipe.removes_weights:
+        parts.append(f"{criterion_name(recipe.criterion)} {percent(recipe.sparsity, 0)}")
+    for field in STRUCTURE:
+        if gone := getattr(recipe, field):
+            single = t(f"compare.n_{field}_one")
+            parts.append(single if len(gone) == 1 else t(f"compare.n_{field}", count=len(gone)))
+    if recipe.neurons is not None:
+        parts.append(t("compare.neuron_share", share=percent(recipe.neurons.fraction, 0)))
+    return ", ".join(parts) or t("compare.dense_recipe")
+
+
+def recipe_detail(recipe: Recipe) -> str:
+    """What else decides: pattern, allocation, repair."""
+    if not recipe.removes_weights:
+        return ""
+    parts = []
+    if recipe.kept_of is None and recipe.block_of is None:
+        parts.append(t(f"studio.pattern_{recipe.pattern.replace('-', '_')}"))
+    elif recipe.block_of is not None:
+        parts.append(t("studio.pattern_block", size=recipe.block_of[0]))
+    if recipe.allocation != "uniform":
+        parts.append(t(f"studio.allocation_{recipe.allocation.replace('-', '_')}"))
+    if recipe.overrides:
+        parts.append(t("compare.n_overrides", count=len(recipe.overrides)))
+    if recipe.reconstruction != "none":
+        parts.append(t("compare.repaired"))
+    return " · ".join(parts)
+
+
+def recipe_differences(recipes: Mapping[str, Recipe]) -> list[dict[str, str]]:
+    """Only the fields in which recipes differ: rows with ``field`` and a text by slot."""
+    flat = {name: _flat(recipe) for name, recipe in recipes.items()}
+    fields = list(dict.fromkeys(field for one in flat.values() for field in one))
+    rows = []
+    for field in fields:
+        shown = {name: one.get(field, t("common.none")) for name, one in flat.items()}
+        if len(set(shown.values())) > 1:
+            rows.append({"field": t_or(f"compare.field_{field.replace('.', '_')}", field), **shown})
+    return rows
+
+
+def _flat(recipe: Recipe) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field, content in recipe.to_dict().items():
+        if field == "schema":
+            continue
+        if field == "calibration":
+            text = content.pop("text")
+            found["calibration.text"] = str(text["value"])[:40]
+            found.update({f"calibration.{k}": _shown(v) for k, v in content.items()})
+        else:
+            found[field] = _shown(content)
+    return found
+
+
+def _shown(content: Any) -> str:
+    if isinstance(content, dict):
+        return ", ".join(f"{k} = {v}" for k, v in sorted(content.items())) or t("common.none")
+    if isinstance(content, list | tuple):
+        parts = [":".join(map(str, x)) if isinstance(x, list | tuple) else str(x) for x in content]
+        more = f" … ({len(parts)})" if len(parts) > 12 else ""
+        return ", ".join(parts[:12]) + more or t("common.none")
+    return t("common.none") if content is None else str(content)

@@ -1,0 +1,1 @@
+"""What a session chose: keys, recipe, link, language."""

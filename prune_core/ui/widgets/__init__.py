@@ -1,0 +1,1 @@
+"""Components with HTML and JavaScript of their own."""

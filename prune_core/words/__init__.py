@@ -1,0 +1,1 @@
+"""Texts, numbers and errors in the reader's language."""

@@ -1,0 +1,94 @@
+"""The texts that a reader sees, by key, in every language."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from prune_core.errors import ReportError
+from prune_core.paths import ASSETS_FOLDER
+
+LANGUAGES = ("en", "zh")
+
+_CALIBRATION = re.compile(r" \d+x\d+$")
+
+
+@cache
+def catalogue(language: str) -> dict[str, str]:
+    """All texts of a language: ``section.name`` to text."""
+    texts: dict[str, str] = {}
+    for path in sorted((ASSETS_FOLDER / "i18n" / language).glob("*.json")):
+        for name, text in json.loads(path.read_text(encoding="utf-8")).items():
+            texts[f"{path.stem}.{name}"] = text
+    return texts
+
+
+class Words:
+    """The texts of a language.
+
+    Args:
+        language: one of :data:`LANGUAGES`.
+
+    Raises:
+        ReportError: another language.
+    """
+
+    def __init__(self, language: str) -> None:
+        if language not in LANGUAGES:
+            raise ReportError(f"a report is written in {' or '.join(LANGUAGES)}, not {language!r}.")
+        self.language = language
+        self._texts = catalogue(language)
+
+    def t(self, key: str, /, **values: object) -> str:
+        """The text called ``section.name``, placeholders filled in as they are."""
+        text = self._texts[key]
+        return text.format(**values) if values else text
+
+    def t_or(self, key: str, fallback: str) -> str:
+        """The text called ``key``, or ``fallback`` where there is none (a registry's names)."""
+        return self._texts.get(key, fallback)
+
+    def method(self, method: tuple[str, ...], *, plain: bool = False) -> str:
+        """A method (see ``sweeps.axes.method_of``) as people call it.
+
+        Args:
+            method: its names.
+            plain: leave out the calibration text, which means nothing to a stakeholder.
+        """
+        parts = [part for part in method if not (plain and _CALIBRATION.search(part))]
+        return " · ".join(self._part(part) for part in parts) or self.t("runs.dense")
+
+    def labels(
+        self, methods: Iterable[tuple[str, ...]], *, plain: bool = False
+    ) -> dict[tuple[str, ...], str]:
+        """A label for each of several methods; the full one where plain ones would be equal."""
+        methods = list(dict.fromkeys(methods))
+        short = {method: self.method(method, plain=plain) for method in methods}
+        told = list(short.values())
+        return {
+            method: label if told.count(label) == 1 else self.method(method)
+            for method, label in short.items()
+        }
+
+    def _part(self, part: str) -> str:
+        kind, _, rest = part.partition(":")
+        if kind == "nm":
+            kept, _, of = rest.partition(":")
+            return self.t("runs.short_nm", n=kept, m=of)
+        if kind == "block":
+            return self.t("runs.short_block", size=rest.partition(":")[0])
+        if part == "+sparsegpt":
+            return self.t("runs.short_repaired")
+        return self.t_or(f"runs.short_{part}", self.t_or(f"runs.part_{part}", part))
+
+    def interval(self, low: str, high: str) -> str:
+        """``2.5 to 3.7``."""
+        return self.t("report.interval", low=low, high=high)
+
+    def megabytes(self, num_bytes: float, *, estimated: bool) -> str:
+        """A size, labelled where it is an estimate."""
+        large = num_bytes >= 1e10
+        text = f"{num_bytes / 1e9:.1f} GB" if large else f"{num_bytes / 1e6:,.4g} MB"
+        return self.t("report.estimated", size=text) if estimated else text
