@@ -394,8 +394,9 @@ def _fitting_parts(family: Family) -> tuple[str, ...]:
 def _exports(model: str, family: Family) -> Iterator[Case]:
     last = str(family.blocks - 1)
     repaired = ("--criterion", "sparsegpt", "--reconstruction", "sparsegpt", "--sparsity", "0.5")
-    neurons = ("--drop-neurons", "0.25", "--neuron-method", "fluctuation", *LEARN)
-    neurons += ("--compensate",) if family.biased else ()
+    compensate = ("--compensate",) if family.biased else ()
+    share = ("--drop-neurons", "0.25", "--neuron-method", "fluctuation")
+    neurons = (*share, *compensate, *LEARN)
     half, fitting = ("--sparsity", "0.5"), _fitting_parts(family)
     for name, form, options in (
         ("half", "masked", half),
