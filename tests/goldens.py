@@ -48,9 +48,8 @@ LEFT_OUT = frozenset(
     (
         *("seconds", "tokens_per_second", "prefill", "decode", "peak_memory"),
         *(f"{model}_{what}" for model in ("dense", "zeros") for what in ("prefill", "decode")),
-        *("dense_peak_memory", "zeros_peak_memory", "folder", "store", "path"),
+        *("dense_peak_memory", "zeros_peak_memory", "folder", "store", "seconds_left"),
         *("threads", "torch", "transformers", "transformers_version", "python"),
-        *("date", "created", "library_version"),
     )
 )
 """Fields that differ from run to run or from machine to machine: times, places, versions."""
