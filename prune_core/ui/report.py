@@ -22,6 +22,7 @@ from prune_core.ui.loading import Outcome, failure_text
 from prune_core.ui.runs import ALL, pick_runs, store
 from prune_core.ui.told import told
 from prune_core.ui.tradeoff import sweep_choice
+from prune_core.ui.widgets.mounting import component
 
 MOST = 60
 """Runs that can be chosen one by one."""
@@ -33,15 +34,6 @@ ICONS = {
     "recipes": ":material/folder_zip:",
 }
 
-_FRAME_JS = """
-export default function ({ data, parentElement }) {
-  const frame = parentElement.querySelector("iframe");
-  if (frame.dataset.key === data.key) return;
-  frame.dataset.key = data.key;
-  frame.title = data.title;
-  frame.srcdoc = data.page;
-}
-"""
 _FRAME_CSS = """
 iframe { width: 100%; height: 860px; border: 1px solid rgba(128, 128, 128, 0.35);
   background: transparent; display: block; }
@@ -220,13 +212,7 @@ def preview(content: Content, key: str) -> None:
     """The HTML report as it will be sent, in a frame that can reach nothing."""
     st.subheader(t("report.preview"), anchor=False)
     page = made(content, "html").decode("utf-8")
-    render = st.components.v2.component(
-        "prunescope.report",
-        html='<iframe sandbox="allow-scripts"></iframe>',
-        css=_FRAME_CSS,
-        js=_FRAME_JS,
-    )
-    render(
+    component("report", '<iframe sandbox="allow-scripts"></iframe>')(
         key="_report_preview",
         data={"page": page, "key": key, "title": t("report.preview")},
         height="content",
