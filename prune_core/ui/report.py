@@ -9,10 +9,10 @@ import streamlit as st
 
 from prune_core.engine.jobs import Job, LoadModel
 from prune_core.errors import PruneCoreError
-from prune_core.reporting import examples, picture
+from prune_core.reporting import examples
 from prune_core.reporting.build import FORMATS, TYPES, file_name, made
 from prune_core.reporting.content import Content, gather
-from prune_core.reporting.words import AUDIENCES, Words
+from prune_core.reporting.words import AUDIENCES
 from prune_core.sweeps.records import Run
 from prune_core.ui.compare_live import again, busy, follow_all
 from prune_core.ui.components import plain
@@ -181,27 +181,6 @@ def downloads(content: Content) -> None:
                 type="primary" if kind == "pptx" else "secondary",
                 on_click="ignore",
             )
-        st.download_button(
-            t("report.get_png"),
-            data=lambda: picture.png(content, Words(content.language)),
-            file_name="trade-off.png",
-            mime="image/png",
-            key="_report_get_png",
-            icon=":material/image:",
-            help=t("report.get_png_help"),
-            on_click="ignore",
-        )
-        if picture.browser_path():
-            st.download_button(
-                t("report.get_svg"),
-                data=lambda: picture.svg(content, Words(content.language)) or b"",
-                file_name="trade-off.svg",
-                mime="image/svg+xml",
-                key="_report_get_svg",
-                icon=":material/draw:",
-                help=t("report.get_svg_help"),
-                on_click="ignore",
-            )
 
 
 def _maker(content: Content, kind: str) -> Any:
@@ -212,7 +191,7 @@ def preview(content: Content, key: str) -> None:
     """The HTML report as it will be sent, in a frame that can reach nothing."""
     st.subheader(t("report.preview"), anchor=False)
     page = made(content, "html").decode("utf-8")
-    component("report", '<iframe sandbox="allow-scripts"></iframe>')(
+    component("report", '<iframe sandbox="allow-scripts allow-downloads"></iframe>')(
         key="_report_preview",
         data={"page": page, "key": key, "title": t("report.preview")},
         height="content",
