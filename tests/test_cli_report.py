@@ -148,7 +148,8 @@ def test_only_unfinished_runs_give_no_report(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_opens_without_errors_or_a_network(tmp_path: Path, scheme: str) -> None:
     require_browser()
-    runs = [*sweep(), finished("wanda", 0.35, 0.1, note=HOSTILE)]
+    runs = [*sweep(), *sweep(criteria=("ria", "random"))]
+    runs.append(finished("wanda", 0.35, 0.1, note=HOSTILE))
     content = replace(gather(runs), examples=(example(HOSTILE, HOSTILE),))
     path = tmp_path / "report.html"
     path.write_bytes(made(content.told_to("technical", "en"), "html"))
@@ -163,6 +164,11 @@ def test_the_page_opens_without_errors_or_a_network(tmp_path: Path, scheme: str)
         assert paper == ("rgb(19, 23, 28)" if scheme == "dark" else "rgb(253, 252, 250)")
         tab.page.locator("#figure .scatterlayer .point").nth(1).hover(force=True)
         tab.page.wait_for_selector("#figure .hoverlayer .hovertext")
+        bottom, below = tab.page.evaluate(
+            """() => [document.querySelector("#figure .svg-container").getBoundingClientRect().bottom,
+            document.querySelector(".save").getBoundingClientRect().top]"""
+        )
+        assert bottom <= below + 1  # however many lines the legend takes
         for kind, begins in {"png": b"\x89PNG", "svg": b"<svg"}.items():
             with tab.page.expect_download() as download:
                 tab.page.locator(f'.save button[data-format="{kind}"]').click()
