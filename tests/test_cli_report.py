@@ -165,8 +165,8 @@ def test_the_page_opens_without_errors_or_a_network(tmp_path: Path, scheme: str)
         tab.page.locator("#figure .scatterlayer .point").nth(1).hover(force=True)
         tab.page.wait_for_selector("#figure .hoverlayer .hovertext")
         bottom, below = tab.page.evaluate(
-            """() => [document.querySelector("#figure .svg-container").getBoundingClientRect().bottom,
-            document.querySelector(".save").getBoundingClientRect().top]"""
+            """() => [["#figure .svg-container", "bottom"], [".save", "top"]].map(
+            ([name, edge]) => document.querySelector(name).getBoundingClientRect()[edge])"""
         )
         assert bottom <= below + 1  # however many lines the legend takes
         for kind, begins in {"png": b"\x89PNG", "svg": b"<svg"}.items():
