@@ -312,7 +312,7 @@ ORDER = {
 
 
 def test_the_charts_elements_stand_in_the_order_of_the_standard(content: Content) -> None:
-    space = chart_of(made(content, "pptx"))._chartSpace
+    space = chart_of(made(content.told_to("technical", "en"), "pptx"))._chartSpace
     seen = set()
     for element in space.iter():
         name = element.tag.rpartition("}")[2]
@@ -337,10 +337,21 @@ def test_the_charts_axes_hold_any_numbers() -> None:
     axis = chart_of(made(gather(alike), "pptx")).value_axis
     assert axis.minimum_scale <= 0.7 - 1.96 * 0.002 and axis.maximum_scale >= 0.99
     assert axis.tick_labels.number_format == "#,##0.00" and axis.major_unit == 0.05
-    # one point, and an interval without an end: no bar, but a chart
-    alone = finished("wanda", 0.2, 0.02, perplexity_high=math.inf)
-    axis = chart_of(made(gather([alone]), "pptx")).value_axis
-    assert axis.minimum_scale < alone.numbers["perplexity"] < axis.maximum_scale < 100
+    # an interval without an end has no upper bar, and the axis does not follow it
+    endless = finished("wanda", 0.2, 0.02, delta_nll_stderr=1000.0)
+    for runs in ([endless], [endless, finished("wanda", 0.3, 0.06)]):
+        content = gather(runs)
+        assert content.found.points[0].quality.high == math.inf
+        chart = chart_of(made(content, "pptx"))
+        axis = chart.value_axis
+        assert axis.minimum_scale < endless.numbers["perplexity"] < axis.maximum_scale < 100
+        bars = chart._chartSpace.xpath(".//c:errBars//c:v")
+        assert len(bars) == 4 * (len(runs) - 1)
+        assert all(math.isfinite(float(bar.text)) for bar in bars)
+    # nor far: exp(11) is 60 thousand
+    far = [finished("wanda", 0.2, 0.02, delta_nll_stderr=4.0), finished("wanda", 0.3, 0.06)]
+    axis = chart_of(made(gather(far), "pptx")).value_axis
+    assert axis.minimum_scale < far[0].numbers["perplexity"] < axis.maximum_scale < 100
     # four decades are marked at powers of ten
     wild = [finished("wanda", 0.2, 0.02), finished("wanda", 0.6, 9.0)]
     axis = chart_of(made(gather(wild).told_to("technical", "en"), "pptx")).value_axis

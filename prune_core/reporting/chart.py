@@ -216,7 +216,11 @@ def _axes(chart: Any, found: Frontier, words: Words, look: Look) -> None:
     scale = SCALES[found.cost]
     xs = [point.cost.value / scale for point in points]
     values = [point.quality.value for point in points]
-    ends = [x for p in points for x in (p.quality.low, p.quality.high) if math.isfinite(x)]
+    # an interval that ends far beyond every value is cut off: it would press them all together
+    least, most = min(values), max(values)
+    room = 3 * ((most - least) or abs(most) or 1.0)
+    ends = [x for p in points for x in (p.quality.low, p.quality.high)]
+    ends = [x for x in ends if least - room <= x <= most + room]
     for axis, name in ((chart.category_axis, found.cost), (chart.value_axis, found.quality)):
         axis.has_title = True
         frame = axis.axis_title.text_frame
@@ -229,8 +233,8 @@ def _axes(chart: Any, found: Frontier, words: Words, look: Look) -> None:
         for line in (axis.format.line, axis.major_gridlines.format.line):
             _stroke(line, look.grid, 1)
     _even(chart.category_axis, xs, share=False)
-    if found.quality == "perplexity" and max(values) / min(values) > LOG_FROM:
-        _logarithmic(chart.value_axis, [*values, *(end for end in ends if end > 0)])
+    if found.quality == "perplexity" and most / least > LOG_FROM:
+        _logarithmic(chart.value_axis, [*values, *(max(end, least / 8) for end in ends)])
     else:
         _even(chart.value_axis, [*values, *ends], share=found.quality == "top1")
 
