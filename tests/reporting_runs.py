@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prune_core.recipes.calibration import TextSpec
@@ -86,3 +88,23 @@ def sweep(
         for sparsity, delta in price.items():
             found.append(finished(criterion, sparsity, factor * delta, source=source, text=text))
     return found
+
+
+# where a system keeps fonts, and the names of Arial's equals and of Chinese ones, the best first
+FOLDERS = (
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "/System/Library/Fonts",
+    "C:/Windows/Fonts",
+)
+FONTS = {
+    "en": ("LiberationSans-Regular", "Arial", "arial", "DejaVuSans"),
+    "zh": ("NotoSansCJK-Regular", "NotoSansSC-Regular", "msyh", "wqy-microhei"),
+}
+
+
+@cache
+def font_file(language: str) -> Path | None:
+    """A font of this machine for a language, or None."""
+    files = {path.stem: path for folder in FOLDERS for path in Path(folder).rglob("*.[to]t[fc]")}
+    return next((files[name] for name in FONTS[language] if name in files), None)

@@ -265,13 +265,13 @@ def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
         values = [value for value in values if low <= value <= high]
         if len(values) >= FEWEST_TICKS:
             return values, [_tick(value) for value in values]
-    step = _step((high - low) / FEWEST_TICKS)
+    step = even_step((high - low) / FEWEST_TICKS)
     steps = range(math.ceil(low / step), int(high / step) + 1)
     values = [step * index for index in steps] or [low]
     return values, [_tick(value) for value in values]
 
 
-def _step(least: float) -> float:
+def even_step(least: float) -> float:
     """The largest of 1, 2 and 5 times a power of ten that is no larger than ``least``."""
     if least <= 0:
         return 1.0

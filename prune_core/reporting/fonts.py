@@ -1,54 +1,8 @@
-"""Type: which fonts a machine has for drawing, and how wide text is without any."""
+"""How wide text is and where its lines break, without the machine's fonts."""
 
 from __future__ import annotations
 
 import unicodedata
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-_FOLDERS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "~/.local/share/fonts",
-    "~/.fonts",
-    "/System/Library/Fonts",
-    "/Library/Fonts",
-    "C:/Windows/Fonts",
-)
-_LATIN = ("LiberationSans-Regular", "Arial", "arial", "DejaVuSans", "Carlito-Regular", "Helvetica")
-_CHINESE: tuple[str, ...] = (
-    "NotoSansCJK-Regular",
-    "NotoSansSC-Regular",
-    "SourceHanSansSC-Regular",
-    "msyh",
-)
-_CHINESE += ("PingFang", "wqy-microhei", "wqy-zenhei", "DroidSansFallbackFull", "simhei")
-
-
-@cache
-def font_file(language: str) -> Path | None:
-    """A font of this machine for a language, or None."""
-    wanted = _CHINESE if language == "zh" else _LATIN
-    found: dict[str, Path] = {}
-    for folder in _FOLDERS:
-        try:
-            root = Path(folder).expanduser()
-            files = [p for p in root.rglob("*") if p.suffix.lower() in (".ttf", ".otf", ".ttc")]
-        except (OSError, RuntimeError):
-            continue
-        for path in files:
-            found.setdefault(path.stem, path)
-    return next((found[name] for name in wanted if name in found), None)
-
-
-def font(language: str, size: int) -> Any:
-    """A Pillow font of ``size`` pixels; Pillow's own, Latin only, where the machine has none."""
-    from PIL import ImageFont
-
-    path = font_file(language)
-    return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
-
 
 # Widths of Arial and of what is metrically its equal, in thousandths of the type size.
 _NARROW = (

@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 NAMES = (
     *("about", "examples_title", "examples_note", "prompt", "dense_answer"),
     *("how_title", "limits_title", "conditions_title", "all_runs", "appendix", "recipes_note"),
-    *("notices_title", "picture_alt"),
+    *("notices_title", "picture_alt", "save_png", "save_svg"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prune_core.figures.theme import visible
-from prune_core.reporting import picture
+from prune_core.reporting.chart import tradeoff
 from prune_core.reporting.content import Content, Example
 from prune_core.reporting.rows import marked, one_line, run_table
 from prune_core.reporting.slides import (
@@ -70,8 +70,7 @@ def _foot(story: Story) -> str:
 
 def _picture(deck: Deck, content: Content, story: Story, words: Words) -> None:
     slide = deck.slide(story.picture, _foot(story))
-    image = picture.png(content, words, width=1440, height=630)
-    slide.picture(image, Box(MARGIN, 84, ROOM, 374), words.t("report.picture_alt"))
+    tradeoff(slide, Box(MARGIN, 82, ROOM, 380), content, words)
     slide.text(Box(MARGIN, 466, ROOM, 34), story.conditions_line, size=14, color=MUTED)
     slide.notes("\n".join([story.summary, story.conditions_line, *story.notices]))
 

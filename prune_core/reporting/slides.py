@@ -1,4 +1,4 @@
-"""Building blocks of slides: text that fits its box, cards, tables, pictures. python-pptx below.
+"""Building blocks of slides: text that fits its box, cards, tables, charts. python-pptx below.
 
 All measures are in points (a slide is 960 x 540). Type is never smaller than ``LEAST``: what does
 not fit even so is cut at a word with an ellipsis.
@@ -69,6 +69,13 @@ def fitted(
         shorter = cut.rstrip().rsplit(" ", 1)[0] if " " in cut.strip() else cut[:-1]
         cut = shorter if len(cut) - len(shorter) < 30 else cut[:-1]
     return f"{cut.rstrip()}…", size
+
+
+def type_of(font: Any, size: float, color: str, *, bold: bool = False) -> None:
+    """Set a python-pptx font: its size in points, its color, the faces of both languages."""
+    font.size, font.bold, font.name = Pt(size), bold, LATIN
+    font.color.rgb = RGBColor.from_string(color)
+    font._element.append(font._element.makeelement(qn("a:ea"), {"typeface": CHINESE}))
 
 
 class Deck:
@@ -188,13 +195,8 @@ class Slide:
     def _run(self, paragraph: Any, text: str, piece: Piece, size: float) -> None:
         run = paragraph.add_run()
         run.text = text
-        font = run.font
-        font.size, font.bold, font.name = Pt(size), piece.bold, LATIN
-        font.color.rgb = RGBColor.from_string(piece.color)
-        properties = run._r.get_or_add_rPr()
-        properties.set("lang", "zh-CN" if self.deck.language == "zh" else "en-US")
-        east = properties.makeelement(qn("a:ea"), {"typeface": CHINESE})
-        properties.append(east)
+        type_of(run.font, size, piece.color, bold=piece.bold)
+        run._r.get_or_add_rPr().set("lang", "zh-CN" if self.deck.language == "zh" else "en-US")
 
     def panel(self, box: Box, *, fill: str = SURFACE, bar: str = "") -> None:
         """A plain card, with a colored bar on its top edge."""
@@ -217,14 +219,12 @@ class Slide:
         if style is not None:  # a theme's outline and shadow
             shape._element.remove(style)
 
-    def picture(self, png: bytes, box: Box, description: str) -> None:
-        """A picture, as large as the box allows, in its middle."""
-        shape = self.slide.shapes.add_picture(io.BytesIO(png), Pt(box.x), Pt(box.y))
-        factor = min(Pt(box.w) / shape.width, Pt(box.h) / shape.height)
-        shape.width, shape.height = int(shape.width * factor), int(shape.height * factor)
-        shape.left = int(Pt(box.x) + (Pt(box.w) - shape.width) / 2)
-        shape.top = int(Pt(box.y) + (Pt(box.h) - shape.height) / 2)
-        shape._element.nvPicPr.cNvPr.set("descr", description)
+    def chart(self, kind: Any, data: Any, box: Box, description: str) -> Any:
+        """A chart of PowerPoint's own with its workbook; gives python-pptx's chart to style."""
+        place = map(Pt, (box.x, box.y, box.w, box.h))
+        frame = self.slide.shapes.add_chart(kind, *place, data)
+        frame._element.nvGraphicFramePr.cNvPr.set("descr", description)
+        return frame.chart
 
     def table(
         self,

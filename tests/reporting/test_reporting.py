@@ -6,31 +6,33 @@ import csv
 import io
 import itertools
 import json
+import math
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-from PIL import Image, ImageFont
+from PIL import ImageFont
 from pptx import Presentation
 from pptx.util import Pt
 
 from prune_core.errors import ReportError
 from prune_core.jobs.base import LoadModel
 from prune_core.recipes.recipe import Recipe
-from prune_core.reporting import picture
 from prune_core.reporting.build import check_free, chosen_files, made, put
 from prune_core.reporting.content import Content, Example, gather
 from prune_core.reporting.examples import NEW_TOKENS, PROMPTS, QUESTIONS, collected, jobs, write
-from prune_core.reporting.fonts import font_file, lines, width
+from prune_core.reporting.fonts import lines, width
 from prune_core.reporting.slides import LEAST, LINE, Box, fitted
 from prune_core.reporting.telling import model_name, tell
 from prune_core.reporting.words import AUDIENCES
 from prune_core.sweeps.axes import UnlikeRunsError
 from prune_core.words.catalogue import LANGUAGES, Words
 from prune_core.words.numbers import NBSP
-from tests.reporting_runs import finished, sweep
+from tests.reporting_runs import finished, font_file, sweep
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x00{{7*7}}<b>'\"&"
 LONG = "A very long answer that goes on and on, as small models do. " * 12
@@ -42,9 +44,8 @@ def example(prompt: str = PROMPTS[0], said: str = LONG) -> Example:
 
 
 @pytest.fixture
-def content(monkeypatch: pytest.MonkeyPatch) -> Content:
-    """A whole sweep with examples; pictures are drawn without a browser, which is quicker."""
-    monkeypatch.setattr(picture, "browser_path", lambda: None)
+def content() -> Content:
+    """A whole sweep with examples."""
     return replace(gather(sweep(), title="s"), examples=(example(), example("Zwei?", "Kurz.")))
 
 
@@ -224,15 +225,141 @@ def pieces(text: str) -> list[str]:
     return [*found, word]
 
 
-def test_every_picture_is_there(content: Content) -> None:
-    found = [shape for shape, _ in boxes(made(content, "pptx")) if shape.shape_type == 13]
-    assert len(found) == 1
-    image = Image.open(io.BytesIO(found[0].image.blob))
-    image.verify()
-    assert image.format == "PNG" and image.size == (2880, 1260)
-    assert found[0].width / found[0].height == pytest.approx(2880 / 1260, rel=0.01)
-    colors = Image.open(io.BytesIO(found[0].image.blob)).convert("RGB").getcolors(10**6)
-    assert colors and len(colors) > 20  # something is drawn on it
+def chart_of(data: bytes) -> Any:
+    (found,) = [shape for shape, _ in boxes(data) if shape.has_chart]
+    return found.chart
+
+
+def cells(workbook: bytes) -> dict[str, float]:
+    """The numbers of a workbook's first sheet by their cells, read as plain XML."""
+    with zipfile.ZipFile(io.BytesIO(workbook)) as archive:
+        sheet = ElementTree.fromstring(archive.read("xl/worksheets/sheet1.xml"))
+    name = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+    return {
+        str(cell.get("r")): float(str(cell.findtext(f"{name}v")))
+        for cell in sheet.iter(f"{name}c")
+        if cell.get("t") != "s"
+    }
+
+
+def numbers(series: Any, path: str) -> list[float]:
+    return [float(value.text) for value in series._element.xpath(f"./{path}//c:v")]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_chart_holds_what_was_measured(content: Content, language: str) -> None:
+    words = Words(language)
+    chart = chart_of(made(content.told_to("technical", language), "pptx"))
+    book = cells(chart.part.chart_workbook.xlsx_part.blob)
+    by_name = {series.name: series for series in chart.plots[0].series}
+    marks = [words.t(f"report.mark_{option.name}") for option in content.options]
+    runs = {
+        method: [r for r in content.runs if r.cell.recipe.criterion == method]
+        for method in ("wanda", "magnitude")
+    }
+    names = words.labels(point.method for point in content.found.points)
+    assert set(by_name) == {
+        *(words.t("report.fig_front"), words.t("report.fig_dense"), *marks, *names.values())
+    }
+    for method, label in names.items():
+        series, mine = by_name[label], runs[method[0]]
+        xs = [run.numbers["nonzero"] / 1e6 for run in mine]
+        values = [run.numbers["perplexity"] for run in mine]
+        assert numbers(series, "c:xVal") == pytest.approx(xs, rel=1e-12)
+        assert numbers(series, "c:yVal") == pytest.approx(values, rel=1e-12)
+        # the bars end where the interval does, the workbook that a reader edits says the same
+        for side, end, sign in (("plus", "high", 1), ("minus", "low", -1)):
+            lengths = [
+                sign * (run.numbers[f"perplexity_{end}"] - run.numbers["perplexity"])
+                for run in mine
+            ]
+            assert numbers(series, f"c:errBars/c:{side}") == pytest.approx(lengths, rel=1e-4)
+        for path, wanted in (("c:xVal", xs), ("c:yVal", values)):
+            column, first, last = re.fullmatch(
+                r"Sheet1!\$([A-Z])\$(\d+):\$[A-Z]\$(\d+)",
+                series._element.xpath(f"./{path}//c:f")[0].text,
+            ).groups()
+            held = [book[f"{column}{row}"] for row in range(int(first), int(last) + 1)]
+            assert held == pytest.approx(wanted, rel=1e-12)
+    for mark, option in zip(marks, content.options, strict=True):
+        assert numbers(by_name[mark], "c:yVal") == [option.point.quality.value]
+    x, y = chart.category_axis, chart.value_axis
+    assert x.axis_title.text_frame.text == words.t("report.axis_nonzero")
+    assert y.axis_title.text_frame.text == words.t("report.axis_perplexity")
+    worst = max(run.numbers["perplexity"] for run in content.runs)
+    assert y.minimum_scale < content.runs[0].numbers["perplexity_dense"] and worst < y.maximum_scale
+    # seven times the best: doublings are even steps
+    assert y._element.xpath("./c:scaling/c:logBase")[0].get("val") == "2"
+    hidden = {int(e.get("val")) for e in chart._chartSpace.xpath(".//c:legendEntry/c:idx")}
+    series = list(chart.plots[0].series)
+    assert {series[place].name for place in hidden} == {words.t("report.fig_dense"), *marks}
+    counts = [len(numbers(one, "c:xVal")) for one in series]
+    assert counts == sorted(counts, reverse=True)  # LibreOffice drops one before a longer one
+
+
+# ECMA-376 part 1, the order of children: an office program offers to repair a file with another
+ORDER = {
+    "ser": "idx order tx spPr marker dPt dLbls trendline errBars xVal yVal smooth",
+    "dLbl": "idx delete layout tx numFmt spPr txPr dLblPos showLegendKey showVal showCatName "
+    "showSerName showPercent showBubbleSize separator",
+    "errBars": "errDir errBarType errValType noEndCap plus minus val spPr",
+    "scaling": "logBase orientation max min",
+    "legend": "legendPos legendEntry layout overlay spPr txPr",
+    "defRPr": "ln solidFill effectLst latin ea cs",
+    "rPr": "ln solidFill effectLst latin ea cs",
+    "dPt": "idx invertIfNegative marker bubble3D explosion spPr",
+    "marker": "symbol size spPr",
+    "valAx": "axId scaling delete axPos majorGridlines minorGridlines title numFmt majorTickMark "
+    "minorTickMark tickLblPos spPr txPr crossAx crosses crossesAt crossBetween majorUnit minorUnit",
+}
+
+
+def test_the_charts_elements_stand_in_the_order_of_the_standard(content: Content) -> None:
+    space = chart_of(made(content.told_to("technical", "en"), "pptx"))._chartSpace
+    seen = set()
+    for element in space.iter():
+        name = element.tag.rpartition("}")[2]
+        if name in ORDER:
+            order = ORDER[name].split()
+            places = [order.index(child.tag.rpartition("}")[2]) for child in element]
+            assert places == sorted(places), name
+            seen.add(name)
+    assert seen >= set(ORDER) - {"rPr"}
+
+
+def test_the_charts_axes_hold_any_numbers() -> None:
+    none: dict[str, Any] = dict.fromkeys(
+        ("perplexity", "delta_nll", "kl", "top1", "perplexity_dense")
+    )
+    alike = [
+        finished(
+            "wanda", s, 0.0, similarity=v, similarity_stderr=0.002, metric="similarity", **none
+        )
+        for s, v in ((0.1, 0.99), (0.3, 0.96), (0.5, 0.7))
+    ]
+    axis = chart_of(made(gather(alike), "pptx")).value_axis
+    assert axis.minimum_scale <= 0.7 - 1.96 * 0.002 and axis.maximum_scale >= 0.99
+    assert axis.tick_labels.number_format == "#,##0.00" and axis.major_unit == 0.05
+    # an interval without an end has no upper bar, and the axis does not follow it
+    endless = finished("wanda", 0.2, 0.02, delta_nll_stderr=1000.0)
+    for runs in ([endless], [endless, finished("wanda", 0.3, 0.06)]):
+        content = gather(runs)
+        assert content.found.points[0].quality.high == math.inf
+        chart = chart_of(made(content, "pptx"))
+        axis = chart.value_axis
+        assert axis.minimum_scale < endless.numbers["perplexity"] < axis.maximum_scale < 100
+        bars = chart._chartSpace.xpath(".//c:errBars//c:v")
+        assert len(bars) == 4 * (len(runs) - 1)
+        assert all(math.isfinite(float(bar.text)) for bar in bars)
+    # nor far: exp(11) is 60 thousand
+    far = [finished("wanda", 0.2, 0.02, delta_nll_stderr=4.0), finished("wanda", 0.3, 0.06)]
+    axis = chart_of(made(gather(far), "pptx")).value_axis
+    assert axis.minimum_scale < far[0].numbers["perplexity"] < axis.maximum_scale < 100
+    # four decades are marked at powers of ten
+    wild = [finished("wanda", 0.2, 0.02), finished("wanda", 0.6, 9.0)]
+    axis = chart_of(made(gather(wild).told_to("technical", "en"), "pptx")).value_axis
+    assert (axis.minimum_scale, axis.maximum_scale) == (10.0, 1e6)
+    assert axis._element.xpath("./c:scaling/c:logBase")[0].get("val") == "10"
 
 
 def test_hostile_words_stay_words(content: Content) -> None:
@@ -273,19 +400,7 @@ def test_text_is_cut_at_a_word_only_when_it_must_be() -> None:
     assert len(lines(chinese, LEAST, box.w)) <= 4 and len(chinese) > 40
 
 
-# ---- picture, table, files -------------------------------------------------------------------
-
-
-def test_without_a_browser_or_with_a_broken_one_the_picture_is_drawn(
-    content: Content, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for language in LANGUAGES:
-        drawn = picture.png(content.told_to("technical", language), Words(language))
-        assert Image.open(io.BytesIO(drawn)).size == (2880, 1400)
-    monkeypatch.setattr(picture, "browser_path", lambda: "/bin/false")
-    monkeypatch.setattr(picture, "_kaleido", lambda *given: 1 / 0)
-    assert picture.png(content, Words("en")).startswith(b"\x89PNG")
-    assert picture.svg(content, Words("en")) is None
+# ---- table, files ----------------------------------------------------------------------------
 
 
 def test_the_table_holds_every_run_with_its_interval(content: Content) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from prune_core.errors import PruneCoreError
 from prune_core.paths import PROJECT_ROOT
 from prune_core.ui.frame.components import csv_bytes, percent, plain
+from prune_core.ui.widgets.mounting import FOLDER, source
 from prune_core.words.numbers import count, number, size
 from prune_core.words.translated_errors import translated
 
@@ -46,8 +48,29 @@ def test_a_sentence_of_an_error_begins_with_a_capital() -> None:
 
 @pytest.mark.parametrize("call", ["unsafe_allow_html", "st.html(", "components.html", "st.iframe"])
 def test_no_page_inserts_markup(call: str) -> None:
-    files = [*PROJECT_ROOT.glob("pages/*.py"), *PROJECT_ROOT.glob("prune_core/ui/*.py")]
+    files = [*PROJECT_ROOT.glob("pages/*.py"), *PROJECT_ROOT.glob("prune_core/ui/**/*.py")]
     assert not [path.name for path in files if call in path.read_text(encoding="utf-8")]
+
+
+def test_every_widget_has_its_files_and_every_file_its_widget() -> None:
+    """A file that nothing reads is a widget nobody sees; one that is missing breaks a page."""
+    texts = [p.read_text(encoding="utf-8") for p in PROJECT_ROOT.glob("prune_core/ui/**/*.py")]
+    whole = "\n".join(texts)
+    names = set(re.findall(r'\bcomponent\("(\w+)"', whole))
+    read = {f"{name}.{kind}" for name in names for kind in ("js", "css")}
+    read |= set(re.findall(r'\bsource\("([\w.]+)"\)', whole))
+    assert len(names) >= 9
+    assert {path.name for path in FOLDER.iterdir() if path.is_file()} - read == {
+        path.name for path in FOLDER.glob("*.py")
+    }
+    assert all(source(name).strip() for name in read)
+
+
+@pytest.mark.parametrize("call", ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "http"])
+def test_no_widget_inserts_markup_or_asks_the_network(call: str) -> None:
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js")}
+    names = "http://www.w3.org/2000/svg"  # a name space, no address
+    assert not [name for name, text in scripts.items() if call in text.replace(names, "")]
 
 
 def test_the_web_process_does_not_load_torch() -> None:

@@ -10,7 +10,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.paths import PROJECT_ROOT
-from prune_core.reporting import picture
 from prune_core.sweeps.store.journal import RunStore
 from tests.reporting_runs import finished, sweep
 
@@ -19,7 +18,6 @@ from tests.reporting_runs import finished, sweep
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("PRUNE_ENGINE", "inline")
     monkeypatch.setenv("PRUNE_STORE", str(tmp_path / "runs.sqlite"))
-    monkeypatch.setattr(picture, "browser_path", lambda: None)
     st.cache_resource.clear()
     yield tmp_path / "runs.sqlite"
     st.cache_resource.clear()
@@ -64,7 +62,7 @@ def test_a_report_is_made_when_it_is_asked_for(place: Path, lang: str) -> None:
     assert not keys(at)
     at.button(key="_report_make").click().run()
     fine(at)
-    names = {"pptx", "html", "csv", "recipes", "png"}
+    names = {"pptx", "html", "csv", "recipes"}
     assert keys(at) == {f"_report_get_{name}" for name in names}
     assert not at.warning
     command = next(block.value for block in at.code if "prune_core report" in block.value)

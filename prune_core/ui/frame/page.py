@@ -38,6 +38,7 @@ from prune_core.ui.session.recipe_state import evaluation_settings as evaluation
 from prune_core.ui.session.recipe_state import recipe_from_state as recipe_from_state
 from prune_core.ui.session.recipe_state import set_recipe as set_recipe
 from prune_core.ui.session.recipe_state import text_spec as text_spec
+from prune_core.ui.widgets.mounting import source
 
 PAGES = {
     "overview": ":material/view_agenda:",
@@ -52,15 +53,6 @@ PAGES = {
 }
 """Pages in the order of the side bar, with their icons."""
 
-# Presentation: the whole page in larger type. A theme's base size is fixed per server, so the
-# root size is set by a component's own trusted style sheet.
-_PRESENT_CSS = """
-html { font-size: 21px !important; }
-[data-testid="stMetricValue"] { font-size: clamp(2rem, 3.2vw, 3rem) !important;
-  line-height: 1.15; }
-[data-testid="stHeader"] { display: none; }
-[data-testid="stMainBlockContainer"] { padding-top: 1rem !important; }
-"""
 _FRAME_CSS = """
 [class*="st-key-_prunescope_"] { position: absolute; }
 [data-testid="stMainBlockContainer"] { max-width: 1680px; padding-left: 3rem;
@@ -123,7 +115,7 @@ def _head(name: str, stale: tuple[str, ...], presenting: bool) -> None:
 
 
 def _frame_css(presenting: bool) -> None:
-    css = _FRAME_CSS + (_PRESENT_CSS if presenting else "")
+    css = source("frame.css") + (source("present.css") if presenting else "")
     name = "prunescope.present" if presenting else "prunescope.frame"
     st.components.v2.component(name, css=css, isolate_styles=False)(
         key=f"_{name.replace('.', '_')}", height=1

@@ -9,7 +9,7 @@ import streamlit as st
 
 from prune_core.errors import PruneCoreError
 from prune_core.jobs.base import Job, LoadModel
-from prune_core.reporting import examples, picture
+from prune_core.reporting import examples
 from prune_core.reporting.build import FORMATS, TYPES, file_name, made
 from prune_core.reporting.content import Content, gather
 from prune_core.reporting.words import AUDIENCES
@@ -19,7 +19,7 @@ from prune_core.ui.frame.loading import Outcome, again, busy, failure_text, foll
 from prune_core.ui.frame.runs import ALL, pick_runs, store, sweep_choice
 from prune_core.ui.session.keys import value
 from prune_core.ui.session.language import LANGUAGES, error_sentence, language, t
-from prune_core.words.catalogue import Words
+from prune_core.ui.widgets.mounting import component
 from prune_core.words.translated_errors import translated
 
 MOST = 60
@@ -32,15 +32,6 @@ ICONS = {
     "recipes": ":material/folder_zip:",
 }
 
-_FRAME_JS = """
-export default function ({ data, parentElement }) {
-  const frame = parentElement.querySelector("iframe");
-  if (frame.dataset.key === data.key) return;
-  frame.dataset.key = data.key;
-  frame.title = data.title;
-  frame.srcdoc = data.page;
-}
-"""
 _FRAME_CSS = """
 iframe { width: 100%; height: 860px; border: 1px solid rgba(128, 128, 128, 0.35);
   background: transparent; display: block; }
@@ -188,27 +179,6 @@ def downloads(content: Content) -> None:
                 type="primary" if kind == "pptx" else "secondary",
                 on_click="ignore",
             )
-        st.download_button(
-            t("report.get_png"),
-            data=lambda: picture.png(content, Words(content.language)),
-            file_name="trade-off.png",
-            mime="image/png",
-            key="_report_get_png",
-            icon=":material/image:",
-            help=t("report.get_png_help"),
-            on_click="ignore",
-        )
-        if picture.browser_path():
-            st.download_button(
-                t("report.get_svg"),
-                data=lambda: picture.svg(content, Words(content.language)) or b"",
-                file_name="trade-off.svg",
-                mime="image/svg+xml",
-                key="_report_get_svg",
-                icon=":material/draw:",
-                help=t("report.get_svg_help"),
-                on_click="ignore",
-            )
 
 
 def _maker(content: Content, kind: str) -> Any:
@@ -219,13 +189,7 @@ def preview(content: Content, key: str) -> None:
     """The HTML report as it will be sent, in a frame that can reach nothing."""
     st.subheader(t("report.preview"), anchor=False)
     page = made(content, "html").decode("utf-8")
-    render = st.components.v2.component(
-        "prunescope.report",
-        html='<iframe sandbox="allow-scripts"></iframe>',
-        css=_FRAME_CSS,
-        js=_FRAME_JS,
-    )
-    render(
+    component("report", '<iframe sandbox="allow-scripts allow-downloads"></iframe>')(
         key="_report_preview",
         data={"page": page, "key": key, "title": t("report.preview")},
         height="content",

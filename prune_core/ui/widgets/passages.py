@@ -6,9 +6,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import streamlit as st
-
 from prune_core.figures.theme import visible
+from prune_core.ui.widgets.mounting import component
 
 GLUED = "##"
 """Begins a WordPiece token that goes on with the word before it."""
@@ -16,15 +15,6 @@ JOINS = ("'", "\u2019", "-")
 OPENS = ("Ps", "Pi")
 """Unicode's categories of brackets and quotation marks that open."""
 
-_CSS = """
-:host { display: block; }
-.passages { display: grid; gap: .55rem; font-family: var(--st-font); color: var(--st-text-color); }
-.passage { border: 1px solid var(--st-border-color); border-radius: .5rem; padding: .5rem .7rem;
-  line-height: 1.75; overflow-wrap: break-word; min-width: 0; }
-.passage .note { font-size: .8rem; opacity: .75; display: block; }
-.token { border-radius: .2rem; padding: .08em .04em; white-space: pre-wrap; }
-.token.at { outline: 2px solid var(--st-primary-color); outline-offset: 1px; font-weight: 600; }
-"""
 _JS = """
 export default function (component) {
   const { data, parentElement } = component;
@@ -109,10 +99,7 @@ def passages(found: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
     """
     most = max((abs(x) for one in found for x in one["activations"]), default=1.0) or 1.0
     texts = readable([one["tokens"] for one in found])
-    render = st.components.v2.component(
-        "prunescope.passages", html='<div class="passages"></div>', css=_CSS, js=_JS
-    )
-    render(
+    component("passages")(
         key="_passages",
         data={
             "passages": [

@@ -9,126 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import streamlit as st
-
 from prune_core.figures.theme import visible
-
-_ANSWERS_CSS = """
-:host { display: block; container-type: inline-size; }
-.frame { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; font-family: var(--st-font);
-  color: var(--st-text-color); }
-.answer { border: 1px solid var(--st-border-color); border-top: 4px solid var(--side);
-  border-radius: .6rem; padding: .7rem .9rem; min-height: 9.5rem; min-width: 0; }
-.head { display: flex; justify-content: space-between; gap: .5rem; font-size: .82rem;
-  font-weight: 600; margin-bottom: .35rem; }
-.head span:last-child { font-weight: 400; opacity: .75; }
-.body { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5; font-size: 1rem; }
-.stale .body { opacity: .42; }
-.part { border-left: 3px solid var(--side); padding-left: .15em; margin-left: .05em;
-  text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px;
-  font-weight: 600; }
-.after { opacity: .92; }
-.caret::after { content: "▍"; animation: blink 1s steps(2) infinite; opacity: .6; }
-@keyframes blink { 50% { opacity: 0; } }
-.empty { opacity: .6; }
-.present .body { font-size: 1.35rem; } .present .head { font-size: 1.1rem; }
-@container (max-width: 480px) { .frame { grid-template-columns: 1fr; } }
-"""
-
-_ANSWERS_JS = """
-const make = (cls, text, parent) => {
-  const el = document.createElement("span"); el.className = cls; el.textContent = text;
-  parent.appendChild(el); return el;
-};
-export default function (component) {
-  const { data, parentElement } = component;
-  const frame = parentElement.querySelector(".frame");
-  frame.className = "frame" + (data.stale ? " stale" : "") + (data.present ? " present" : "");
-  data.answers.forEach((answer, index) => {
-    let el = frame.children[index];
-    if (!el) {
-      el = document.createElement("section"); el.className = "answer";
-      const head = document.createElement("div"); head.className = "head";
-      make("", "", head); make("", "", head);
-      const body = document.createElement("div"); body.className = "body";
-      el.append(head, body); frame.appendChild(el);
-    }
-    el.dataset.testid = "answer-" + answer.id;
-    el.dataset.finished = String(answer.finished);
-    el.dataset.recipe = data.recipe;
-    el.style.setProperty("--side", answer.color);
-    const [name, note] = el.querySelectorAll(".head span");
-    name.textContent = answer.name; note.textContent = answer.note;
-    const body = el.querySelector(".body");
-    body.replaceChildren();
-    if (!answer.pieces.length) { make("empty", answer.empty, body); return; }
-    const at = data.divergence;
-    if (at === null) make("", answer.pieces.join(""), body);
-    else {
-      make("", answer.pieces.slice(0, at).join(""), body);
-      if (at < answer.pieces.length) {
-        const part = make("part", answer.pieces[at], body); part.title = data.part_help;
-        make("after", answer.pieces.slice(at + 1).join(""), body);
-      }
-    }
-    if (!answer.finished && data.writing) make("caret", "", body);
-  });
-}
-"""
-
-_STRIP_CSS = """
-:host { display: block; }
-.frame { font-family: var(--st-font); color: var(--st-text-color); }
-.text { line-height: 1.9; overflow-wrap: anywhere; max-height: 17rem; overflow-y: auto;
-  padding: .2rem; }
-.token { border-radius: 3px; padding: .08em 0; white-space: pre-wrap; cursor: default; }
-.token:hover, .token:focus { outline: 2px solid var(--st-primary-color); }
-.worse2 { text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px; }
-.read { font-size: .85rem; min-height: 1.5em; font-variant-numeric: tabular-nums; opacity: .85;
-  margin-top: .4rem; }
-.legend { display: flex; align-items: center; gap: .5rem; font-size: .8rem; opacity: .85;
-  margin-bottom: .4rem; flex-wrap: wrap; }
-.ramp { width: 9rem; height: .7rem; border-radius: 3px; }
-.stale .text { opacity: .42; }
-"""
-
-_STRIP_JS = """
-export default function (component) {
-  const { data, parentElement } = component;
-  const frame = parentElement.querySelector(".frame");
-  frame.classList.toggle("stale", data.stale);
-  frame.replaceChildren();
-  const add = (tag, cls, text, parent) => {
-    const el = document.createElement(tag); el.className = cls; el.textContent = text;
-    parent.appendChild(el); return el;
-  };
-  const legend = add("div", "legend", "", frame);
-  add("span", "", data.labels.better, legend);
-  const ramp = add("span", "ramp", "", legend);
-  ramp.style.background = `linear-gradient(90deg, ${data.ramp.join(",")})`;
-  add("span", "", data.labels.worse, legend);
-  const text = add("div", "text", "", frame);
-  text.setAttribute("role", "group"); text.setAttribute("aria-label", data.labels.alt);
-  const read = add("div", "read", data.labels.hint, frame);
-  data.tokens.forEach(([token, dense, pruned, color, ink]) => {
-    const el = add("span", "token" + (pruned - dense > 2 ? " worse2" : ""), token, text);
-    if (color) { el.style.background = color; el.style.color = ink; }
-    const show = () => { read.textContent = data.labels.read
-      .replace("[token]", () => JSON.stringify(token)).replace("[dense]", dense.toFixed(2))
-      .replace("[pruned]", pruned.toFixed(2))
-      .replace("[change]", (pruned - dense >= 0 ? "+" : "") + (pruned - dense).toFixed(2)); };
-    el.tabIndex = -1;
-    el.addEventListener("pointerenter", show); el.addEventListener("focus", show);
-  });
-  // one stop for the tab key, arrows inside: five hundred tokens must not trap the keyboard
-  if (text.firstChild) text.firstChild.tabIndex = 0;
-  text.addEventListener("keydown", (event) => {
-    const here = event.target, next = event.key === "ArrowRight" ? here.nextSibling
-      : event.key === "ArrowLeft" ? here.previousSibling : null;
-    if (next) { event.preventDefault(); next.focus(); }
-  });
-}
-"""
+from prune_core.ui.widgets.mounting import component
 
 WORST = 5.0  # nats of added loss at the end of the color ramp
 
@@ -155,10 +37,7 @@ def answers(
         part_help: says what the mark means.
         present: larger type.
     """
-    render = st.components.v2.component(
-        "prunescope.answers", html='<div class="frame"></div>', css=_ANSWERS_CSS, js=_ANSWERS_JS
-    )
-    render(
+    component("answers")(
         key="_answers",
         data={
             "answers": [dict(side) for side in sides],
@@ -190,14 +69,11 @@ def strip(
         stale: belongs to an earlier recipe.
         dark: the page is dark.
     """
-    render = st.components.v2.component(
-        "prunescope.strip", html='<div class="frame"></div>', css=_STRIP_CSS, js=_STRIP_JS
-    )
     shaded = [
         [_shown(str(text)), round(dense, 3), round(pruned, 3), *shade(pruned - dense, ramp, dark)]
         for text, dense, pruned in tokens
     ]
-    render(
+    component("strip")(
         key="_strip",
         data={
             "tokens": shaded,
