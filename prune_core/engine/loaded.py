@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -18,6 +16,7 @@ from prune_core.calibration.sensitivity import block_increases
 from prune_core.calibration.statistics import GRADIENTS, Statistics, statistics_of
 from prune_core.calibration.windows import calibration_windows
 from prune_core.criteria import CRITERIA
+from prune_core.disk_cache import key_of
 from prune_core.engine.activations import BlockRunner, PrefixCache
 from prune_core.engine.greedy_blocks import Step
 from prune_core.engine.jobs import TextSpec
@@ -29,7 +28,6 @@ from prune_core.evaluation.reference import DenseReference, windows_fingerprint
 from prune_core.masks import CutPlan, Increases, plan_cuts, plan_edits
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
-from prune_core.paths import cache_folder
 from prune_core.ranks import RankProgress, RankStore, check_arguments
 from prune_core.recipe import Calibration, Recipe
 from prune_core.reconstruction.edits import Edits, read_edits, write_edits
@@ -250,15 +248,13 @@ class LoadedModel:
         if parts:  # recipes without structure keep the files that they had
             gone = {name: [cut.rows, cut.columns, cut.whole] for name, cut in parts.items()}
             content += [gone, list(plan.dropped_blocks)]
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-        digest.update(windows.numpy().tobytes())
-        key = digest.hexdigest()[:24]
-        folder = cache_folder("edits")
-        if self._edits is None or self._edits.fingerprint != key:
+        key = key_of(content, windows)
+        edits = self._edits
+        if edits is None or edits.fingerprint != key or not edits.intact():
             self._edits = None  # before the next are made: each is as large as the model
-            found = read_edits(folder, key)
-            if found is None:
-                found = prune_by_block(
+            edits = read_edits(key)
+            if edits is None:
+                edits = prune_by_block(
                     self.handle.model,
                     self.handle.structure,
                     windows,
@@ -271,9 +267,9 @@ class LoadedModel:
                     progress=progress,
                     cancelled=cancelled,
                 )
-                write_edits(folder, found)
-            self._edits = found
-        return self._edits
+                write_edits(edits)
+            self._edits = edits
+        return edits
 
     def calibration(self, recipe: Recipe) -> Tensor:
         """The recipe's calibration windows, (windows, seq_len); the last text is remembered.
