@@ -5,17 +5,6 @@ edits) is kept by a :class:`DiskCache`. A file is written under a temporary name
 is whole; every byte of it is covered by a checksum, which is compared when a process first reads
 the file and again whenever the file has changed since. A damaged file counts as absent: it is
 logged, noted and made anew. A disk that cannot be written costs the file, never the result.
-
-A file holds tensors and a JSON value::
-
-    payload     the tensors' bytes, each beginning at a multiple of 64
-    footer      JSON: cache, key, version, tensors (name, dtype, shape, offset), about, CRC-32 of
-                each 4 MiB of the payload
-    tail        8 bytes that name the format, length of the footer (8 bytes), its BLAKE2b (16 bytes)
-
-CRC-32 because it guards against accidents, not against an attacker, who could as well rewrite the
-checksum: damage passes unseen once in 2^32 chunks, and checking the 425 MB of ranks of SmolLM2
-takes a seventh of the time of SHA-256 or BLAKE2b (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -24,20 +13,15 @@ import errno
 import hashlib
 import json
 import logging
-import mmap
 import os
 import re
 import shutil
 import socket
-import struct
 import threading
 import time
 import uuid
-import weakref
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,23 +29,24 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from prune_core import faults
+from prune_core.cache_files import (
+    ALIGN,
+    CHUNK,
+    CacheFile,
+    DamagedFileError,
+    Identity,
+    PayloadSums,
+    file_end,
+    tensor_bytes,
+)
 from prune_core.paths import TEMPORARY, cache_root, trim_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = 4 << 20
-"""Bytes of payload that share a checksum."""
-
 MEMORY_BUDGET = 1_000_000_000
 """Bytes kept in memory of what no disk took; the newest entry stays whatever its size."""
 
-_FORMAT = 1
-_TAIL = struct.Struct("<8sQ16s")
-_MAGIC = b"prunes%02d" % _FORMAT
-_ALIGN = 64
-_LARGE = 64 << 20  # from here on threads share the checking
-_SETTLED = 100_000_000  # nanoseconds: clocks of file systems tick more coarsely than a write takes
 _STALE = 86_400  # seconds after which a temporary file has no owner, wherever that ran
 
 _log = logging.getLogger(__name__)
@@ -87,7 +72,6 @@ class Notice:
 
 
 _notices: dict[tuple[str, ...], Notice] = {}
-_checked: dict[Path, tuple[int, ...]] = {}
 _swept: set[Path] = set()
 _writing: set[Path] = set()
 _memory: OrderedDict[Path, tuple[dict[str, Tensor], Any]] = OrderedDict()
@@ -124,7 +108,7 @@ class Record:
 
     tensors: Mapping[str, Tensor]
     about: Any = None
-    _mapped: _Mapped | None = field(default=None, repr=False, compare=False)
+    _source: tuple[DiskCache, CacheFile] | None = field(default=None, repr=False, compare=False)
 
     def intact(self) -> bool:
         """Whether the tensors are still what was written: ask before each use of mapped ones.
@@ -132,7 +116,13 @@ class Record:
         Without a change of the file since the last check this costs a call of ``fstat``; otherwise
         the checksums are compared again.
         """
-        return self._mapped is None or self._mapped.intact()
+        if self._source is None:
+            return True
+        cache, file = self._source
+        reason = file.damage()
+        if reason is not None:
+            cache._note("damaged", file.path.name, reason)
+        return reason is None
 
 
 class DiskCache:
@@ -176,16 +166,13 @@ class DiskCache:
         path = self.path(key, folder)
         _sweep(path.parent)
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError:
+            file = CacheFile(path, self._identity(key), mapped=mapped)
+        except OSError:  # above all: there is none
             return self._remembered(path)
-        owner = _Descriptor(descriptor)
-        try:
-            file = _Mapped(self, path, owner) if mapped else _Loaded(self, path, owner)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DamagedFileError as error:
             self._note("damaged", path.name, str(error))
             return self._remembered(path)
-        return Record(file.tensors, file.about, file if isinstance(file, _Mapped) else None)
+        return Record(file.tensors, file.about, (self, file) if mapped else None)
 
     def write(
         self,
@@ -206,11 +193,11 @@ class DiskCache:
         Returns:
             Whether it is on disk.
         """
-        size = sum(x.numel() * x.element_size() for x in tensors.values())
+        size = _size(tensors)
         with self.stream(key, size, about, folder=folder) as stream:
             for name, tensor in tensors.items():
                 if stream.add(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)):
-                    stream.extend(_bytes_of(tensor))
+                    stream.extend(tensor_bytes(tensor))
             kept = stream.keep()
         if not kept:
             self._remember(self.path(key, folder), dict(tensors), about, size)
@@ -227,7 +214,10 @@ class DiskCache:
             about: what can be written as JSON.
             folder: instead of the cache's own.
         """
-        return Stream(self, self.path(key, folder), key, nbytes, about)
+        return Stream(self, self.path(key, folder), self._identity(key), nbytes, about)
+
+    def _identity(self, key: str) -> Identity:
+        return Identity(self.name, key, self.version)
 
     def _remember(self, path: Path, tensors: dict[str, Tensor], about: Any, size: int) -> None:
         with _lock:
@@ -265,17 +255,18 @@ class Stream:
         path: where it is going to be.
     """
 
-    def __init__(self, cache: DiskCache, path: Path, key: str, nbytes: int, about: Any) -> None:
+    def __init__(
+        self, cache: DiskCache, path: Path, identity: Identity, nbytes: int, about: Any
+    ) -> None:
         self.path = path
         self._cache = cache
-        self._key = key
+        self._identity = identity
         self._nbytes = nbytes
         self._about = about
         self._file: IO[bytes] | None = None
         self._temporary = path.with_name(f"{_temporary_name()}{uuid.uuid4().hex[:12]}")
         self._tensors: list[list[Any]] = []
-        self._size = 0
-        self._sums: list[int] = []
+        self._sums = PayloadSums()
 
     def __enter__(self) -> Stream:
         try:
@@ -306,9 +297,9 @@ class Stream:
             dtype: torch's name of it, as ``float32``.
             shape: its own.
         """
-        if not self._write(bytes(-self._size % _ALIGN)):
+        if not self._write(bytes(-self._sums.size % ALIGN)):
             return False
-        self._tensors.append([name, dtype, shape, self._size])
+        self._tensors.append([name, dtype, shape, self._sums.size])
         return True
 
     def extend(self, values: memoryview) -> bool:
@@ -320,20 +311,8 @@ class Stream:
         if self._file is None:
             return False
         cache = self._cache
-        footer = json.dumps(
-            {
-                "cache": cache.name,
-                "key": self._key,
-                "version": cache.version,
-                "tensors": self._tensors,
-                "about": self._about,
-                "sums": self._sums,
-                "size": self._size,
-            }
-        ).encode()
         try:
-            self._file.write(footer)
-            self._file.write(_TAIL.pack(_MAGIC, len(footer), _digest(footer)))
+            self._file.write(file_end(self._identity, self._tensors, self._about, self._sums))
             self._file.flush()
             os.fsync(self._file.fileno())
             faults.point(f"{cache.name}.before_replace")
@@ -346,10 +325,9 @@ class Stream:
         _writing.discard(self._temporary)
         with _lock:
             _memory.pop(self.path, None)
-            _checked.pop(self.path, None)
         with suppress(OSError):  # it is there: what follows only keeps house
             _sync_folder(self.path.parent)
-            trim_folder(self.path.parent, max(cache.budget, 2 * self._size))
+            trim_folder(self.path.parent, max(cache.budget, 2 * self._sums.size))
         return True
 
     def _write(self, values: bytes | memoryview) -> bool:
@@ -358,23 +336,13 @@ class Stream:
         try:
             faults.point(f"{self._cache.name}.write")
             for start in range(0, len(values), CHUNK):
-                self._file.write(self._summed(memoryview(values)[start : start + CHUNK]))
+                piece = memoryview(values)[start : start + CHUNK]
+                self._sums.add(piece)
+                self._file.write(piece)
         except OSError as error:
             self._fail(error)
             return False
         return True
-
-    def _summed(self, values: memoryview) -> memoryview:
-        """The same, at most a chunk, with the checksums brought up to date."""
-        rest = values
-        while len(rest):
-            room = CHUNK - self._size % CHUNK
-            if room == CHUNK:
-                self._sums.append(0)
-            piece, rest = rest[:room], rest[room:]
-            self._sums[-1] = zlib.crc32(piece, self._sums[-1])
-            self._size += len(piece)
-        return values
 
     def _fail(self, error: OSError) -> None:
         self._cache._note("unwritable", "", error.strerror or str(error))
@@ -390,167 +358,8 @@ class Stream:
         _writing.discard(self._temporary)
 
 
-class _Descriptor:
-    """An open file, closed with the last object that refers to it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.number = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)
-
-    def stamp(self) -> tuple[int, ...]:
-        status = os.fstat(self.number)
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-    def touch(self, path: Path) -> None:
-        """Mark the file as used: time of access, the time of change stays."""
-        with suppress(OSError):
-            os.utime(path, ns=(time.time_ns(), os.fstat(self.number).st_mtime_ns))
-
-
-class _Loaded:
-    """A file read into memory and checked there.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError, KeyError, TypeError: it is not what was written.
-    """
-
-    def __init__(self, cache: DiskCache, path: Path, owner: _Descriptor) -> None:
-        owner.touch(path)
-        content = bytearray(owner.stamp()[2])
-        with os.fdopen(os.dup(owner.number), "rb") as file:
-            if file.readinto(content) != len(content):
-                raise ValueError("it was cut short while it was read")
-        footer = _footer(cache, path, memoryview(content))
-        _check(memoryview(content), footer)
-        self.tensors = _tensors(content, footer)
-        self.about = footer["about"]
-
-
-class _Mapped:
-    """A file mapped privately, and when its content was last compared with its checksums.
-
-    The file stays open: what it is compared with is what is mapped, even if another now has its
-    name.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError, KeyError, TypeError: it is not what was written.
-    """
-
-    def __init__(self, cache: DiskCache, path: Path, owner: _Descriptor) -> None:
-        self._cache, self._path, self._owner = cache, path, owner
-        owner.touch(path)
-        stamp = owner.stamp()
-        if stamp[2] < _TAIL.size:
-            raise ValueError("it is too short")
-        self._mapping = mmap.mmap(owner.number, stamp[2], access=mmap.ACCESS_COPY)
-        self._stamp: tuple[int, ...] = ()
-        self._footer = _footer(cache, path, memoryview(self._mapping))
-        with _lock:
-            known = _checked.get(path) == stamp
-        if known:
-            self._stamp = stamp
-        else:
-            self._compare(stamp)
-        self.tensors = _tensors(self._mapping, self._footer)
-        self.about = self._footer["about"]
-
-    def intact(self) -> bool:
-        stamp = self._owner.stamp()
-        if stamp == self._stamp:
-            return True
-        try:
-            if stamp[2] != len(self._mapping):  # pages that are gone must not be touched
-                raise ValueError("its length has changed")
-            _footer(self._cache, self._path, memoryview(self._mapping))
-            self._compare(stamp)
-        except ValueError as error:
-            self._cache._note("damaged", self._path.name, str(error))
-            return False
-        return True
-
-    def _compare(self, stamp: tuple[int, ...]) -> None:
-        _check(memoryview(self._mapping), self._footer)
-        # a change within the same tick of the clock as this stamp would not show in the next
-        if time.time_ns() - stamp[3] > _SETTLED:
-            self._stamp = stamp
-            with _lock:
-                _checked[self._path] = stamp
-
-
-def _footer(cache: DiskCache, path: Path, content: memoryview) -> dict[str, Any]:
-    """The footer of a file; ValueError if it is not one of this cache, key and version."""
-    if len(content) < _TAIL.size:
-        raise ValueError("it is too short")
-    magic, length, digest = _TAIL.unpack(content[-_TAIL.size :])
-    end = len(content) - _TAIL.size
-    if magic != _MAGIC or length > end:
-        raise ValueError("its end is not that of a cache file")
-    text = bytes(content[end - length : end])
-    if _digest(text) != digest:
-        raise ValueError("its table of contents differs from what was written")
-    footer: dict[str, Any] = json.loads(text)
-    if (footer["cache"], footer["version"]) != (cache.name, cache.version) or (
-        path.name != f"{footer['key']}.{cache.version}.cache"
-    ):
-        raise ValueError("it belongs to another key")
-    if footer["size"] != end - length:
-        raise ValueError("its length differs from what was written")
-    return footer
-
-
-def _check(content: memoryview, footer: Mapping[str, Any]) -> None:
-    """Compare the payload with its checksums; ValueError if it differs."""
-    size, sums = footer["size"], footer["sums"]
-
-    def differs(place: int) -> bool:
-        chunk = content[place * CHUNK : min((place + 1) * CHUNK, size)]
-        return zlib.crc32(chunk) != sums[place]
-
-    if len(sums) != -(-size // CHUNK):
-        raise ValueError("its checksums are not complete")
-    if size < _LARGE:
-        damaged = any(map(differs, range(len(sums))))
-    else:  # checksums are computed outside the interpreter lock
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            damaged = any(list(pool.map(differs, range(len(sums)))))
-    if damaged:
-        raise ValueError("its content differs from what was written")
-
-
-def _tensors(content: bytearray | mmap.mmap, footer: Mapping[str, Any]) -> dict[str, Tensor]:
-    if not footer["tensors"]:
-        return {}
-    import torch  # the web process reads hashes and has no torch
-
-    found = {}
-    for name, kind, shape, offset in footer["tensors"]:
-        dtype, count = getattr(torch, kind), 1
-        for length in shape:
-            count *= length
-        flat = (
-            torch.frombuffer(content, dtype=dtype, count=count, offset=offset)
-            if count
-            else torch.empty(0, dtype=dtype)
-        )
-        found[name] = flat.view(shape)
-    return found
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    import torch
-
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
-
-
 def _size(tensors: Mapping[str, Tensor]) -> int:
     return sum(x.numel() * x.element_size() for x in tensors.values())
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prune_core import disk_cache
+from prune_core import cache_files, disk_cache
 from prune_core.analysis.neurons import neuron_statistics
 from prune_core.calibration.statistics import statistics_of
 from prune_core.calibration.windows import calibration_windows
@@ -47,7 +47,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """What a new process would not know."""
-    for memory in (disk_cache._notices, disk_cache._checked, disk_cache._memory):
+    for memory in (disk_cache._notices, cache_files._checked, disk_cache._memory):
         memory.clear()
     disk_cache._swept.clear()
 
@@ -255,13 +255,13 @@ def test_an_unchanged_file_is_compared_once_in_a_process(
     cache.write("k", {"a": torch.arange(10)})
     settle(cache.path("k"))
     compared = []
-    real = disk_cache._check
+    real = cache_files._check
 
     def check(content: memoryview, footer: Mapping[str, Any]) -> None:
         compared.append(footer["key"])
         real(content, footer)
 
-    monkeypatch.setattr(disk_cache, "_check", check)
+    monkeypatch.setattr(cache_files, "_check", check)
     record = cache.read("k", mapped=True)
     assert record is not None and record.intact() and record.intact()
     assert cache.read("k", mapped=True) is not None
@@ -285,7 +285,7 @@ def test_every_dtype_and_shape_comes_back_bit_for_bit(mapped: bool) -> None:
         "uint8": torch.arange(200, dtype=torch.uint8),
         "empty": torch.empty(0, 4),
         "view": torch.arange(12).reshape(3, 4).T,
-        "large": torch.randint(0, 2**60, (3 * disk_cache.CHUNK // 16 + 1,)),
+        "large": torch.randint(0, 2**60, (3 * cache_files.CHUNK // 16 + 1,)),
     }
     about = {"removed": {"a": 1}, "names": ["Ünï", None], "value": 0.1}
     assert cache.write("k", tensors, about)
@@ -303,8 +303,8 @@ def test_every_dtype_and_shape_comes_back_bit_for_bit(mapped: bool) -> None:
 
 
 def test_large_files_are_checked_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_cache, "CHUNK", 1 << 10)
-    monkeypatch.setattr(disk_cache, "_LARGE", 1 << 12)
+    monkeypatch.setattr(cache_files, "CHUNK", 1 << 10)
+    monkeypatch.setattr(cache_files, "LARGE", 1 << 12)
     cache = DiskCache("x", 1, 10**9)
     cache.write("k", {"a": torch.arange(5000)})
     assert cache.read("k") is not None
