@@ -243,7 +243,11 @@ class DiskCache:
         if kind == "damaged":
             _log.warning("The cache file %s/%s is damaged (%s).", self.name, file, reason)
         else:
-            _log.warning("The cache %s cannot be written (%s).", self.name, reason)
+            _log.warning(
+                "Results of this run are not kept: the folder %s of the cache cannot be written "
+                "(%s).",
+                *(self.name, reason),
+            )
 
 
 class Stream:

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from prune_core.disk_cache import DiskCache, Record, key_of, notices
 from prune_core.engine.jobs import Evaluate, TextSpec
 from prune_core.engine.loaded import LoadedModel
 from prune_core.engine.measure import measure
+from prune_core.exporting.cost import temporary_checkpoints
 from prune_core.models.fingerprint import file_sha256
 from prune_core.models.handle import ModelHandle
 from prune_core.ranks import RankStore
@@ -533,3 +535,14 @@ def test_a_stream_that_is_left_early_leaves_nothing(fresh: Path) -> None:
         interrupted()
     assert not list((fresh / "x").iterdir())
     assert cache.read("k") is None and not notices()
+
+
+def test_checkpoints_that_are_only_measured_need_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PRUNE_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_checkpoints() as place:
+        (place / "weights").write_bytes(b"x")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -186,7 +186,7 @@ def count_zeros(weight: Tensor) -> int | None:
     """How many weights are 0 or -0; None where counting is not cheap.
 
     On the CPU NumPy counts at a quarter of the price of ``torch.count_nonzero``: 0.4 % of an
-    evaluation of two windows (docs/benchmarks.md).
+    evaluation of two windows (docs/decisions.md).
     """
     if weight.device.type != "cpu":
         return None
