@@ -13,6 +13,10 @@ ASSETS_FOLDER = PROJECT_ROOT / "assets"
 """What ships with the project: the manifest and the language catalogues."""
 
 
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files begin."""
+
+
 def cache_root() -> Path:
     """Folder of everything that can be made again: models, texts, ranks, dense references.
 
@@ -48,14 +52,18 @@ def data_root() -> Path:
 
 
 def trim_folder(folder: Path, budget: int) -> None:
-    """Delete the least recently used files of a cache folder until ``budget`` bytes are left."""
+    """Delete the least recently used files of a cache folder until ``budget`` bytes are left.
+
+    Unfinished files stay: another process may be writing them.
+    """
     files = []
     for path in folder.iterdir():
         with suppress(OSError):
-            if path.is_file():
+            if path.is_file() and not path.name.startswith(TEMPORARY):
                 files.append((path.stat(), path))
     total = sum(status.st_size for status, _ in files)
-    for status, path in sorted(files, key=lambda item: item[0].st_mtime_ns):
+    # file systems may not note when a file is read; the cache sets the time of access itself
+    for status, path in sorted(files, key=lambda x: max(x[0].st_atime_ns, x[0].st_mtime_ns)):
         if total <= budget:
             return
         with suppress(OSError):  # another process may have it, or have deleted it

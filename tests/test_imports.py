@@ -15,7 +15,7 @@ CORE = ROOT / "prune_core"
 
 FLOORS = """
 errors paths
-registry faults progress words
+registry faults progress words cache_files
 assets disk_cache criteria
 models recipes
 texts patterns evaluation

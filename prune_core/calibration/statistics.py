@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_core import faults
 from prune_core.calibration.gradients import gather_gradients
 from prune_core.calibration.hessian import Hessians, inverse_factor
 from prune_core.calibration.stream import BlockStream
 from prune_core.criteria import LayerStats
+from prune_core.disk_cache import DiskCache
 from prune_core.errors import Cancelled, ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
 from prune_core.models.runner import TOKENS, BlockRunner
 from prune_core.models.structure import Structure
-from prune_core.paths import cache_folder, trim_folder
 
 _VERSION = 2
 
@@ -157,8 +154,7 @@ def gather_obs_diagonals(
 
 
 GRADIENTS = ("gradient_mean", "gradient_abs", "gradient_square")
-DISK_BUDGET = 4_000_000_000
-"""Bytes of statistics kept on disk; the least recently made go first."""
+CACHE = DiskCache("statistics", _VERSION, 4_000_000_000)
 
 
 def statistics_of(
@@ -189,14 +185,14 @@ def statistics_of(
     digest = hashlib.sha256(f"{_VERSION} {model_fingerprint} {tuple(windows.shape)}".encode())
     digest.update(windows.numpy().tobytes())
     key = digest.hexdigest()[:24]
-    place = folder or cache_folder("statistics")
     fields: dict[str, dict[str, Tensor]] = {}
     for kind in sorted(needs):
         wide = kind in GRADIENTS
         sizes = [x.numel if wide else x.in_features for x in structure.layers.values()]
-        path = place / (f"{key}.npy" if kind == "input_norm" else f"{key}.{kind}.npy")
-        flat = _read(path, sum(sizes))
-        if flat is None:
+        record = CACHE.read(f"{key}.{kind}", mapped=True, folder=folder)
+        if record is not None:
+            flat = record.tensors["values"]
+        else:
             clone = clone_shared(model)
             if kind == "input_norm":
                 norms = gather_input_norms(
@@ -218,7 +214,7 @@ def statistics_of(
                     progress=progress,
                     cancelled=cancelled,
                 )
-            _write(path, flat)
+            CACHE.write(f"{key}.{kind}", {"values": flat}, folder=folder)
         parts = flat.split(sizes)
         if wide:
             shaped = zip(structure.layers.values(), parts, strict=True)
@@ -230,27 +226,3 @@ def statistics_of(
         for name in structure.layers
     }
     return Statistics(key, layers, windows.shape[0], windows.shape[1])
-
-
-def _read(path: Path, size: int) -> Tensor | None:
-    """What was written, or None if there is nothing or it is damaged."""
-    try:
-        # copy on write: nothing written here could reach the file
-        flat = torch.from_numpy(np.load(path, allow_pickle=False, mmap_mode="c"))
-    except (OSError, ValueError, EOFError, TypeError):
-        return None
-    return flat if flat.dtype == torch.float32 and flat.shape == (size,) else None
-
-
-def _write(path: Path, flat: Tensor) -> None:
-    """Under another name first, then in place; a full disk costs the cache, not the result."""
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}.npy")
-    try:
-        faults.point("statistics.before_write")
-        np.save(temporary, flat.numpy())
-        temporary.replace(path)
-        trim_folder(path.parent, DISK_BUDGET)
-    except OSError:
-        return
-    finally:
-        temporary.unlink(missing_ok=True)

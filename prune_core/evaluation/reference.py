@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-import zipfile
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prune_core.disk_cache import DiskCache
 from prune_core.evaluation.scoring import TOP_K, DenseWindow, dense_window
 from prune_core.models.structure import Structure
-from prune_core.paths import cache_folder, trim_folder
 
-_VERSION = 1
-
-DISK_BUDGET = 2_000_000_000
-"""About 500 windows of 512 tokens; the least recently written go first."""
+CACHE = DiskCache("dense", 1, 2_000_000_000)
+"""About 500 windows of 512 tokens."""
 
 
 @cache
@@ -67,11 +61,11 @@ class DenseReference:
         """The answer if it is known, in memory or on disk."""
         key = window_fingerprint(tokens)
         if key not in self._kept:
-            path = self._path(key)
-            read = _read(path) if path.is_file() else None
-            if read is None:
+            record = CACHE.read(self._name(key))
+            if record is None:
                 return None
-            self._keep(key, read)
+            kept = dict(record.tensors)
+            self._keep(key, DenseWindow(**kept | {"top_ids": kept["top_ids"].long()}))
         return self._kept[key]
 
     def measure(self, tokens: Tensor) -> DenseWindow:
@@ -85,7 +79,8 @@ class DenseReference:
         )
         key = window_fingerprint(tokens)
         self._keep(key, answer)
-        _write(self._path(key), answer)
+        kept = {x.name: getattr(answer, x.name) for x in fields(answer)}
+        CACHE.write(self._name(key), kept | {"top_ids": answer.top_ids.int()})
         return answer
 
     def _keep(self, key: str, answer: DenseWindow) -> None:
@@ -93,48 +88,11 @@ class DenseReference:
             self._kept.pop(next(iter(self._kept)))
         self._kept[key] = answer
 
-    def _path(self, key: str) -> Path:
+    def _name(self, key: str) -> str:
         kept = f"{self.structure.classes}-classes" if self.structure.classes else str(TOP_K)
         # another device or version of torch rounds otherwise: the dense model would differ from
         # itself
         device = next(self.model.parameters()).device.type
         versions = f"{device}-{torch.__version__}-{transformers_version()}"
         place = hashlib.sha256(versions.encode()).hexdigest()[:8]
-        name = f"{self.fingerprint[:24]}-{key}-{kept}-{place}-{_VERSION}.npz"
-        return cache_folder("dense") / name
-
-
-def _read(path: Path) -> DenseWindow | None:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return DenseWindow(
-                torch.from_numpy(arrays["losses"]),
-                torch.from_numpy(arrays["top1"]),
-                torch.from_numpy(arrays["top_ids"].astype(np.int64)),
-                torch.from_numpy(arrays["top_logp"]),
-                torch.from_numpy(arrays["embedding"]),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # damaged: measured again and overwritten
-
-
-def _write(path: Path, answer: DenseWindow) -> None:
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                losses=answer.losses.numpy(),
-                top1=answer.top1.numpy(),
-                top_ids=answer.top_ids.numpy().astype(np.int32),
-                top_logp=answer.top_logp.numpy(),
-                embedding=answer.embedding.numpy(),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        trim_folder(path.parent, DISK_BUDGET)
-    except OSError:
-        return  # a cache: without it the window is measured again
-    finally:
-        temporary.unlink(missing_ok=True)
+        return f"{self.fingerprint[:24]}-{key}-{kept}-{place}"

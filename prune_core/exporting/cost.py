@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -245,15 +246,19 @@ def measure_models(
 def temporary_checkpoints() -> Iterator[Path]:
     """A folder of the cache for checkpoints that are only measured; gone afterwards.
 
-    What a killed process left there longer than a day ago goes first.
+    What a killed process left there longer than a day ago goes first. Where the cache cannot be
+    written it is a folder of the system's for such things.
     """
-    root = cache_folder("speed")
-    for old in root.iterdir():
-        with suppress(OSError):
-            if time.time() - old.stat().st_mtime > 86_400:
-                shutil.rmtree(old)
-    place = root / uuid.uuid4().hex[:12]
-    place.mkdir()
+    try:
+        root = cache_folder("speed")
+        for old in root.iterdir():
+            with suppress(OSError):
+                if time.time() - old.stat().st_mtime > 86_400:
+                    shutil.rmtree(old)
+        place = root / uuid.uuid4().hex[:12]
+        place.mkdir()
+    except OSError:
+        place = Path(tempfile.mkdtemp(prefix="prunescope-"))
     try:
         yield place
     finally:

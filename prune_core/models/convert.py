@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prune_core.assets.cache import make_temporary, stop_if, sweep_temporary, sync_folder
+from prune_core.assets.cache import hash_file, make_temporary, stop_if, sweep_temporary, sync_folder
 from prune_core.assets.manifest import Cancelled, Progress
 from prune_core.errors import ModelFileError, UnknownArchitectureError
 from prune_core.faults import point
@@ -21,9 +22,9 @@ from prune_core.models.checks import check_config
 from prune_core.models.fingerprint import file_sha256
 from prune_core.models.headers import GgufHeader, read_gguf_header
 from prune_core.models.sources import shown
-from prune_core.paths import cache_folder
+from prune_core.paths import cache_root
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 RECORD = "prunescope.record"  # no .json: it is no part of the model and of its fingerprint
 WEIGHTS = "model.safetensors"
 
@@ -31,23 +32,30 @@ WEIGHTS = "model.safetensors"
 def converted_record(gguf_sha256: str) -> dict[str, Any] | None:
     """What is known of a finished conversion: ``quantized``, ``license``, ``title``; or None.
 
-    The weights are compared with the hash they had when they were written (remembered as long as
-    the file is not touched).
+    The record and every file of the model are compared with the hashes they had when they were
+    written (a file's is remembered as long as the file is not touched).
     """
     folder = converted_path(gguf_sha256)
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        whole = record["converter"] == CONVERTER_VERSION and (
-            file_sha256(folder / WEIGHTS) == record["weights_sha256"]
+        signed = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = signed["record"]
+        whole = (
+            record["converter"] == CONVERTER_VERSION
+            and _digest(record) == signed["digest"]
+            and all(file_sha256(folder / name) == sha for name, sha in record["files"].items())
         )
-    except (OSError, ValueError, KeyError, TypeError, ModelFileError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelFileError):
         return None
     return record if whole else None
 
 
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def converted_path(gguf_sha256: str) -> Path:
     """The folder that a GGUF file with this hash is converted to."""
-    return cache_folder("models") / gguf_sha256
+    return cache_root() / "models" / gguf_sha256
 
 
 def convert_gguf(
@@ -82,6 +90,7 @@ def convert_gguf(
     header = read_gguf_header(path)
     root, key = final.parent, gguf_sha256[:16]
     try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _lock(root / f"{key}.lock", cancelled):
             if converted_record(gguf_sha256) is not None:
                 return final
@@ -172,9 +181,16 @@ def _write(
         "quantized": header.quantization,
         "license": str(header.fields.get("general.license", "")),
         "title": str(header.fields.get("general.name", "")),
-        "weights_sha256": file_sha256(weights, progress=progress, cancelled=cancelled),
+        "files": {
+            file.relative_to(folder).as_posix(): hash_file(
+                file, progress=progress if file == weights else None, cancelled=cancelled
+            )
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        },
     }
-    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    signed = {"record": record, "digest": _digest(record)}
+    (folder / RECORD).write_text(json.dumps(signed), encoding="utf-8")
     step(steps)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from pathlib import Path
 
 from prune_core.assets.cache import hash_file
 from prune_core.assets.manifest import Cancelled, Progress
+from prune_core.disk_cache import DiskCache
 from prune_core.errors import ModelFileError
 from prune_core.models.sources import shown
-from prune_core.paths import cache_folder
 
+_HASHES = DiskCache("hashes", 1, 10_000_000)
 _SHAPING = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".spm"})
 
 
@@ -26,15 +26,12 @@ def file_sha256(
     try:
         status = path.stat()
         key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-        record = cache_folder("hashes") / hashlib.sha256(key.encode()).hexdigest()[:32]
-        if record.is_file():
-            known = record.read_text(encoding="ascii")
-            if len(known) == 64:
-                return known
+        place = hashlib.sha256(key.encode()).hexdigest()[:32]
+        record = _HASHES.read(place)
+        if record is not None:
+            return str(record.about)
         digest = hash_file(path, progress=progress, cancelled=cancelled)
-        unfinished = record.with_name(f"{record.name}.{uuid.uuid4().hex[:8]}")
-        unfinished.write_text(digest, encoding="ascii")
-        unfinished.replace(record)
+        _HASHES.write(place, {}, digest)
     except OSError as error:
         raise ModelFileError(f"{shown(path.name)} cannot be read ({error.strerror}).") from error
     return digest

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from prune_core import faults
-from prune_core.paths import trim_folder
+from prune_core.disk_cache import DiskCache, Record
 
-DISK_BUDGET = 4_000_000_000
-"""Bytes of edited weights kept on disk; the least recently made go first."""
+CACHE = DiskCache("edits", 1, 4_000_000_000)
 
 
 @dataclass(frozen=True)
@@ -31,6 +25,7 @@ class Edits:
         bits: layer name to the mask, ``numpy.packbits`` of (out, in), 1 keeps.
         removed: layer name to the number of removed weights.
         damped: layers whose Hessian was singular and needed more damping than 1 %.
+        record: the file that weights and bits are mapped from; None if they are in memory.
     """
 
     fingerprint: str
@@ -38,6 +33,11 @@ class Edits:
     bits: Mapping[str, Tensor]
     removed: Mapping[str, int]
     damped: tuple[str, ...] = ()
+    record: Record | None = field(default=None, repr=False, compare=False)
+
+    def intact(self) -> bool:
+        """Whether weights and bits are still what was computed; see ``Record.intact``."""
+        return self.record is None or self.record.intact()
 
     def mask(self, name: str, shape: tuple[int, int]) -> Tensor:
         """The mask of one layer: bool (out, in), True keeps."""
@@ -50,38 +50,30 @@ def pack(mask: Tensor) -> Tensor:
     return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
 
 
-def write_edits(folder: Path, edits: Edits) -> None:
-    """Under another name first, then in place; a full disk costs the cache, not the result."""
-    temporary = folder / f".tmp-{uuid.uuid4().hex}"
-    tensors = {f"w {n}": w.contiguous() for n, w in edits.weights.items()}
-    tensors |= {f"m {n}": b for n, b in edits.bits.items()}
-    about = {"removed": json.dumps(dict(edits.removed)), "damped": json.dumps(edits.damped)}
-    try:
-        faults.point("edits.before_write")
-        save_file(tensors, temporary, about)
-        temporary.replace(folder / f"{edits.fingerprint}.safetensors")
-        trim_folder(folder, DISK_BUDGET)
-    except (OSError, SafetensorError):
-        return
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_edits(edits: Edits, *, folder: Path | None = None) -> None:
+    """Keep edits under their fingerprint.
+
+    Args:
+        edits: what was computed.
+        folder: of the cache; None for the usual one.
+    """
+    tensors = {f"w {name}": weight for name, weight in edits.weights.items()}
+    tensors |= {f"m {name}": bits for name, bits in edits.bits.items()}
+    about = {"removed": dict(edits.removed), "damped": list(edits.damped)}
+    CACHE.write(edits.fingerprint, tensors, about, folder=folder)
 
 
-def read_edits(folder: Path, fingerprint: str) -> Edits | None:
-    """What was written, or None if there is nothing or it is damaged."""
-    path = folder / f"{fingerprint}.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-            names = list(file.keys())
-            weights = {n[2:]: file.get_tensor(n) for n in names if n.startswith("w ")}
-            bits = {n[2:]: file.get_tensor(n) for n in names if n.startswith("m ")}
-        return Edits(
-            fingerprint,
-            weights,
-            bits,
-            json.loads(about["removed"]),
-            tuple(json.loads(about["damped"])),
-        )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+def read_edits(fingerprint: str, *, folder: Path | None = None) -> Edits | None:
+    """What was written, or None if there is nothing or it is damaged.
+
+    Args:
+        fingerprint: of the edits.
+        folder: of the cache; None for the usual one.
+    """
+    record = CACHE.read(fingerprint, mapped=True, folder=folder)
+    if record is None:
         return None
+    kept, about = record.tensors, record.about
+    weights = {name[2:]: kept[name] for name in kept if name.startswith("w ")}
+    bits = {name[2:]: kept[name] for name in kept if name.startswith("m ")}
+    return Edits(fingerprint, weights, bits, about["removed"], tuple(about["damped"]), record)

@@ -7,27 +7,20 @@ weights than that are kept as int32.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_core import faults
 from prune_core.criteria import CRITERIA, LayerStats
+from prune_core.disk_cache import DiskCache, Record, key_of
 from prune_core.errors import Cancelled, ModelFileError, RecipeError
 from prune_core.models.structure import Layer
-from prune_core.paths import cache_folder, trim_folder
 from prune_core.patterns import Pattern, parse_pattern
 from prune_core.pruning.parts import LayerCut, Remaining
 
@@ -35,8 +28,8 @@ if TYPE_CHECKING:
     from prune_core.calibration.statistics import Statistics
 
 EXACT_FLOAT = 2**24
-DISK_BUDGET = 6_000_000_000
-"""Bytes of rank files kept on disk; the least recently made go first."""
+CACHE = DiskCache("ranks", 1, 6_000_000_000)
+"""Ranks and sorted scores."""
 
 REMAINING_BUDGET = 256_000_000
 """Bytes kept of where dropped parts leave gaps in ranks."""
@@ -135,6 +128,7 @@ class RankStore:
         self._folder = folder
         self._ranked: dict[str, RankedLayers] = {}
         self._ordered: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+        self._records: dict[str, Record] = {}
         self._outliers: dict[str, list[float]] = {}
         self._remaining: dict[tuple[object, ...], Remaining] = {}
 
@@ -163,7 +157,7 @@ class RankStore:
             Cancelled: by ``cancelled``.
         """
         key = self._key("ranks", criterion, args, pattern, statistics)
-        if key in self._ranked:
+        if key in self._ranked and self._intact(key):
             return self._ranked[key]
         rule = parse_pattern(pattern)
         fitting = [x for x in self.layers.values() if rule.fits(x.out_features, x.in_features)]
@@ -182,7 +176,9 @@ class RankStore:
             shape = layer.stored_weight(self.model).shape
             ranks[layer.name] = part.view(shape)
         while len(self._ranked) >= 3:  # each holds the address space of one model
-            self._ranked.pop(next(iter(self._ranked)))
+            oldest = next(iter(self._ranked))
+            self._records.pop(oldest, None)
+            self._ranked.pop(oldest)
         self._ranked[key] = RankedLayers(key, ranks, left)
         return self._ranked[key]
 
@@ -201,7 +197,7 @@ class RankStore:
             ModelFileError, Cancelled: see :meth:`ranked`.
         """
         key = self._key("ordered", criterion, args, "", statistics)
-        if key not in self._ordered:
+        if key not in self._ordered or not self._intact(key):
 
             def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
                 scores = layer_scores(self.model, layer, criterion, args, statistics).numpy()
@@ -210,6 +206,8 @@ class RankStore:
                     scores = scores / max(float(scores.mean(dtype=np.float64)), 1e-30)
                 out[:] = np.sort(scores.reshape(-1))
 
+            for other in self._ordered:
+                self._records.pop(other, None)
             layers = list(self.layers.values())
             flat = self._stored(key, layers, np.dtype(np.float32), make, progress, cancelled)
             self._ordered = {
@@ -280,8 +278,19 @@ class RankStore:
     ) -> str:
         content = [_VERSION, what, self.fingerprint, criterion, dict(args), pattern]
         content += [statistics.fingerprint] if statistics is not None else []
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return key_of(content)
+
+    def _intact(self, key: str) -> bool:
+        """Whether what is in memory under a key is what was made; if not, it is forgotten."""
+        record = self._records.get(key)
+        if record is None or record.intact():
+            return True
+        del self._records[key]
+        self._ranked.pop(key, None)
+        self._ordered.pop(key, None)
+        for place in [place for place in self._remaining if place[0] == key]:
+            del self._remaining[place]
+        return False
 
     def _stored(
         self,
@@ -294,23 +303,20 @@ class RankStore:
     ) -> list[Tensor]:
         """One flat array per layer, in one file; kept in memory where the disk does not take it."""
         total = sum(x.numel for x in layers)
-        folder = self._folder or cache_folder("ranks")
-        path = folder / f"{key}.{dtype.name}"
-        if not (path.is_file() and path.stat().st_size == total * dtype.itemsize):
+        record = CACHE.read(key, mapped=True, folder=self._folder)
+        if record is None:
             values = np.empty(total, dtype=dtype)
-            file = _RankFile(path, values.nbytes)
-            try:
+            with CACHE.stream(key, values.nbytes, folder=self._folder) as stream:
+                stream.add("values", dtype.name, (total,))
                 for part in _filled(values, layers, make, progress, cancelled):
-                    file.add(part)
-                kept = file.keep()
-            finally:
-                file.discard()
-            if not kept:
+                    stream.extend(part.data)
+                kept = stream.keep()
+            # its pages can be given back to the system, those of ``values`` cannot
+            record = CACHE.read(key, mapped=True, folder=self._folder) if kept else None
+            if record is None:
                 return _split(torch.from_numpy(values), layers)
-            trim_folder(folder, max(DISK_BUDGET, 2 * values.nbytes))
-        kind = torch.float32 if dtype == np.float32 else torch.int32
-        # private mapping: pages come from the file, and nothing written here could reach it
-        return _split(torch.from_file(str(path), shared=False, size=total, dtype=kind), layers)
+        self._records[key] = record
+        return _split(record.tensors["values"], layers)
 
 
 def _split(flat: Tensor, layers: list[Layer]) -> list[Tensor]:
@@ -341,50 +347,3 @@ def _filled(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-class _RankFile:
-    """Written under another name while ranks are made, moved into place when whole.
-
-    A disk that does not take it costs the file, not the result: :meth:`keep` gives False.
-    """
-
-    def __init__(self, path: Path, nbytes: int) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-        self._file: IO[bytes] | None = None
-        with suppress(OSError):
-            if shutil.disk_usage(path.parent).free >= 1.2 * nbytes:
-                faults.point("ranks.before_write")
-                self._file = self._temporary.open("wb")
-
-    def add(self, values: np.ndarray[Any, Any]) -> None:
-        """Write what comes next."""
-        if self._file is not None:
-            try:
-                faults.point("ranks.write")
-                self._file.write(values.data)
-            except OSError:
-                self.discard()
-
-    def keep(self) -> bool:
-        """Move it into place; False if it could not be written."""
-        if self._file is None:
-            return False
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            faults.point("ranks.before_replace")
-            self._file.close()
-            self._temporary.replace(self._path)
-        except OSError:
-            return False
-        return True
-
-    def discard(self) -> None:
-        """Forget what is not in place."""
-        with suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        self._file = None
-        self._temporary.unlink(missing_ok=True)

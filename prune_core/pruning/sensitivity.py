@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
 from collections.abc import Callable
 
 import torch
@@ -12,17 +9,18 @@ from torch import Tensor, nn
 
 from prune_core.allocation.sensitivity import Increases
 from prune_core.calibration.statistics import Statistics
+from prune_core.disk_cache import DiskCache, key_of
 from prune_core.errors import RecipeError
 from prune_core.evaluation.loss import mean_loss
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import BlockRunner
-from prune_core.paths import cache_folder
 from prune_core.patterns import parse_pattern
 from prune_core.pruning.ranks import RankStore
 from prune_core.recipes.recipe import Recipe
 
 SPARSITIES = (0.4, 0.6, 0.8)
+CACHE = DiskCache("sensitivity", 1, 50_000_000)
 TOKENS = 1024
 """Of the calibration text: enough for a paired difference, few enough for a minute."""
 
@@ -50,14 +48,10 @@ def block_increases(
     windows = windows[: max(1, TOKENS // windows.shape[1])]
     content = [1, handle.fingerprint, recipe.criterion, dict(recipe.criterion_args)]
     content += [recipe.pattern, SPARSITIES, statistics.fingerprint if statistics else ""]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(windows.numpy().tobytes())
-    path = cache_folder("statistics") / f"{digest.hexdigest()[:24]}.json"
-    try:
-        kept = json.loads(path.read_text())
-        return SPARSITIES, [[float(x) for x in row] for row in kept]
-    except (OSError, ValueError, TypeError):
-        pass
+    key = key_of(content, windows)
+    record = CACHE.read(key)
+    if record is not None:
+        return SPARSITIES, record.about
     structure, pattern = handle.structure, parse_pattern(recipe.pattern)
     ranked = store.ranked(
         recipe.criterion,
@@ -100,10 +94,5 @@ def block_increases(
                 if progress is not None:
                     done = number * len(structure.blocks) + block.index + 1
                     progress(done, len(structure.blocks) * len(windows))
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(json.dumps(totals))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    CACHE.write(key, {}, totals)
     return SPARSITIES, totals

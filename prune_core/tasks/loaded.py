@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -20,6 +18,7 @@ from prune_core.analysis.weights.distributions import layer_row
 from prune_core.calibration.statistics import GRADIENTS, Statistics, statistics_of
 from prune_core.calibration.windows import calibration_windows
 from prune_core.criteria import CRITERIA
+from prune_core.disk_cache import key_of
 from prune_core.errors import Cancelled
 from prune_core.evaluation.reference import DenseReference, windows_fingerprint
 from prune_core.jobs.base import TextSpec
@@ -27,7 +26,6 @@ from prune_core.jobs.file_versions import Stamp, text_stamp
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import BlockRunner
-from prune_core.paths import cache_folder
 from prune_core.pruning.edits import Edits, read_edits, write_edits
 from prune_core.pruning.plan import CutPlan, plan_cuts, plan_edits
 from prune_core.pruning.prefix_cache import PrefixCache
@@ -254,15 +252,13 @@ class LoadedModel:
         if parts:  # recipes without structure keep the files that they had
             gone = {name: [cut.rows, cut.columns, cut.whole] for name, cut in parts.items()}
             content += [gone, list(plan.dropped_blocks)]
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-        digest.update(windows.numpy().tobytes())
-        key = digest.hexdigest()[:24]
-        folder = cache_folder("edits")
-        if self._edits is None or self._edits.fingerprint != key:
+        key = key_of(content, windows)
+        edits = self._edits
+        if edits is None or edits.fingerprint != key or not edits.intact():
             self._edits = None  # before the next are made: each is as large as the model
-            found = read_edits(folder, key)
-            if found is None:
-                found = prune_by_block(
+            edits = read_edits(key)
+            if edits is None:
+                edits = prune_by_block(
                     self.handle.model,
                     self.handle.structure,
                     windows,
@@ -275,9 +271,9 @@ class LoadedModel:
                     progress=progress,
                     cancelled=cancelled,
                 )
-                write_edits(folder, found)
-            self._edits = found
-        return self._edits
+                write_edits(edits)
+            self._edits = edits
+        return edits
 
     def calibration(self, recipe: Recipe) -> Tensor:
         """The recipe's calibration windows, (windows, seq_len); the last text is remembered.

@@ -168,7 +168,7 @@ def test_variance_survives_a_large_mean() -> None:
 def test_statistics_are_kept_on_disk_and_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     model, structure = model_of("llama")
     first = neuron_statistics(model, structure, "m", windows(), folder=tmp_path)
-    (path,) = tmp_path.glob("*.npy")
+    (path,) = tmp_path.glob("*.cache")
 
     def never() -> bool:
         raise AssertionError("the text was read again")
@@ -179,7 +179,7 @@ def test_statistics_are_kept_on_disk_and_a_damaged_file_is_made_again(tmp_path: 
     path.write_bytes(path.read_bytes()[:200])
     mended = neuron_statistics(model, structure, "m", windows(), folder=tmp_path)
     assert torch.equal(first.values[0], mended.values[0])
-    assert np.load(path).shape[0] == 5 and len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 1
     other = neuron_statistics(model, structure, "m2", windows(), folder=tmp_path)
     assert other.fingerprint != first.fingerprint
 

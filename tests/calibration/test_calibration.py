@@ -118,7 +118,7 @@ def test_a_second_run_reads_the_file_and_a_damaged_one_is_not_believed(
     assert calls == [3]
     for key in handle.structure.layers:
         assert torch.equal(first.layers[key].input_norm, second.layers[key].input_norm)
-    (file,) = folder.glob("*.npy")
+    (file,) = folder.glob("*.cache")
     file.write_bytes(file.read_bytes()[:-7])
     run()
     assert calls == [3, 3]

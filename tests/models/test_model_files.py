@@ -643,6 +643,17 @@ def test_row_4_a_damaged_conversion_is_done_again(gguf_file: Path) -> None:
     assert (convert_gguf(gguf_file, sha256) / "model.safetensors").read_bytes() == whole
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", convert.RECORD])
+def test_a_conversion_with_another_digit_anywhere_is_done_again(gguf_file: Path, name: str) -> None:
+    sha256 = file_sha256(gguf_file)
+    file = convert_gguf(gguf_file, sha256) / name
+    whole = file.read_text()
+    place = max(whole.rfind(digit) for digit in "123456789")
+    file.write_text(whole[:place] + str(int(whole[place]) % 9 + 1) + whole[place + 1 :])
+    assert convert.converted_record(sha256) is None
+    assert (convert_gguf(gguf_file, sha256) / name).read_text() == whole
+
+
 def test_row_44_a_conversion_on_a_full_disk_leaves_nothing(
     gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def test_sorted_scores_are_read_again_and_made_again_when_cut_short(
     for name, layer in layers.items():
         naive = layer.weight(handle.model).abs().reshape(-1).sort().values
         assert np.array_equal(first[name], naive.numpy())
-    (path,) = tmp_path.glob("*.float32")
+    (path,) = tmp_path.glob("*.cache")
     stamp = path.stat().st_mtime_ns
     ordered()
     assert path.stat().st_mtime_ns == stamp

@@ -160,13 +160,13 @@ def test_edits_are_exact_and_come_back_from_disk(
         mask = layer_mask(plan, handle.structure, name)
         assert removed[name] == round(0.3 * layer.numel) == int((~mask).sum())
         assert bool((plan.edits.weights[name][~mask] == 0).all())
-    again = read_edits(tmp_path / "edits", plan.edits.fingerprint)
+    again = read_edits(plan.edits.fingerprint)
     assert again is not None and again.removed == plan.edits.removed
     for name, weight in plan.edits.weights.items():
         assert torch.equal(weight, again.weights[name])
     (file,) = (tmp_path / "edits").iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    assert read_edits(tmp_path / "edits", plan.edits.fingerprint) is None
+    assert read_edits(plan.edits.fingerprint) is None
 
 
 def test_a_full_disk_and_a_cancel_leave_nothing(

@@ -15,9 +15,10 @@ from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.paths import trim_folder
-from prune_core.pruning.plan import count_removed, layer_mask
+from prune_core.pruning.parts import LayerCut
+from prune_core.pruning.plan import CutPlan, count_removed, layer_mask
 from prune_core.pruning.ranks import RankStore
-from prune_core.pruning.working_copy import cut_into
+from prune_core.pruning.working_copy import WorkingCopy, count_zeros, cut_into
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
@@ -226,6 +227,37 @@ def test_old_rank_files_make_room(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (1000 + age, 1000 + age))
     trim_folder(tmp_path, 250)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "d"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_zeros_of_either_sign_are_counted(dtype: torch.dtype) -> None:
+    weight = torch.tensor([[0.0, -0.0, 1.0], [-1.0, float("nan"), 6e-8]]).to(dtype)
+    assert count_zeros(weight) == 2
+    assert count_zeros(weight.double()) is None
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_a_layer_that_is_not_what_the_plan_says_is_refused(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch, sparsity: float
+) -> None:
+    llama.copy.apply(llama.plan(Recipe(sparsity=0.3)))
+    plan = llama.plan(Recipe(sparsity=sparsity))
+    write = WorkingCopy._write
+
+    def one_more(self: WorkingCopy, name: str, cut: LayerCut, plan: CutPlan) -> None:
+        write(self, name, cut, plan)
+        weight = self._buffers[name].view(-1)
+        weight[weight.nonzero()[0]] = 0.0
+
+    monkeypatch.setattr(WorkingCopy, "_write", one_more)
+    with pytest.raises(ModelFileError, match="start the app again"):
+        llama.copy.apply(plan)
+    monkeypatch.undo()
+    llama.copy.apply(plan)  # the layer is written again
+    for name, layer in llama.handle.structure.layers.items():
+        mask = layer_mask(plan, llama.handle.structure, name)
+        expected = layer.weight(llama.handle.model) * mask
+        assert torch.equal(layer.weight(llama.copy.model), expected)
 
 
 def test_a_cancelled_ranking_leaves_nothing(llama: LoadedModel, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ A neuron's activation a is its input to ``mlp.down``; it writes a times its colu
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,17 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prune_core.analysis.passes import Progress
+from prune_core.disk_cache import DiskCache
 from prune_core.errors import Cancelled, ModelFileError, RecipeError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
 from prune_core.models.runner import TOKENS
 from prune_core.models.structure import Structure
-from prune_core.paths import cache_folder, trim_folder
 from prune_core.recipes.parts import NEURON_METHODS as NEURON_METHODS
 
 RARE = 0.01
@@ -35,7 +33,7 @@ ALIASES = {"activation": "mean-activation"}
 
 _ROWS = ("absolute", "mean", "variance", "firing", "open")
 _VERSION = 1
-_DISK_BUDGET = 200_000_000
+CACHE = DiskCache("neurons", _VERSION, 200_000_000)
 
 
 class _LastSeenError(Exception):
@@ -275,42 +273,20 @@ def neuron_statistics(
     digest = hashlib.sha256(f"{_VERSION} {model_fingerprint} {tuple(windows.shape)}".encode())
     digest.update(windows.numpy().tobytes())
     key = digest.hexdigest()[:24]
-    path = (folder or cache_folder("neurons")) / f"{key}.npy"
     downs = mlp_layers(structure, "mlp.down")
     sizes = [structure.layers[name].in_features for name in downs.values()]
-    flat = _read(path, sum(sizes))
-    if flat is None or not downs:
+    record = CACHE.read(key, folder=folder) if downs else None
+    if record is not None:
+        flat = record.tensors["values"]
+    else:
         found = gather_neurons(
             clone_shared(model), structure, windows, progress=progress, cancelled=cancelled
         )
         flat = torch.cat(list(found.values()), dim=1)
-        _write(path, flat)
+        CACHE.write(key, {"values": flat}, folder=folder)
     values = dict(zip(downs, flat.split(sizes, dim=1), strict=True))
     norms = {
         index: structure.layers[name].weight(model).cpu().double().norm(dim=0)
         for index, name in downs.items()
     }
     return NeuronStatistics(key, windows.numel(), tuple(downs), values, norms)
-
-
-def _read(path: Path, size: int) -> Tensor | None:
-    """What was written, or None if there is nothing or it is damaged."""
-    try:
-        flat = torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError, TypeError):
-        return None
-    fits = flat.dtype == torch.float64 and flat.shape == (len(_ROWS), size)
-    return flat if fits and bool(torch.isfinite(flat).all()) else None
-
-
-def _write(path: Path, flat: Tensor) -> None:
-    """Under another name first, then in place; a full disk costs the cache, not the result."""
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}.npy")
-    try:
-        np.save(temporary, flat.numpy())
-        temporary.replace(path)
-        trim_folder(path.parent, _DISK_BUDGET)
-    except OSError:
-        return
-    finally:
-        temporary.unlink(missing_ok=True)
