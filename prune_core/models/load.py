@@ -58,6 +58,7 @@ class _Origin:
     quantised: str | None = None
     license: str = ""
     provenance: str = ""
+    warnings: tuple[str, ...] = ()
     contained: bool = True  # links inside must stay inside: not so in the hub's own cache
 
 
@@ -97,6 +98,7 @@ def load_model(
         return _load_tiny(parsed, dtype, device, started)
     origin = _locate(parsed, dtype, progress, cancelled)
     config, names, warnings = _check_folder(origin, dtype)
+    warnings = (*origin.warnings, *warnings)
     if not origin.license:
         warnings = (*warnings, "The model's licence is not known here; check it before sharing.")
     fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress, cancelled=cancelled)
@@ -216,17 +218,18 @@ def _gguf(
         record.get("quantized"),
         shown(record.get("license", "")),
         "A GGUF file on this machine.",
+        tuple(record.get("warnings", ())),
     )
 
 
 def _guard_gguf(path: Path, title: str, dtype: str) -> None:
     header = read_gguf_header(path)
-    vocabulary = header.fields.get("tokenizer.ggml.tokens", 0)
+    vocabulary = header.fields.get("tokenizer.ggml.tokens", ())
     guard_memory(
         title,
         header.parameters,
         dtype=dtype,
-        vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
+        vocabulary=len(vocabulary) if isinstance(vocabulary, list) else 0,
         converting=True,
     )
 
