@@ -51,11 +51,11 @@ class GgufArchitecture:
     neutral: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
-_GEMMA = {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh"}
+_TANH = "gelu_pytorch_tanh"
 
 ARCHITECTURES: Mapping[str, GgufArchitecture] = {
-    "gemma": GgufArchitecture("gemma", constant=_GEMMA),
-    "gemma2": GgufArchitecture("gemma2", constant=_GEMMA),
+    "gemma": GgufArchitecture("gemma", constant={"hidden_act": _TANH}),
+    "gemma2": GgufArchitecture("gemma2", constant={"hidden_activation": _TANH}),
     "gpt2": GgufArchitecture(
         "gpt2",
         {
@@ -73,9 +73,7 @@ ARCHITECTURES: Mapping[str, GgufArchitecture] = {
     "gptneox": GgufArchitecture(
         "gpt_neox", _NORM_FIELDS, rotary="part", head_dim=False, kv_heads=""
     ),
-    "llama": GgufArchitecture(
-        "llama", neutral={"tensor_data_layout": ("Meta AI original pth",)}
-    ),
+    "llama": GgufArchitecture("llama", neutral={"tensor_data_layout": ("Meta AI original pth",)}),
     "phi2": GgufArchitecture("phi", _NORM_FIELDS, rotary="part", head_dim=False),
     "phi3": GgufArchitecture("phi3", rotary="part", head_dim=False),
     "qwen2": GgufArchitecture("qwen2", head_dim=False),
@@ -247,9 +245,7 @@ def gguf_config(
         _heads_and_rope(config, fields, chosen, (hidden, heads), factors, name)
     _own_fields(config, fields, header, name)
     if name in ("llama", "qwen3", "gemma", "gemma2", "smollm3"):
-        ends = {n.partition(".")[2].partition(".")[2] for n in header.tensors}
-        config["attention_bias"] = bool(ends & {f"attn_{x}.bias" for x in ("q", "k", "v", "output")})
-        config["mlp_bias"] = bool(ends & {f"ffn_{x}.bias" for x in ("gate", "up", "down")})
+        _biases(config, header, name)
     for key, token in _TOKEN_IDS.items():
         config[key] = fields.take(f"tokenizer.ggml.{token}", int)
     return config
@@ -260,6 +256,16 @@ _TOKEN_IDS = {
     "eos_token_id": "eos_token_id",
     "pad_token_id": "padding_token_id",
 }
+
+
+def _biases(config: dict[str, Any], header: GgufHeader, name: str) -> None:
+    """Flags of families that have biases or not."""
+    endings = {tensor.partition(".")[2].partition(".")[2] for tensor in header.tensors}
+    attention = {f"attn_{part}.bias" for part in ("q", "k", "v", "output")}
+    config["attention_bias"] = not endings.isdisjoint(attention)
+    if name in ("llama", "smollm3"):
+        mlp = {f"ffn_{part}.bias" for part in ("gate", "up", "down")}
+        config["mlp_bias"] = not endings.isdisjoint(mlp)
 
 
 def _t5(config: dict[str, Any], fields: GgufFields, header: GgufHeader) -> None:
@@ -278,9 +284,7 @@ def _t5(config: dict[str, Any], fields: GgufFields, header: GgufHeader) -> None:
     config["scale_decoder_outputs"] = config["tie_word_embeddings"]
 
 
-def _own_fields(
-    config: dict[str, Any], fields: GgufFields, header: GgufHeader, name: str
-) -> None:
+def _own_fields(config: dict[str, Any], fields: GgufFields, header: GgufHeader, name: str) -> None:
     """What only one architecture has."""
     window = fields.take(f"{name}.attention.sliding_window", int, 0)
     if name == "gemma2":
@@ -291,10 +295,7 @@ def _own_fields(
             fields.take(f"{name}.final_logit_softcapping", float, 30.0) or None
         )
         config["sliding_window"] = window or 4096
-        # not in the file: all Gemma 2 scale by the width of a head but the one of 46 blocks
-        largest = config["num_hidden_layers"] == 46
-        hidden, heads = config["hidden_size"], config["num_attention_heads"]
-        config["query_pre_attn_scalar"] = hidden // heads if largest else config["head_dim"]
+        config["query_pre_attn_scalar"] = _gemma2_scale(config, fields)
     elif name == "phi3":
         config["sliding_window"] = window or None
     elif name == "llama":
@@ -304,6 +305,24 @@ def _own_fields(
         fields.insist(f"{name}.attention.sliding_window", int, (0,))
     if name == "gptneox":
         config["use_parallel_residual"] = fields.take(f"{name}.use_parallel_residual", bool, True)
+
+
+def _gemma2_scale(config: Mapping[str, Any], fields: GgufFields) -> int:
+    """What Gemma 2 (arXiv 2408.00118) divides attention by the root of; files seldom say it.
+
+    256 in the models of 26 and 42 blocks, the hidden size over the heads in that of 46.
+    """
+    scale = fields.take("gemma2.attention.scale", float, 0.0)
+    if scale != 0:
+        wanted = round(scale**-2) if scale > 1e-4 else 0
+        if not wanted or not math.isclose(wanted**-0.5, scale, rel_tol=1e-4):
+            raise ModelFileError(
+                f"{fields.name}: the GGUF field gemma2.attention.scale is {scale}; it must be 1 "
+                "over the root of a whole number."
+            )
+        return wanted
+    largest = config["num_hidden_layers"] == 46
+    return int(config["hidden_size"] // config["num_attention_heads"]) if largest else 256
 
 
 def _heads_and_rope(

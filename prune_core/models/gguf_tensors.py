@@ -207,7 +207,11 @@ def read_tensor(path: Path, header: GgufHeader, name: str) -> Values:
 
 
 def read_tensors(
-    path: Path, header: GgufHeader, model: Any, config: Mapping[str, Any], step: Callable[[int], None]
+    path: Path,
+    header: GgufHeader,
+    model: Any,
+    config: Mapping[str, Any],
+    step: Callable[[int], None],
 ) -> dict[str, Any]:
     """All weights of a model by transformers' names.
 

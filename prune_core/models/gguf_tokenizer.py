@@ -145,7 +145,7 @@ def gguf_tokenizer(
         add_bos_token=adds_bos and "bos_token" in special,
         add_eos_token=adds_eos and "eos_token" in special,
         clean_up_tokenization_spaces=False,
-        **{name: None for name in ("bos_token", "eos_token")} | special,
+        **dict.fromkeys(("bos_token", "eos_token")) | special,
     )
     template = fields.take("tokenizer.chat_template", str)
     if template:
@@ -164,8 +164,8 @@ def _tokens(fields: GgufFields, rows: int) -> list[str]:
             f"{rows}."
         )
     if len(set(tokens)) < len(tokens):
-        seen: set[str] = set()
-        twice = next(token for token in tokens if token in seen or seen.add(token))
+        last = {token: index for index, token in enumerate(tokens)}
+        twice = next(token for index, token in enumerate(tokens) if last[token] != index)
         raise ModelFileError(f"{fields.name}: {key} holds {shown(repr(twice))} twice.")
     return tokens
 
@@ -186,7 +186,8 @@ def _scores(fields: GgufFields, count: int) -> list[float]:
     scores = fields.take(key, list, required=True)
     if len(scores) != count or not all(isinstance(one, (int, float)) for one in scores):
         raise ModelFileError(
-            f"{fields.name}: the GGUF field {key} must hold a number for each of the {count} tokens."
+            f"{fields.name}: the GGUF field {key} must hold a number for each of the {count} "
+            "tokens."
         )
     return [float(one) for one in scores]
 
@@ -223,14 +224,12 @@ def _byte_level(
         pre = _BY_ARCHITECTURE.get(architecture, "gpt-2")
     if pre not in PRE_TOKENIZERS:
         raise ModelFileError(
-            f"{fields.name}: the tokenizer cuts text by the rule {shown(pre)} (tokenizer.ggml.pre), "
-            f"which is not known here; known are {', '.join(sorted(PRE_TOKENIZERS))}."
+            f"{fields.name}: the tokenizer cuts text by the rule {shown(pre)} "
+            f"(tokenizer.ggml.pre), which is not known here; known are {', '.join(sorted(PRE_TOKENIZERS))}."
         )
     known = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(
-        models.BPE(
-            vocab=known, merges=_merges(fields, known), ignore_merges=pre in _WHOLE_WORDS
-        )
+        models.BPE(vocab=known, merges=_merges(fields, known), ignore_merges=pre in _WHOLE_WORDS)
     )
     fields.take("tokenizer.ggml.scores", list)  # nothing of a byte-level tokenizer reads them
     spaced = fields.take("tokenizer.ggml.add_space_prefix", bool, False)
@@ -261,7 +260,9 @@ def _sentencepiece(
         merges = _merges(fields, known)
     else:
         merges = _merges_by_score(known, scores, types)
-    unknown = next((token for token, kind in zip(tokens, types, strict=True) if kind == _UNKNOWN), None)
+    unknown = next(
+        (token for token, kind in zip(tokens, types, strict=True) if kind == _UNKNOWN), None
+    )
     backend = Tokenizer(
         models.BPE(
             vocab=known,
@@ -309,7 +310,9 @@ def _unigram(fields: GgufFields, tokens: list[str], types: list[int]) -> Tokeniz
     scores = _scores(fields, len(tokens))
     unknown = next((index for index, kind in enumerate(types) if kind == _UNKNOWN), None)
     backend = Tokenizer(
-        models.Unigram(list(zip(tokens, scores, strict=True)), unk_id=unknown, byte_fallback=_BYTE in types)
+        models.Unigram(
+            list(zip(tokens, scores, strict=True)), unk_id=unknown, byte_fallback=_BYTE in types
+        )
     )
     steps: list[Any] = []
     charsmap = fields.take("tokenizer.ggml.precompiled_charsmap", list)
@@ -335,8 +338,8 @@ def _add_tokens(
     missing = next((token for token in extra if token not in set(tokens)), None)
     if missing is not None:
         raise ModelFileError(
-            f"{fields.name}: tokenizer.ggml.added_tokens holds {shown(repr(missing))}, which is not "
-            "one of tokenizer.ggml.tokens."
+            f"{fields.name}: tokenizer.ggml.added_tokens holds {shown(repr(missing))}, which is "
+            "not one of tokenizer.ggml.tokens."
         )
     own = {*extra}
     special: list[AddedToken] = []
