@@ -152,10 +152,9 @@ class GgufFields:
         value = self.values[key]
         if kind in (int, float) and isinstance(value, list) and value and len(set(value)) == 1:
             value = value[0]  # one number for each block, and all the same
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if kind is float and is_number and math.isfinite(value):
-            return float(value)
-        if type(value) is not kind:
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise ModelFileError(
                 f"{self.name}: the GGUF field {key} cannot be {shown(str(value), 40)}."
             )

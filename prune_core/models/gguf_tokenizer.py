@@ -62,10 +62,13 @@ _COMPOSED = {"qwen2", "deepseek-r1-qwen", "megrez", "olmo"}  # letters and accen
 _BY_ARCHITECTURE = {"gptneox": "olmo", "qwen2": "qwen2", "qwen3": "qwen2"}
 _ADDS_BOS = {*_WHOLE_WORDS}
 
-UNNAMED_CUT = (
-    "The GGUF file does not say how its tokenizer cuts text (tokenizer.ggml.pre); the cut of "
-    "{name} is used, and the numbers are wrong if it is another."
-)
+
+def _unnamed_cut(name: str) -> str:
+    return (
+        "The GGUF file does not say how its tokenizer cuts text (tokenizer.ggml.pre); the cut of "
+        f"{name} is used, and the numbers are wrong if it is another."
+    )
+
 
 _NAMED = {
     "bos_token": "bos_token_id",
@@ -107,7 +110,7 @@ def gguf_tokenizer(
     if kind == "gpt2":
         backend, cut, unnamed = _byte_level(fields, architecture, tokens)
         adds_bos, adds_eos = cut in _ADDS_BOS, False
-        warnings = (UNNAMED_CUT.format(name=cut),) if unnamed else ()
+        warnings = (_unnamed_cut(cut),) if unnamed else ()
     elif kind == "llama":
         # found before blanks become ▁, so written with blanks (the converter does the same)
         tokens = [
@@ -223,9 +226,10 @@ def _byte_level(
     if unnamed:
         pre = _BY_ARCHITECTURE.get(architecture, "gpt-2")
     if pre not in PRE_TOKENIZERS:
+        names = ", ".join(sorted(PRE_TOKENIZERS))
         raise ModelFileError(
             f"{fields.name}: the tokenizer cuts text by the rule {shown(pre)} "
-            f"(tokenizer.ggml.pre), which is not known here; known are {', '.join(sorted(PRE_TOKENIZERS))}."
+            f"(tokenizer.ggml.pre), which is not known here; known are {names}."
         )
     known = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(

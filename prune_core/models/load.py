@@ -59,6 +59,7 @@ class _Origin:
     license: str = ""
     provenance: str = ""
     warnings: tuple[str, ...] = ()
+    converted: bool = False  # written by convert.py
     contained: bool = True  # links inside must stay inside: not so in the hub's own cache
 
 
@@ -106,7 +107,7 @@ def load_model(
     stop_if(cancelled)
     report("load", 0, 1, "steps")
     model, unexpected = read_model(origin.folder, config, names, dtype)
-    tokenizer = read_tokenizer(origin.folder)
+    tokenizer = read_tokenizer(origin.folder, exact=origin.converted)
     if unexpected:
         warnings = (
             *warnings,
@@ -190,8 +191,8 @@ def _locate(
 def _preset(
     asset: Asset, dtype: str, progress: Progress | None, cancelled: Cancelled | None
 ) -> _Origin:
-    quantised = None
-    if asset.format == "gguf":
+    quantised, converted = None, asset.format == "gguf"
+    if converted:
         sha256 = asset.members[0].sha256
         record = converted_record(sha256)
         if record is None:
@@ -202,7 +203,8 @@ def _preset(
         folder, quantised = converted_path(sha256), record.get("quantized")
     else:
         folder = fetch_asset(asset.name, progress=progress, cancelled=cancelled)
-    return _Origin(folder, asset.title, quantised, asset.license, asset.provenance)
+    named = (asset.title, quantised, asset.license, asset.provenance)
+    return _Origin(folder, *named, converted=converted)
 
 
 def _gguf(
@@ -219,6 +221,7 @@ def _gguf(
         shown(record.get("license", "")),
         "A GGUF file on this machine.",
         tuple(record.get("warnings", ())),
+        converted=True,
     )
 
 
