@@ -531,6 +531,8 @@ def test_every_readable_type_has_the_values_of_the_gguf_package(kind: str, tmp_p
         ("llama.attention.head_count_kv", [2, 1], "llama.attention.head_count_kv"),
         ("llama.attention.layer_norm_rms_epsilon", None, "layer_norm_rms_epsilon is missing"),
         ("llama.attention.layer_norm_rms_epsilon", float("nan"), "layer_norm_rms_epsilon"),
+        ("llama.attention.layer_norm_rms_epsilon", -1.0, "layer_norm_rms_epsilon"),
+        ("llama.rope.freq_base", 0.0, "llama.rope.freq_base"),
         ("llama.attention.head_count", 0, "at least 1"),
         ("llama.attention.head_count", None, "llama.attention.head_count is missing"),
         ("llama.rope.dimension_count", 4, "llama.rope.dimension_count"),

@@ -154,7 +154,9 @@ class GgufFields:
             value = value[0]  # one number for each block, and all the same
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        is_number = kind in (int, float) and type(value) is kind
+        # no number of a model is below zero
+        if type(value) is not kind or (is_number and not 0 <= value < math.inf):
             raise ModelFileError(
                 f"{self.name}: the GGUF field {key} cannot be {shown(str(value), 40)}."
             )
@@ -354,6 +356,11 @@ def _heads_and_rope(
         fields.insist(f"{name}.rope.dimension_count", int, (width,))
     rope = _rope(fields, name, config, rotated, factors)
     rope["rope_theta"] = fields.take(f"{name}.rope.freq_base", float, 10_000.0)
+    if not rope["rope_theta"] or not rope.get("factor", 1.0):
+        raise ModelFileError(
+            f"{fields.name}: the GGUF fields {name}.rope.freq_base and {name}.rope.scaling.factor "
+            "must be above 0."
+        )
     if chosen.rotary == "part":
         rope["partial_rotary_factor"] = rotated / width
     if rope["rope_type"] == "frequencies":
