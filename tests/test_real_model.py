@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-from transformers import PreTrainedTokenizerBase
 
 from prune_core.engine.client import Engine
 from prune_core.engine.jobs import Evaluate, Export, TextSpec
-from prune_core.models import load
 from prune_core.models.load import load_model
-from prune_core.models.reading import read_tokenizer
 from prune_core.recipe import Calibration, Recipe
 
 pytestmark = pytest.mark.real
@@ -30,21 +27,8 @@ def engine() -> Iterator[Engine]:
     if not (DATA / "wikitext2-test.txt").is_file():
         pytest.skip("the WikiText-2 windows lie beside the checkout, in ../shared/data; not here")
     made = Engine("inline")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "read_tokenizer", _as_the_peers_cut)
-        yield made
+    yield made
     made.close()
-
-
-def _as_the_peers_cut(folder: Path, *, exact: bool) -> PreTrainedTokenizerBase:
-    """peers.json was measured before the model's own cut was read, which splits off every digit.
-
-    The published code that gave its figures is not at hand to be run again, so the tokens are
-    made as then: GPT-2's cut. What the model's own cut is has a test of its own.
-    """
-    tokenizer = read_tokenizer(folder, exact=exact)
-    tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    return tokenizer
 
 
 def measured(engine: Engine, recipe: Recipe) -> dict[str, float]:
@@ -64,17 +48,15 @@ def peers() -> dict[tuple[str, float], float]:
 def test_every_digit_is_a_token() -> None:
     """SmolLM's tokenizer.json: digits by themselves, then the byte level with GPT-2's cut."""
     tokenizer = load_model(MODEL).tokenizer
-    text = "In 1906, at 7.45 p.m., 12345 ships (½ of them new) sailed.\n\n  No. 42: don't!\t٣٤"
+    text = "1841\n\n12345 ships (½ of them new) sailed.\n\n1842\n\n  No. 42: don't!\n\n7\t٣٤"
     ids = tokenizer(text).input_ids
     backend = tokenizer.backend_tokenizer
-    digits = [backend.token_to_id(digit) for digit in "0123456789"]
-    assert sum(ids.count(digit) for digit in digits) == sum(c in "0123456789" for c in text)
-    backend.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-    )
+    byte_level = ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = Sequence([Digits(individual_digits=True), byte_level])
     assert backend.encode(text).ids == ids
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    assert len(backend.encode(text).ids) < len(ids)
+    # the vocabulary has no numbers of two digits, but blank lines before a digit are one token
+    backend.pre_tokenizer = byte_level
+    assert len(backend.encode(text).ids) > len(ids)
 
 
 def test_dense(engine: Engine) -> None:
