@@ -134,7 +134,8 @@ def _write(
     from safetensors.torch import save_file
     from transformers import AutoConfig, GenerationConfig
 
-    from prune_core.models.gguf_config import ROPE_TENSORS, GgufFields, gguf_config
+    from prune_core.models.gguf_config import gguf_config
+    from prune_core.models.gguf_fields import ROPE_TENSORS, GgufFields
     from prune_core.models.gguf_tensors import read_tensor, read_tensors, tensor_names
     from prune_core.models.gguf_tokenizer import gguf_tokenizer
     from prune_core.models.reading import model_class, quiet

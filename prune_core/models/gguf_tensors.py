@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prune_core.errors import ModelFileError
-from prune_core.models.gguf_config import ROPE_TENSORS
+from prune_core.models.gguf_fields import ROPE_TENSORS
 from prune_core.models.headers import GgufHeader
 from prune_core.models.sources import shown
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import ModelFileError
-from prune_core.models.gguf_config import GgufFields
+from prune_core.models.gguf_fields import GgufFields
 from prune_core.models.sources import shown
 
 if TYPE_CHECKING:
