@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
 from prune_core.engine.client import Engine
 from prune_core.jobs.base import TextSpec
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.exports import Export
+from prune_core.models.load import load_model
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 
@@ -44,6 +46,20 @@ def measured(engine: Engine, recipe: Recipe) -> dict[str, float]:
 def peers() -> dict[tuple[str, float], float]:
     rows = json.loads((DATA / "peers.json").read_text())["written_out_naively"]
     return {(row["method"], row["sparsity"]): row["perplexity"] for row in rows}
+
+
+def test_every_digit_is_a_token() -> None:
+    """SmolLM's tokenizer.json: digits by themselves, then the byte level with GPT-2's cut."""
+    tokenizer = load_model(MODEL).tokenizer
+    text = "1841\n\n12345 ships (½ of them new) sailed.\n\n1842\n\n  No. 42: don't!\n\n7\t٣٤"
+    ids = tokenizer(text).input_ids
+    backend = tokenizer.backend_tokenizer
+    byte_level = ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = Sequence([Digits(individual_digits=True), byte_level])
+    assert backend.encode(text).ids == ids
+    # the vocabulary has no numbers of two digits, but blank lines before a digit are one token
+    backend.pre_tokenizer = byte_level
+    assert len(backend.encode(text).ids) > len(ids)
 
 
 def test_dense(engine: Engine) -> None:

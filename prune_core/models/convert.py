@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from prune_core.assets.cache import hash_file, make_temporary, stop_if, sweep_temporary, sync_folder
 from prune_core.assets.manifest import Cancelled, Progress
-from prune_core.errors import ModelFileError, UnknownArchitectureError
+from prune_core.errors import ModelFileError, PruneCoreError
 from prune_core.faults import point
 from prune_core.models.checks import check_config
 from prune_core.models.fingerprint import file_sha256
@@ -24,13 +24,15 @@ from prune_core.models.headers import GgufHeader, read_gguf_header
 from prune_core.models.sources import shown
 from prune_core.paths import cache_root
 
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 3
 RECORD = "prunescope.record"  # no .json: it is no part of the model and of its fingerprint
 WEIGHTS = "model.safetensors"
 
 
 def converted_record(gguf_sha256: str) -> dict[str, Any] | None:
-    """What is known of a finished conversion: ``quantized``, ``license``, ``title``; or None.
+    """What is known of a finished conversion, or None.
+
+    Keys: ``quantized``, ``license``, ``title`` and ``warnings``.
 
     The record and every file of the model are compared with the hashes they had when they were
     written (a file's is remembered as long as the file is not touched).
@@ -80,7 +82,8 @@ def convert_gguf(
         The folder: config, generation config, weights, tokenizer, chat template.
 
     Raises:
-        ModelFileError: the file is damaged, lacks tensors, or the disk is full.
+        ModelFileError: the file is damaged, lacks tensors, holds a field or a tensor that is not
+            known here, or the disk is full.
         UnknownArchitectureError: GGUF of an architecture that is not supported.
         Cancelled: ``cancelled`` said so.
     """
@@ -138,12 +141,15 @@ def _write(
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
+    from prune_core.models.gguf_config import gguf_config
+    from prune_core.models.gguf_fields import ROPE_TENSORS, GgufFields
+    from prune_core.models.gguf_tensors import read_tensor, read_tensors, tensor_names
+    from prune_core.models.gguf_tokenizer import gguf_tokenizer
     from prune_core.models.reading import model_class, quiet
 
     steps = len(header.tensors) + 2
-    place = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
 
     def step(done: int) -> None:
         stop_if(cancelled)
@@ -152,23 +158,36 @@ def _write(
 
     step(0)
     with quiet():
+        fields = GgufFields(path.name, header)
+        factors = {
+            name: [float(value) for value in read_tensor(path, header, name).ravel()]
+            for name in ROPE_TENSORS
+            if name in header.tensors
+        }
+        values = gguf_config(fields, header, factors)
+        check_config(values)
+        tensor_names(header, path.name)  # what has no place is said before what is missing
+        rows = values["vocab_size"]
         try:
-            config = AutoConfig.from_pretrained(path.parent, **place)
-        except (ValueError, KeyError, NotImplementedError) as error:
-            raise UnknownArchitectureError(
-                f"GGUF files of architecture {shown(header.architecture)} are not supported."
+            tokenizer, warnings = gguf_tokenizer(fields, header.architecture, rows)
+            fields.check_all_read(header.architecture)
+            config = AutoConfig.for_model(**values)
+        except PruneCoreError:
+            raise
+        except Exception as error:  # of tokenizers and transformers, in words of their own
+            reason = shown((str(error).strip() or type(error).__name__).splitlines()[0], 160)
+            raise ModelFileError(
+                f"The fields of the GGUF file {shown(path.name)} do not go together "
+                f"({reason.rstrip('.')})."
             ) from error
-        check_config(config.to_dict())
-        step(1)
         # on the meta device nothing is allocated: only names and shapes are wanted
         with torch.device("meta"):
             model = model_class(config.model_type, ()).from_config(config, dtype=torch.float32)
-        tensors = _float_tensors(path, model, step)
+        tensors = read_tensors(path, header, model, values, step)
         config.architectures = [type(model).__name__]
         config.save_pretrained(folder)
         GenerationConfig.from_model_config(config).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(path.parent, **place).save_pretrained(folder)
-        _drop_invented_tokens(folder, model.get_input_embeddings().weight.shape[0])
+        tokenizer.save_pretrained(folder)
     weights = folder / WEIGHTS
     try:
         save_file(tensors, weights, metadata={"format": "pt"})
@@ -181,6 +200,7 @@ def _write(
         "quantized": header.quantization,
         "license": str(header.fields.get("general.license", "")),
         "title": str(header.fields.get("general.name", "")),
+        "warnings": warnings,
         "files": {
             file.relative_to(folder).as_posix(): hash_file(
                 file, progress=progress if file == weights else None, cancelled=cancelled
@@ -192,68 +212,3 @@ def _write(
     signed = {"record": record, "digest": _digest(record)}
     (folder / RECORD).write_text(json.dumps(signed), encoding="utf-8")
     step(steps)
-
-
-def _drop_invented_tokens(folder: Path, rows: int) -> None:
-    """Take out special tokens that transformers' GGUF reader adds behind the vocabulary.
-
-    Where a GGUF names no unknown or padding token it makes one up; it has no row in the embedding.
-    """
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return
-    content = json.loads(path.read_text(encoding="utf-8"))
-    invented = {t["content"] for t in content.get("added_tokens", ()) if t["id"] >= rows}
-    if not invented:
-        return
-    content["added_tokens"] = [t for t in content["added_tokens"] if t["id"] < rows]
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    path = folder / "tokenizer_config.json"
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    kept = {k: v for k, v in fields.items() if not (isinstance(v, str) and v in invented)}
-    path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-
-
-def _float_tensors(path: Path, model: Any, step: Any) -> dict[str, Any]:
-    """All weights by transformers' names, dequantized; checked to be all that the model has."""
-    import numpy as np
-    import torch
-    from gguf import GGUFReader, dequantize
-    from transformers.modeling_gguf_pytorch_utils import (
-        TENSOR_PROCESSORS,
-        TensorProcessor,
-        get_gguf_hf_weights_map,
-        read_field,
-    )
-
-    reader = GGUFReader(path)
-    architecture = read_field(reader, "general.architecture")[0]
-    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=model.config.to_dict())
-    names = get_gguf_hf_weights_map(model, processor)
-    found: dict[str, Any] = {}
-    for index, tensor in enumerate(reader.tensors):
-        step(index + 1)
-        values = processor.process(
-            weights=dequantize(tensor.data, tensor.tensor_type),
-            name=tensor.name,
-            tensor_key_mapping=names,
-            parsed_parameters={"tensors": found},
-        )
-        if values.name in names:
-            copied = np.ascontiguousarray(values.weights, dtype=np.float32)
-            found[names[values.name]] = torch.from_numpy(np.array(copied))
-    expected = model.state_dict()
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    missing = sorted(set(expected) - set(found) - tied)
-    if missing:
-        raise ModelFileError(
-            f"The GGUF file {shown(path.name)} lacks {len(missing)} tensors of its architecture: "
-            f"{shown(', '.join(missing), 200)}."
-        )
-    for name, tensor in found.items():
-        if name in expected and tensor.shape != expected[name].shape:
-            raise ModelFileError(
-                f"Tensor {name} in {shown(path.name)} has shape {tuple(tensor.shape)} where the "
-                f"architecture needs {tuple(expected[name].shape)}."
-            )
-    return found

@@ -114,12 +114,14 @@ class GgufHeader:
     """What a GGUF file says of itself.
 
     Attributes:
-        fields: short scalar and text values by key; arrays are given as their length.
+        fields: values by key; arrays are lists.
         tensors: name to (type name, shape as stored, fastest axis first).
+        offsets: name to the byte of the file at which the tensor begins.
     """
 
     fields: Mapping[str, Any]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    offsets: Mapping[str, int]
 
     @property
     def architecture(self) -> str:
@@ -158,7 +160,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     name = shown(path.name)
     try:
         with path.open("rb") as stream:
-            return _gguf(stream, path.stat().st_size)
+            return _gguf(stream, path.stat().st_size, name)
     except OSError as error:
         raise ModelFileError(f"{name} cannot be read ({error.strerror}).") from error
     except (_Damaged, struct.error, ValueError, OverflowError, MemoryError) as error:
@@ -167,25 +169,42 @@ def read_gguf_header(path: Path) -> GgufHeader:
         ) from error
 
 
-def _gguf(stream: IO[bytes], size: int) -> GgufHeader:
+def _gguf(stream: IO[bytes], size: int, file: str) -> GgufHeader:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if stream.read(4) != GGUF_MAGIC:
         raise _Damaged("it does not begin with GGUF")
-    version, num_tensors, num_fields = struct.unpack("<IQQ", stream.read(20))
+    (version,) = struct.unpack("<I", stream.read(4))
+    if version == 1:
+        raise ModelFileError(
+            f"The GGUF file {file} has version 1 of 2023, which is no longer read; convert the "
+            "model again."
+        )
+    if version in (2 << 24, 3 << 24):
+        raise ModelFileError(
+            f"The GGUF file {file} is big-endian, made for another kind of processor; choose the "
+            "little-endian file of the model."
+        )
     if version not in (2, 3):
         raise _Damaged(f"version {version} is not known")
+    num_tensors, num_fields = struct.unpack("<QQ", stream.read(16))
     if num_tensors > MAX_GGUF_ENTRIES or num_fields > MAX_GGUF_ENTRIES:
         raise _Damaged("its header claims an impossible number of entries")
     fields: dict[str, Any] = {}
     for _ in range(num_fields):
         key = _text(stream)
+        if key in fields:
+            raise _Damaged(f"the field {key} stands there twice")
         (kind,) = struct.unpack("<I", stream.read(4))
         fields[key] = _value(stream, kind)
+    _check_whole_model(fields, file)
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    offsets: dict[str, int] = {}
     end = 0
     for _ in range(num_tensors):
         tensor = _text(stream)
+        if tensor in tensors:
+            raise _Damaged(f"the tensor {tensor} stands there twice")
         (num_axes,) = struct.unpack("<I", stream.read(4))
         if num_axes > 8:
             raise _Damaged("a tensor has an impossible number of axes")
@@ -204,7 +223,10 @@ def _gguf(stream: IO[bytes], size: int) -> GgufHeader:
                 "into floats; choose another quantization of the model, for example Q8_0."
             )
         block, block_bytes = GGML_QUANT_SIZES[quantization]
+        if not shape or 0 in shape or shape[0] % block:
+            raise _Damaged(f"the tensor {tensor} has an impossible shape")
         tensors[tensor] = (quantization.name, shape)
+        offsets[tensor] = offset
         end = max(end, offset + math.prod(shape) // block * block_bytes)
     if not tensors:
         raise _Damaged("it holds no tensors")
@@ -214,7 +236,24 @@ def _gguf(stream: IO[bytes], size: int) -> GgufHeader:
     start = -(-stream.tell() // alignment) * alignment
     if start + end > size:
         raise _Damaged(f"it should have {start + end} bytes but has {size}")
-    return GgufHeader(fields, tensors)
+    return GgufHeader(fields, tensors, {name: start + at for name, at in offsets.items()})
+
+
+def _check_whole_model(fields: Mapping[str, Any], file: str) -> None:
+    """Refuse a part of a model, and what is no model at all."""
+    count = fields.get("split.count", 1)
+    if isinstance(count, int) and count > 1:
+        part = fields.get("split.no", 0)
+        number = part + 1 if isinstance(part, int) else part
+        raise ModelFileError(
+            f"The GGUF file {file} is part {number} of {count}; join the parts first, with "
+            "llama-gguf-split --merge."
+        )
+    kind = fields.get("general.type", "model")
+    if kind != "model":
+        raise ModelFileError(
+            f"The GGUF file {file} holds no model (general.type is {shown(str(kind))})."
+        )
 
 
 def _text(stream: IO[bytes]) -> str:
@@ -240,12 +279,11 @@ def _value(stream: IO[bytes], kind: int) -> Any:
     if count > MAX_GGUF_ARRAY:
         raise _Damaged("an array in its header is impossibly long")
     if inner in _SCALARS:
-        num_bytes = count * struct.calcsize("<" + _SCALARS[inner])
-        if len(stream.read(num_bytes)) != num_bytes:
+        layout = f"<{count}{_SCALARS[inner]}"
+        content = stream.read(struct.calcsize(layout))
+        if len(content) != struct.calcsize(layout):
             raise _Damaged("it is cut off")
-    elif inner == _STRING:
-        for _ in range(count):
-            _text(stream)
-    else:
+        return list(struct.unpack(layout, content))
+    if inner != _STRING:
         raise _Damaged("it holds an array of arrays")
-    return count
+    return [_text(stream) for _ in range(count)]

@@ -58,6 +58,8 @@ class _Origin:
     quantised: str | None = None
     license: str = ""
     provenance: str = ""
+    warnings: tuple[str, ...] = ()
+    converted: bool = False  # written by convert.py
     contained: bool = True  # links inside must stay inside: not so in the hub's own cache
 
 
@@ -97,6 +99,7 @@ def load_model(
         return _load_tiny(parsed, dtype, device, started)
     origin = _locate(parsed, dtype, progress, cancelled)
     config, names, warnings = _check_folder(origin, dtype)
+    warnings = (*origin.warnings, *warnings)
     if not origin.license:
         warnings = (*warnings, "The model's licence is not known here; check it before sharing.")
     fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress, cancelled=cancelled)
@@ -104,7 +107,7 @@ def load_model(
     stop_if(cancelled)
     report("load", 0, 1, "steps")
     model, unexpected = read_model(origin.folder, config, names, dtype)
-    tokenizer = read_tokenizer(origin.folder)
+    tokenizer = read_tokenizer(origin.folder, exact=origin.converted)
     if unexpected:
         warnings = (
             *warnings,
@@ -188,8 +191,8 @@ def _locate(
 def _preset(
     asset: Asset, dtype: str, progress: Progress | None, cancelled: Cancelled | None
 ) -> _Origin:
-    quantised = None
-    if asset.format == "gguf":
+    quantised, converted = None, asset.format == "gguf"
+    if converted:
         sha256 = asset.members[0].sha256
         record = converted_record(sha256)
         if record is None:
@@ -200,7 +203,8 @@ def _preset(
         folder, quantised = converted_path(sha256), record.get("quantized")
     else:
         folder = fetch_asset(asset.name, progress=progress, cancelled=cancelled)
-    return _Origin(folder, asset.title, quantised, asset.license, asset.provenance)
+    named = (asset.title, quantised, asset.license, asset.provenance)
+    return _Origin(folder, *named, converted=converted)
 
 
 def _gguf(
@@ -216,17 +220,19 @@ def _gguf(
         record.get("quantized"),
         shown(record.get("license", "")),
         "A GGUF file on this machine.",
+        tuple(record.get("warnings", ())),
+        converted=True,
     )
 
 
 def _guard_gguf(path: Path, title: str, dtype: str) -> None:
     header = read_gguf_header(path)
-    vocabulary = header.fields.get("tokenizer.ggml.tokens", 0)
+    vocabulary = header.fields.get("tokenizer.ggml.tokens", ())
     guard_memory(
         title,
         header.parameters,
         dtype=dtype,
-        vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
+        vocabulary=len(vocabulary) if isinstance(vocabulary, list) else 0,
         converting=True,
     )
 

@@ -73,17 +73,21 @@ def read_model(
     return model, sorted(info["unexpected_keys"])
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def read_tokenizer(folder: Path, *, exact: bool = False) -> PreTrainedTokenizerBase:
     """Read the tokenizer of a checked folder.
+
+    Args:
+        folder: holds the tokenizer's files.
+        exact: take tokenizer.json at its word; transformers rebuilds the tokenizers of some
+            families (Qwen2) by its own rules, whatever the file says.
 
     Raises:
         ModelFileError: it cannot be read.
     """
     try:
         with quiet():
-            return transformers.AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
-            )
+            chosen = transformers.PreTrainedTokenizerFast if exact else transformers.AutoTokenizer
+            return chosen.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise ModelFileError(
             f"The tokenizer in {shown(str(folder))} cannot be read ({_first_line(error)})."

@@ -18,6 +18,7 @@ from hypothesis import strategies as some
 
 from prune_core.cli import export as cli_export
 from prune_core.cli import main as cli
+from prune_core.cli import running
 from prune_core.cli.cost import show_cost
 from prune_core.errors import PruneCoreError
 from prune_core.jobs.base import TextSpec
@@ -345,12 +346,14 @@ def test_every_option_says_what_it_is() -> None:
 
 
 def test_the_break_key_ends_without_a_traceback(run: Run) -> None:
-    with mock.patch.object(cli, "_run", side_effect=KeyboardInterrupt):
+    with mock.patch.object(running, "run_on", side_effect=KeyboardInterrupt):
         assert run("inspect", "tiny-llama", "--json") == (130, "", "Cancelled.\n")
 
 
 def test_what_is_not_finite_becomes_null(run: Run) -> None:
-    with mock.patch.object(cli, "_run", return_value={"rows": [], "a": [math.nan, (math.inf, 1)]}):
+    with mock.patch.object(
+        running, "run_on", return_value={"rows": [], "a": [math.nan, (math.inf, 1)]}
+    ):
         got = one_object(run("inspect", "tiny-llama", "--json"))
 
     assert got["a"] == [None, [None, 1]]
@@ -426,7 +429,7 @@ def asked_for(line: str) -> Any:
         taken.append(job)
         return {"sites": [{"scores": [[0.0]]}]}
 
-    with mock.patch.object(cli, "_run", side_effect=take), mock.patch("builtins.print"):
+    with mock.patch.object(running, "run_on", side_effect=take), mock.patch("builtins.print"):
         assert cli.main([*words[3:], "--json"]) == 0
     return taken[0]
 

@@ -64,6 +64,8 @@ OPAQUE = {
 """Arguments of errors that are no text to read here; what they can be is in the catalogue."""
 
 UNRAISED = {
+    "The GGUF file does not say how its tokenizer cuts text (tokenizer.ggml.pre); the cut of "
+    "{name} is used, and the numbers are wrong if it is another.",
     "The cell could not be measured: {error}",
     "The model's config.json brings code of its own (auto_map); it is not run.",
     "The model's licence is not known here; check it before sharing.",
