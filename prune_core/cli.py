@@ -32,6 +32,7 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
+from prune_core.models.sources import any_folder
 from prune_core.recipe import (
     ALLOCATIONS,
     RECONSTRUCTIONS,
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     try:
         try:
-            return _main(arguments)
+            with any_folder():
+                return _main(arguments)
         finally:  # at the end of the program it is too late for a sentence; --help ends it too
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read has enough, as with | head

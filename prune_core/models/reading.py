@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +11,34 @@ import torch
 import transformers
 
 from prune_core.errors import ModelFileError
+from prune_core.models.families import FAMILY_KIND
 from prune_core.models.sources import shown
+from prune_core.models.stored import Stored, read_state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NOT_PASSED_ON = frozenset(
+    {
+        *("return_dict", "use_return_dict", "output_attentions", "output_hidden_states"),
+        *("torchscript", "gradient_checkpointing", "attn_implementation", "fusion_config"),
+        *("quantization_config", "compression_config", "quantization", "transformers_weights"),
+        *("_flash_attn_2_enabled", "_attn_implementation_autoset", "use_flash_attention_2"),
+    }
+)
+"""Keys of a configuration that change what a forward pass returns or how it is computed, and none
+of the numbers: set for other programs than this one. How weights are stored is settled before."""
+
 
 def read_model(
-    folder: Path, config: dict[str, Any], names: Collection[str], dtype: str
+    folder: Path, config: dict[str, Any], stored: Stored, dtype: str
 ) -> tuple[PreTrainedModel, list[str]]:
     """Read a checked folder with transformers.
 
     Args:
         folder: holds config and safetensors.
         config: its configuration.
-        names: of its tensors.
+        stored: its weights.
         dtype: to load in.
 
     Returns:
@@ -34,6 +47,8 @@ def read_model(
     Raises:
         ModelFileError: tensors missing or misshapen, or transformers cannot read it.
     """
+    names = tuple(stored.names.values())
+    _check_head(config, names)
     extra: dict[str, Any] = {}
     chosen = model_class(str(config["model_type"]), names, config.get("architectures"))
     if chosen is transformers.AutoModel and not any(".pooler." in f".{name}" for name in names):
@@ -42,8 +57,15 @@ def read_model(
         extra.pop("add_pooling_layer", None)  # it never has one
     try:
         with quiet():
+            # transformers takes either a folder or tensors, the latter only by the class itself
+            place: Path | None = folder
+            settings = plain_config(config)
+            if not stored.is_plain:
+                place, chosen = None, chosen._model_mapping[type(settings)]
+                extra["state_dict"] = read_state(stored, getattr(torch, dtype))
             model, info = chosen.from_pretrained(
-                folder,
+                place,
+                config=settings,
                 dtype=getattr(torch, dtype),
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -52,6 +74,10 @@ def read_model(
                 ignore_mismatched_sizes=True,  # collected and refused below, with their shapes
                 **extra,
             )
+            if place is None and model.can_generate():
+                _set_generation(model, folder)
+    except ModelFileError:
+        raise
     except Exception as error:
         raise ModelFileError(
             f"The model in {shown(str(folder))} cannot be read ({_first_line(error)})."
@@ -70,7 +96,69 @@ def read_model(
             f"{len(missing)} tensors of the model are missing from its files: "
             f"{shown(', '.join(missing), 300)}."
         )
+    _tell_own_head(model)
     return model, sorted(info["unexpected_keys"])
+
+
+def plain_config(config: Mapping[str, Any]) -> Any:
+    """A configuration as transformers reads it, without what is meant for other set-ups.
+
+    Args:
+        config: of a supported ``model_type``.
+    """
+    kept = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
+    return transformers.AutoConfig.for_model(kept.pop("model_type")).from_dict(kept)
+
+
+def _set_generation(model: PreTrainedModel, folder: Path) -> None:
+    """What ``from_pretrained`` does where it is given a folder."""
+    with contextlib.suppress(OSError):
+        model.generation_config = transformers.GenerationConfig.from_pretrained(
+            folder, local_files_only=True
+        )
+
+
+def _tell_own_head(model: PreTrainedModel) -> None:
+    """Where the checkpoint's head is not its embedding, the configuration must not say so.
+
+    transformers keeps the two apart if a checkpoint holds both and they differ, whatever
+    ``tie_word_embeddings`` says; a copy or an export made from the configuration would tie them.
+    """
+    config: Any = model.config
+    head = model.get_output_embeddings()
+    if head is None or not getattr(config, "tie_word_embeddings", False):
+        return
+    if head.weight is not model.get_input_embeddings().weight:
+        config.tie_word_embeddings = False
+
+
+def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
+    """Refuse a decoder whose head is for something else than language, or is not there.
+
+    Raises:
+        ModelFileError: such a one.
+    """
+    model_type = str(config["model_type"])
+    if FAMILY_KIND.get(model_type) == "encoder":
+        return
+    listed = config.get("architectures")
+    named = str(listed[0]) if isinstance(listed, list) and listed else ""
+    heads = [n for n in names if n.startswith(("score.", "classifier.", "classification_head."))]
+    heads += [n for n in names if n.startswith("qa_outputs.")]
+    speaks = any(name.startswith(("lm_head.", "embed_out.")) for name in names)
+    if heads and not speaks:
+        raise ModelFileError(
+            f"This is a model for classes, rewards or answers ({shown(heads[0])}"
+            f"{', ' + shown(named) if named else ''}) without a head for language; choose the "
+            "language model that it was made from."
+        )
+    tied = plain_config(config).tie_word_embeddings
+    if not speaks and not tied and names:
+        raise ModelFileError(
+            f"This is a bare model without its output head ({shown(named or model_type)}, no "
+            "lm_head.weight), so that it has no perplexity and writes nothing; choose the one for "
+            "causal language modeling."
+        )
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
