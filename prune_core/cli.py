@@ -309,7 +309,7 @@ def _recipe_file(name: str) -> Recipe:
     if not name.strip():
         raise RecipeError("--recipe names no file; give the path of a recipe as JSON.")
     try:
-        return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
+        return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
 
@@ -430,7 +430,7 @@ def _run_on(core: Core, job: Job) -> Result:
     result = core.run(job, emit, lambda: False)
     if shows:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return result
+    return cli_checks.with_warnings(result, core, job.source)
 
 
 def _fetch(parsed: argparse.Namespace) -> Result:

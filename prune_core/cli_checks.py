@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from prune_core.errors import RecipeError
 from prune_core.recipe import MAX_DIGITS
@@ -34,6 +35,32 @@ def check_name(value: str, option: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise RecipeError(f"{option} is not valid UTF-8; choose another name.") from None
+
+
+LICENCE = "The model's licence is not known here"
+"""So begins the one warning of loading that says nothing about numbers."""
+
+
+def with_warnings(result: Any, core: Any, source: str) -> dict[str, Any]:
+    """A job's result with what loading its model gave to say, which is said once here too.
+
+    Args:
+        result: of a job.
+        core: that ran it.
+        source: of its model.
+    """
+    warnings = core.warnings(source)
+    known: set[str] = _SAID.setdefault(core, set())
+    for warning in warnings:
+        if warning not in known and not warning.startswith(LICENCE):
+            clear = "\r\033[K" if sys.stderr.isatty() else ""
+            print(f"{clear}{warning}", file=sys.stderr)
+        known.add(warning)
+    return {**result, "warnings": list(warnings)}
+
+
+_SAID: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+"""Warnings that stand on standard error already, by the core that loaded the model."""
 
 
 def belongs(given: Any, option: str, fits: bool, to: str) -> None:

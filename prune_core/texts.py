@@ -22,7 +22,25 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 20_000_000
 MAX_INLINE_BYTES = 1_000_000
 MAX_WINDOWS = 4096
-SUFFIXES = ("", ".txt", ".md", ".jsonl", ".csv")
+JSON_LINES = (".jsonl", ".ndjson")
+TABLES = {".csv": ",", ".tsv": "\t"}
+OTHER_KINDS = {
+    b"PK\x03\x04": "a ZIP or Office file",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "packed with gzip",
+    b"PAR1": "a Parquet table",
+    b"ARROW1": "an Arrow table",
+    b"SQLite format 3": "a database",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GGUF": "a GGUF model",
+    b"{\\rtf": "a Rich Text file",
+    b"version https://git-lfs": "a Git LFS pointer",
+}
+"""First bytes of files that are given for texts and are none."""
+WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+LEGACY = ("gb18030", "shift_jis", "euc-kr", "cp1251", "cp1252")
+"""Encodings older than UTF-8 to guess from; the last takes nearly all bytes."""
 MIN_TOKENS = 2  # one to condition on, one to predict
 
 TEXTS: dict[str, Asset] = {asset.name: asset for asset in project_manifest().of_kind("text")}
@@ -95,8 +113,6 @@ def _read_file(value: str) -> str:
         raise TextError("No text is named; give the path of a file or the name of a preset.")
     try:
         path = Path(value).expanduser()
-        if path.suffix.lower() not in SUFFIXES:
-            raise TextError(f"{name} is no text file; use .txt, .md, .jsonl or .csv.")
         if not path.is_file():
             raise TextError(f"There is no text file {shown(value)}.")
         size = path.stat().st_size
@@ -107,11 +123,15 @@ def _read_file(value: str) -> str:
         if isinstance(error, TextError):
             raise
         raise TextError(f"The text file {name} cannot be read.") from error
+    for start, kind in OTHER_KINDS.items():
+        if content.startswith(start):
+            raise TextError(f"{name} is no text but {kind}; save its text as UTF-8 (.txt).")
     text = decode(content, name)
-    if path.suffix.lower() == ".jsonl":
+    ending = path.suffix.lower()
+    if ending in JSON_LINES:
         text = _jsonl_text(text, name)
-    elif path.suffix.lower() == ".csv":
-        text = _csv_text(text, name)
+    elif ending in TABLES:
+        text = _csv_text(text, name, TABLES[ending])
     return _checked(text, name)
 
 
@@ -124,17 +144,62 @@ def decode(content: bytes, name: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        encoding = guessed_encoding(content)
+        if encoding is None:
+            raise TextError(
+                f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8 and try again."
+            ) from error
         raise TextError(
-            f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8 and try again."
+            f"{name} is not UTF-8 (byte {error.start}) but probably {encoding}; convert it, for "
+            f"example with iconv -f {encoding} -t UTF-8, or save it as UTF-8 in an editor."
         ) from error
     if "\0" in text:
         raise TextError(f"{name} holds NUL characters; it is no plain text.")
     return text
 
 
+def guessed_encoding(content: bytes) -> str | None:
+    """The encoding that bytes which are no UTF-8 most likely have, by iconv's name; or None.
+
+    A guess by whether they decode, the rarest codes first: it only helps to name the way out.
+    """
+    for mark, name in WIDE.items():
+        if content.startswith(mark):
+            return name
+    sample = content[:200_000]
+    if b"\0" in sample:
+        return None
+    for encoding in LEGACY:
+        try:
+            text = sample.decode(encoding)
+        except UnicodeDecodeError as error:
+            if error.start < len(sample) - 4 or len(sample) == len(content):
+                continue
+            text = sample[: error.start].decode(encoding)
+        letters = [c for c in text if ord(c) > 127]
+        if letters and sum(_expected(c, encoding) for c in letters) >= 0.8 * len(letters):
+            return encoding
+    return None
+
+
+def _expected(character: str, encoding: str) -> bool:
+    """A character that texts in this encoding are mostly made of, where they leave ASCII."""
+    code = ord(character)
+    if encoding == "cp1251":
+        return 0x400 <= code < 0x460 or character in "«»—–№"
+    if encoding == "euc-kr":
+        return 0xAC00 <= code < 0xD7A4 or 0x3000 <= code < 0x3100
+    if encoding == "shift_jis":
+        return 0x3000 <= code < 0x3100 or 0x4E00 <= code < 0xA000
+    if encoding == "gb18030":  # hiragana is in its tables too, and rare in Chinese
+        return 0x4E00 <= code < 0xA000 or 0x3000 <= code < 0x3020 or 0xFF00 <= code < 0xFF60
+    return character.isalpha() or character in "«»“”‘’„‚–—…€£§°·©®\xa0"
+
+
 def _jsonl_text(text: str, name: str) -> str:
     parts = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # not splitlines: JSON strings may hold U+2028, U+0085 and others that it would split at
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -148,11 +213,17 @@ def _jsonl_text(text: str, name: str) -> str:
     return "\n\n".join(parts)
 
 
-def _csv_text(text: str, name: str) -> str:
+def _csv_text(text: str, name: str, delimiter: str) -> str:
+    first = text.split("\n", 1)[0]
+    if delimiter == "," and delimiter not in first and ";" in first:
+        delimiter = ";"  # as spreadsheets write it where the comma is in numbers
+    before = csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise TextError(f"{name} is not a readable CSV file.") from error
+    finally:
+        csv.field_size_limit(before)
     if not rows or "text" not in rows[0]:
         raise TextError(f"{name} has no column called text.")
     column = rows[0].index("text")

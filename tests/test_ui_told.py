@@ -410,7 +410,10 @@ REAL: dict[str, Callable[[Path], object]] = {
     "The text is empty": lambda _: read_text(TextSpec("inline", " ")),
     "The text holds NUL": lambda _: read_text(TextSpec("inline", "a\0")),
     "There is no text called": lambda _: read_text(TextSpec("preset", "x")),
-    "is no text file": lambda _: read_text(TextSpec("file", "x.png")),
+    "is no text but": lambda tmp: read_text(TextSpec("file", str(written(tmp / "x", "%PDF-")))),
+    "but probably cp1251": lambda tmp: read_text(
+        TextSpec("file", str(written(tmp / "x", "Гавань спала.".encode("cp1251"))))
+    ),
     "tokens to score": lambda _: token_windows(tokenized(1), "", seq_len=8, windows=1),
     "longer than the model's context": lambda _: token_windows(
         tokenized(9), "", seq_len=8, windows=1, max_context=4

@@ -127,6 +127,13 @@ class Core:
                 "or a smaller model."
             ) from error
 
+    def warnings(self, source: str) -> tuple[str, ...]:
+        """What loading a model gave to say; empty where it is not loaded."""
+        from prune_core.models.sources import parse_source
+
+        model = self._models.get(parse_source(source).text)
+        return () if model is None else model.handle.info.warnings
+
     def loaded(self, source: str, emit: Emit, cancelled: Poll) -> LoadedModel:
         """The model of a source, loaded if it is not.
 
@@ -185,6 +192,7 @@ def _generate(loaded: LoadedModel, job: jobs.Generate, emit: Emit, poll: Poll) -
     prompt = generation.encode_prompt(
         handle.tokenizer, job.prompt, chat=job.chat, max_context=handle.info.context
     ).to(loaded.device)
+    handle.check_tokens(prompt[0].tolist())
     room = handle.info.context - prompt.shape[-1]
     if handle.structure.kind == "encoder-decoder":
         relative = FAMILIES[handle.structure.family].positions == "relative"

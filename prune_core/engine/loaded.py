@@ -285,6 +285,7 @@ class LoadedModel:
         known = (chosen, text_stamp(chosen.text))
         if self._calibration is None or self._calibration[0] != known or known[1] is None:
             tokens = calibration_windows(self.handle.tokenizer, chosen, self.handle.info.context)
+            self.handle.check_tokens(tokens.unique().tolist())
             self._calibration = (known, tokens)
         return self._calibration[1]
 
@@ -319,6 +320,7 @@ class LoadedModel:
                 max_context=self.handle.info.context,
                 ends=self._ends(),
             )
+            self.handle.check_tokens(stacked.unique().tolist())
             while len(self._windows) >= 8:
                 self._windows.pop(next(iter(self._windows)))
             self._windows[key] = list(stacked)

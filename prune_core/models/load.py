@@ -15,6 +15,7 @@ from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
 from prune_core.errors import SourceError
 from prune_core.models.checks import (
+    INDEX_NAME,
     check_contained,
     check_tokenizer_files,
     merged_header,
@@ -28,6 +29,7 @@ from prune_core.models.headers import read_gguf_header
 from prune_core.models.hub import hub_folder
 from prune_core.models.memory import DTYPE_BYTES, guard_memory
 from prune_core.models.reading import (
+    begins_with_mark,
     check_finite,
     check_vocabulary,
     read_model,
@@ -108,7 +110,7 @@ def load_model(
     stop_if(cancelled)
     report("load", 0, 1, "steps")
     model, unexpected = read_model(origin.folder, config, stored, dtype)
-    tokenizer = read_tokenizer(origin.folder)
+    tokenizer = read_tokenizer(origin.folder, str(config["model_type"]))
     if unexpected:
         warnings = (
             *warnings,
@@ -118,7 +120,7 @@ def load_model(
     stop_if(cancelled)
     report("check", 0, 1, "steps")
     check_finite(model)
-    check_vocabulary(model, tokenizer)
+    warnings = (*warnings, *check_vocabulary(model, tokenizer))
     model.eval().requires_grad_(False)
     report("check", 1, 1, "steps")
     model = _to_device(model, device)
@@ -245,6 +247,8 @@ def _check_folder(
     config, warnings = read_config(folder)
     files, standard = weight_files(folder)
     header = merged_header(files)
+    if standard and begins_with_mark(folder / INDEX_NAME):
+        standard = False  # transformers reads its index strictly
     if standard and (folder / "adapter_config.json").is_file():
         standard = False  # where peft is installed, transformers would put the adapter in
         warnings = (*warnings, "An adapter lies beside the model; it is left out.")

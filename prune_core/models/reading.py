@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ def read_model(
                 ignore_mismatched_sizes=True,  # collected and refused below, with their shapes
                 **extra,
             )
-            if place is None and model.can_generate():
+            marked = begins_with_mark(folder / "generation_config.json")
+            if model.can_generate() and (place is None or marked):
                 _set_generation(model, folder)
     except ModelFileError:
         raise
@@ -112,9 +114,9 @@ def plain_config(config: Mapping[str, Any]) -> Any:
 
 def _set_generation(model: PreTrainedModel, folder: Path) -> None:
     """What ``from_pretrained`` does where it is given a folder."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), without_marks(folder) as place:
         model.generation_config = transformers.GenerationConfig.from_pretrained(
-            folder, local_files_only=True
+            place, local_files_only=True
         )
 
 
@@ -161,21 +163,90 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
         )
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+MARK = b"\xef\xbb\xbf"
+"""A byte-order mark, as some editors put before UTF-8."""
+
+_OWN_IDS = {"tokenizer.model": "decoder", "spiece.model": "t5"}
+"""Sentencepiece files whose ids are the model's, by the kind or family of model they come with."""
+
+
+@contextlib.contextmanager
+def without_marks(folder: Path) -> Iterator[Path]:
+    """The folder, or where its text files begin with byte-order marks a copy of them without.
+
+    transformers reads these files strictly. The copy holds no weights and goes in the end.
+    """
+    endings = (".json", ".txt", ".jinja")
+    texts = [path for path in folder.iterdir() if path.suffix in endings and path.is_file()]
+    if not any(begins_with_mark(path) for path in texts):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="prunescope-") as place:
+        for path in folder.iterdir():
+            if path.is_file() and path.suffix in (*endings, ".model", ".spm"):
+                (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(MARK))
+        yield Path(place)
+
+
+def begins_with_mark(path: Path) -> bool:
+    """True if a file is there and begins with UTF-8's byte-order mark."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(MARK)) == MARK
+
+
+def read_tokenizer(folder: Path, model_type: str = "") -> PreTrainedTokenizerBase:
     """Read the tokenizer of a checked folder.
+
+    Args:
+        folder: holds its files.
+        model_type: of the model beside it.
 
     Raises:
         ModelFileError: it cannot be read.
     """
     try:
-        with quiet():
+        with quiet(), without_marks(folder) as place:
+            own = _sentencepiece(place, model_type)
+            if own is not None:
+                return own
             return transformers.AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
+                place, trust_remote_code=False, local_files_only=True
             )
     except Exception as error:
         raise ModelFileError(
             f"The tokenizer in {shown(str(folder))} cannot be read ({_first_line(error)})."
         ) from error
+
+
+def _sentencepiece(folder: Path, model_type: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a sentencepiece file that stands alone, with that library's own ids.
+
+    Without a tokenizer_config.json transformers converts the file and loses how it treats spaces.
+    """
+    from sentencepiece import SentencePieceProcessor
+    from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
+
+    path = folder / "tokenizer_config.json"
+    if (folder / "tokenizer.json").is_file():
+        return None
+    if path.is_file() and '"SentencePieceBackend"' not in path.read_text(encoding="utf-8"):
+        return None
+    for name, wanted in _OWN_IDS.items():
+        if not (folder / name).is_file() or wanted not in (model_type, FAMILY_KIND.get(model_type)):
+            continue
+        try:
+            pieces = SentencePieceProcessor(str(folder / name))
+        except (RuntimeError, OSError):  # another kind of file goes under this name too
+            return None
+        ids = {role: getattr(pieces, f"{role}_id")() for role in ("bos", "eos", "unk", "pad")}
+        special = {f"{r}_token": pieces.id_to_piece(i) for r, i in ids.items() if i >= 0}
+        backend: PreTrainedTokenizerBase = SentencePieceBackend(
+            vocab_file=str(folder / name), special_tokens_pattern="none", **special
+        )
+        return backend
+    return None
 
 
 def _first_line(error: Exception) -> str:
@@ -227,19 +298,36 @@ def check_finite(model: torch.nn.Module) -> None:
         )
 
 
-def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Insist that every token of the tokenizer has a row in the embedding.
+def check_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, ...]:
+    """Insist that every token of the tokenizer has a row in the embedding, added ones aside.
+
+    Tokens that were added later, for padding or tools, come up in no ordinary text; where one
+    does, ``ModelHandle.check_tokens`` says so.
+
+    Returns:
+        Warnings to show.
 
     Raises:
         ModelFileError: the tokenizer belongs to a larger vocabulary.
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest >= rows:
+    beyond = {token: name for name, token in tokenizer.get_vocab().items() if token >= rows}
+    added = set(getattr(tokenizer, "added_tokens_decoder", {}))
+    if beyond and added.issuperset(beyond):
+        names = ", ".join(beyond[token] for token in sorted(beyond))
+        return (
+            f"{len(beyond)} added tokens of the tokenizer have no row in the model's embedding "
+            f"({shown(names)}); a text must not hold them.",
+        )
+    if beyond:
+        largest = max(beyond)
         raise ModelFileError(
             f"The tokenizer knows token {largest} but the model's embedding has {rows} rows; "
             "the two do not belong together."
         )
+    return ()
 
 
 @contextlib.contextmanager
