@@ -39,8 +39,18 @@ OTHER_KINDS = {
 }
 """First bytes of files that are given for texts and are none."""
 WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-LEGACY = ("gb18030", "shift_jis", "euc-kr", "cp1251", "cp1252")
-"""Encodings older than UTF-8 to guess from; the last takes nearly all bytes."""
+LEGACY = (
+    ("shift_jis", (0x3040, 0x30FF), 0.2),
+    ("euc-jp", (0x3040, 0x30FF), 0.2),
+    ("euc-kr", (0xAC00, 0xD7A3), 0.8),
+    ("gb18030", (0x4E00, 0x9FFF), 0.8),
+    ("big5", (0x4E00, 0x9FFF), 0.8),
+    ("koi8-r", (0x400, 0x45F), 0.8),
+    ("cp1251", (0x400, 0x45F), 0.8),
+    ("cp1252", (0xC0, 0xFF), 0.6),
+)
+"""Encodings older than UTF-8 to guess from, in this order: what share of the letters beyond ASCII
+at least lies in which range of Unicode."""
 MIN_TOKENS = 2  # one to condition on, one to predict
 
 TEXTS: dict[str, Asset] = {asset.name: asset for asset in project_manifest().of_kind("text")}
@@ -161,7 +171,7 @@ def decode(content: bytes, name: str) -> str:
 def guessed_encoding(content: bytes) -> str | None:
     """The encoding that bytes which are no UTF-8 most likely have, by iconv's name; or None.
 
-    A guess by whether they decode, the rarest codes first: it only helps to name the way out.
+    A guess by whether they decode to letters of one script: it only helps to name the way out.
     """
     for mark, name in WIDE.items():
         if content.startswith(mark):
@@ -169,31 +179,22 @@ def guessed_encoding(content: bytes) -> str | None:
     sample = content[:200_000]
     if b"\0" in sample:
         return None
-    for encoding in LEGACY:
+    for encoding, (low, high), least in LEGACY:
         try:
             text = sample.decode(encoding)
         except UnicodeDecodeError as error:
             if error.start < len(sample) - 4 or len(sample) == len(content):
-                continue
+                continue  # not merely cut off in the middle of a character
             text = sample[: error.start].decode(encoding)
-        letters = [c for c in text if ord(c) > 127]
-        if letters and sum(_expected(c, encoding) for c in letters) >= 0.8 * len(letters):
+        letters = [c for c in text if c.isalpha() and ord(c) > 127]
+        typical = sum(low <= ord(c) <= high for c in letters)
+        if encoding == "koi8-r" and 2 * sum(c.isupper() for c in letters) > len(letters):
+            continue  # the other Cyrillic encoding read as this one swaps the cases
+        if encoding in ("koi8-r", "cp1251") and 2 * len(letters) < sum(map(str.isalpha, text)):
+            continue  # a few letters among many of ASCII are accents
+        if letters and typical >= least * len(letters):
             return encoding
     return None
-
-
-def _expected(character: str, encoding: str) -> bool:
-    """A character that texts in this encoding are mostly made of, where they leave ASCII."""
-    code = ord(character)
-    if encoding == "cp1251":
-        return 0x400 <= code < 0x460 or character in "«»—–№"
-    if encoding == "euc-kr":
-        return 0xAC00 <= code < 0xD7A4 or 0x3000 <= code < 0x3100
-    if encoding == "shift_jis":
-        return 0x3000 <= code < 0x3100 or 0x4E00 <= code < 0xA000
-    if encoding == "gb18030":  # hiragana is in its tables too, and rare in Chinese
-        return 0x4E00 <= code < 0xA000 or 0x3000 <= code < 0x3020 or 0xFF00 <= code < 0xFF60
-    return character.isalpha() or character in "«»“”‘’„‚–—…€£§°·©®\xa0"
 
 
 def _jsonl_text(text: str, name: str) -> str:

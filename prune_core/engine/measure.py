@@ -23,6 +23,7 @@ from prune_core.evaluation.scoring import (
     DenseWindow,
     WindowScore,
     compact_kl,
+    part_scores_alike,
     predictions_per_window,
     score_window,
 )
@@ -125,6 +126,7 @@ class _Measurement:
         self.seconds, self.started, self.emit = seconds, started, emit
         self.structure = loaded.handle.structure
         self.language = loaded.handle.info.has_language_head
+        self.leading = part_scores_alike(self.structure, loaded.handle.model.config)
         self.dense: list[DenseWindow] = []
         self.scores: list[WindowScore] = []
         self.first_block: int | None = None
@@ -169,7 +171,7 @@ class _Measurement:
         key = window_fingerprint(tokens)
         if kept is not None and kept[0] == key:
             return kept[1]
-        if self.structure.kind == "decoder":  # causal: a leading part scores as in the whole
+        if self.leading:
             tokens = tokens[: CHECKED_TOKENS + 1]
         found: list[Tensor] = []
         with self.loaded.dense_runner.session(cancelled=cancelled):
@@ -204,10 +206,10 @@ class _Measurement:
     def _first_look(self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll) -> None:
         """A first number from the start of the first window, where that is much cheaper.
 
-        Only a causal model scores a leading part as it does in the whole window.
+        Only where a leading part is scored as it is in the whole window.
         """
         tokens = self.windows[0]
-        if dense is None or self.structure.kind != "decoder" or len(tokens) < 2 * FIRST_TOKENS:
+        if dense is None or not self.leading or len(tokens) < 2 * FIRST_TOKENS:
             return
         known = self.loaded.prefix.known(window_fingerprint(tokens), states)
         if len(known) > len(self.structure.blocks) // 2:

@@ -84,7 +84,11 @@ def check_disguise(path: Path, *, is_text: bool = False) -> None:
         )
     if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh")):
         raise ModelFileError(f"{name} is a packed archive; unpack it first.")
-    if not is_text and 12 <= len(start) < 256 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+    if (
+        not is_text
+        and 12 <= len(start) < 256
+        and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    ):
         raise ModelFileError(
             f"{name} is not the file itself but a short text ({shown(start.decode().strip(), 60)}); "
             "download it again."

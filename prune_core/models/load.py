@@ -110,7 +110,7 @@ def load_model(
     stop_if(cancelled)
     report("load", 0, 1, "steps")
     model, unexpected = read_model(origin.folder, config, stored, dtype)
-    tokenizer = read_tokenizer(origin.folder, str(config["model_type"]))
+    tokenizer = read_tokenizer(origin.folder, config)
     if unexpected:
         warnings = (
             *warnings,
@@ -237,9 +237,7 @@ def _guard_gguf(path: Path, title: str, dtype: str) -> None:
     )
 
 
-def _check_folder(
-    origin: _Origin, dtype: str
-) -> tuple[dict[str, Any], Stored, tuple[str, ...]]:
+def _check_folder(origin: _Origin, dtype: str) -> tuple[dict[str, Any], Stored, tuple[str, ...]]:
     """Configuration, weights and warnings of a folder that may be loaded."""
     folder = origin.folder
     if origin.contained:

@@ -99,6 +99,7 @@ def read_model(
             f"{shown(', '.join(missing), 300)}."
         )
     _tell_own_head(model)
+    check_start(model)
     return model, sorted(info["unexpected_keys"])
 
 
@@ -131,7 +132,30 @@ def _tell_own_head(model: PreTrainedModel) -> None:
     if head is None or not getattr(config, "tie_word_embeddings", False):
         return
     if head.weight is not model.get_input_embeddings().weight:
-        config.tie_word_embeddings = False
+        # T5 reads the field for another purpose: whether its last hidden states are scaled
+        config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
+
+
+def check_start(model: PreTrainedModel) -> None:
+    """Insist on the token that the decoder of an encoder-decoder begins with.
+
+    Where only the generation config names it, the configuration gets it from there.
+
+    Raises:
+        ModelFileError: neither names it.
+    """
+    config: Any = model.config
+    if not getattr(config, "is_encoder_decoder", False):
+        return
+    generation: Any = getattr(model, "generation_config", None)
+    for name in ("decoder_start_token_id", "pad_token_id"):
+        if getattr(config, name, None) is None:
+            token = getattr(generation, name, None)
+            if token is None:
+                raise ModelFileError(
+                    f"config.json names no {name}, which the decoder needs; add it (of T5 it is 0)."
+                )
+            setattr(config, name, token)
 
 
 def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
@@ -196,23 +220,26 @@ def begins_with_mark(path: Path) -> bool:
         return stream.read(len(MARK)) == MARK
 
 
-def read_tokenizer(folder: Path, model_type: str = "") -> PreTrainedTokenizerBase:
+def read_tokenizer(folder: Path, config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     """Read the tokenizer of a checked folder.
 
     Args:
         folder: holds its files.
-        model_type: of the model beside it.
+        config: of the model beside it.
 
     Raises:
         ModelFileError: it cannot be read.
     """
     try:
         with quiet(), without_marks(folder) as place:
-            own = _sentencepiece(place, model_type)
+            own = _sentencepiece(place, str(config["model_type"]))
             if own is not None:
                 return own
             return transformers.AutoTokenizer.from_pretrained(
-                place, trust_remote_code=False, local_files_only=True
+                place,
+                config=plain_config(config),
+                trust_remote_code=False,
+                local_files_only=True,
             )
     except Exception as error:
         raise ModelFileError(
@@ -298,9 +325,7 @@ def check_finite(model: torch.nn.Module) -> None:
         )
 
 
-def check_vocabulary(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> tuple[str, ...]:
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Insist that every token of the tokenizer has a row in the embedding, added ones aside.
 
     Tokens that were added later, for padding or tools, come up in no ordinary text; where one
