@@ -24,6 +24,15 @@ MAX_INLINE_BYTES = 1_000_000
 MAX_WINDOWS = 4096
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = {".csv": ",", ".tsv": "\t"}
+NO_TEXTS = frozenset(
+    (
+        *(".bin", ".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".gguf", ".onnx", ".h5"),
+        *(".zip", ".gz", ".tar", ".7z", ".xz", ".zst", ".parquet", ".arrow", ".sqlite", ".db"),
+        *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp3", ".mp4", ".wav", ".exe", ".so"),
+        *(".pdf", ".doc", ".docx", ".odt", ".xls", ".xlsx", ".ppt", ".pptx", ".epub"),
+    )
+)
+"""Endings of files that are no texts; any other may be one, as .raw, .tokens or .text."""
 OTHER_KINDS = {
     b"PK\x03\x04": "a ZIP or Office file",
     b"%PDF": "a PDF",
@@ -123,6 +132,8 @@ def _read_file(value: str) -> str:
         raise TextError("No text is named; give the path of a file or the name of a preset.")
     try:
         path = Path(value).expanduser()
+        if path.suffix.lower() in NO_TEXTS:
+            raise TextError(f"{name} is no text file; use .txt, .md, .jsonl or .csv.")
         if not path.is_file():
             raise TextError(f"There is no text file {shown(value)}.")
         size = path.stat().st_size

@@ -294,7 +294,7 @@ def test_added_tokens_beyond_the_embedding(folder: Path) -> None:
         Evaluate(str(folder), recipe, odd, 32, 2),
         Generate(str(folder), recipe, "a <extra>", 4, True),
     ):
-        with pytest.raises(TextError, match="<extra>.*no row"):
+        with pytest.raises(TextError, match=r"<extra>.*no row"):
             core.run(job, lambda event: None, lambda: False)
 
 
@@ -499,7 +499,7 @@ def test_blocks_that_scale_by_their_index(tmp_path: Path) -> None:
     handle = load_model("tiny-gpt2")
     handle.model.config.scale_attn_by_inverse_layer_idx = True
     last = len(handle.structure.blocks) - 1
-    with pytest.raises(PruneCoreError, match="index of a block.*masked"):
+    with pytest.raises(PruneCoreError, match=r"index of a block.*masked"):
         shrink(handle.model, handle.structure, Recipe(drop_blocks=(0,)))
     shrink(handle.model, handle.structure, Recipe(drop_blocks=(last,)))  # none moves
 

@@ -77,8 +77,8 @@ def predictions_per_window(structure: Structure, has_language_head: bool, seq_le
 def part_scores_alike(structure: Structure, config: Any) -> bool:
     """True if a leading part of a window is scored as it is in the whole window.
 
-    So it is in a causal model, unless its rotary embedding follows the length of the input (LongRoPE,
-    arXiv 2402.13753, and dynamic NTK scaling).
+    So it is in a causal model, unless its rotary embedding follows the length of the input
+    (LongRoPE, arXiv 2402.13753, and dynamic NTK scaling).
 
     Args:
         structure: of the model.

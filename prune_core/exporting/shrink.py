@@ -66,8 +66,9 @@ def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surg
     moved = any(place != block.index for place, block in enumerate(blocks))
     if moved and getattr(config, "scale_attn_by_inverse_layer_idx", False):
         raise RecipeError(
-            "this model scales attention by the index of a block (scale_attn_by_inverse_layer_idx), "
-            f"so that no block can move up into the place of another; {MASKED}."
+            "this model scales attention by the index of a block "
+            "(scale_attn_by_inverse_layer_idx), so that no block can move up into the place of "
+            f"another; {MASKED}."
         )
     _count_blocks(config, structure, blocks)
     _count_neurons(config, structure, blocks, kept.neurons)

@@ -90,8 +90,8 @@ def check_disguise(path: Path, *, is_text: bool = False) -> None:
         and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
     ):
         raise ModelFileError(
-            f"{name} is not the file itself but a short text ({shown(start.decode().strip(), 60)}); "
-            "download it again."
+            f"{name} is not the file itself but a short text "
+            f"({shown(start.decode().strip(), 60)}); download it again."
         )
 
 

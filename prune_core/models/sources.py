@@ -217,7 +217,8 @@ def parse_source(text: str) -> Source:
     """Read what a user typed to name a model.
 
     Accepts a preset's name, ``hub:OWNER/NAME[@COMMIT]``, a bare ``OWNER/NAME[@COMMIT]``, a folder
-    or a ``.gguf`` file; what is both an existing folder and a hub id is the folder. ``parse_source(source.text)`` gives the same source again.
+    or a ``.gguf`` file; what is both an existing folder and a hub id is the folder.
+    ``parse_source(source.text)`` gives the same source again.
 
     Raises:
         SourceError: nothing of the kind, not allowed in this mode, or not under an allowed folder.

@@ -383,8 +383,8 @@ def check_method(config: Mapping[str, Any]) -> None:
     readable = method.lower() in READABLE_METHODS or "config_groups" in fields
     if not readable or fields.get("load_in_4bit"):
         raise ModelFileError(
-            f"This checkpoint is stored quantized (quantization_config, {shown(method) or 'no name'}"
-            "); choose the float or GGUF version of the model."
+            "This checkpoint is stored quantized (quantization_config, "
+            f"{shown(method) or 'no name'}); choose the float or GGUF version of the model."
         )
 
 
