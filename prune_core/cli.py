@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,6 +41,7 @@ from prune_core.recipe import (
     Calibration,
     Recipe,
 )
+from prune_core.texts import START, STARTS
 
 if TYPE_CHECKING:
     from prune_core.engine.core import Core
@@ -69,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     parsed = command_parser().parse_args(arguments)
     try:
-        result: Result = parsed.verb(parsed)
+        with _starting(getattr(parsed, "bos", None)):
+            result: Result = parsed.verb(parsed)
     except KeyboardInterrupt:
         _say("Cancelled.")
         return 130
@@ -85,6 +89,21 @@ def _main(arguments: Sequence[str] | None) -> int:
     else:
         parsed.show(result)
     return 0
+
+
+@contextmanager
+def _starting(chosen: str | None) -> Iterator[None]:
+    """``--bos`` while a verb runs: in the environment, so that worker processes have it too."""
+    before = os.environ.get(START)
+    if chosen is not None:
+        os.environ[START] = chosen
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[START] = before
+        else:
+            os.environ.pop(START, None)
 
 
 def _say(sentence: str) -> None:
@@ -236,6 +255,12 @@ def _text_options(
         default=windows,
         metavar="N",
         help=f"windows of --text from its start on, 1 to 4096; default: {windows}",
+    )
+    sub.add_argument(
+        "--bos",
+        choices=STARTS,
+        help="start each window with the beginning-of-sequence token; default: auto, which does so "
+        "where the family needs it (Gemma)",
     )
 
 
@@ -548,6 +573,13 @@ def _show_evaluation(result: Result) -> None:
         f"measured on   {protocol['text']}, {protocol['windows']} x {protocol['seq_len']} tokens, "
         f"{protocol['dtype']}, {protocol['device']}"
     )
+    if protocol["bos"]:
+        print("windows       each starts with the beginning-of-sequence token")
+    elif protocol["tokenizer_adds_bos"]:
+        print(
+            "windows       without the beginning-of-sequence token that the tokenizer puts before "
+            "a text; --bos yes adds it"
+        )
     if result["left_dense"]:
         print(f"left dense    {', '.join(result['left_dense'])} (the pattern does not fit)")
     seconds = result["seconds"]

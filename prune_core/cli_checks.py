@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from prune_core.errors import RecipeError
+from prune_core.models.info import LICENCE
 from prune_core.recipe import MAX_DIGITS
 
 
@@ -35,10 +36,6 @@ def check_name(value: str, option: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise RecipeError(f"{option} is not valid UTF-8; choose another name.") from None
-
-
-LICENCE = "The model's licence is not known here"
-"""So begins the one warning of loading that says nothing about numbers."""
 
 
 def with_warnings(result: Any, core: Any, source: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
 from prune_core.errors import RecipeError, TextError
+from prune_core.models.families import NEEDS_START
 from prune_core.models.sources import mode, shown
 from prune_core.recipe import TextSpec
 
@@ -60,6 +62,10 @@ LEGACY = (
 )
 """Encodings older than UTF-8 to guess from, in this order: what share of the letters beyond ASCII
 at least lies in which range of Unicode."""
+START = "PRUNE_BOS"
+"""Environment variable: whether windows start with the beginning-of-sequence token; ``auto`` (where
+the family needs it), ``yes`` or ``no``."""
+STARTS = ("auto", "yes", "no")
 MIN_TOKENS = 2  # one to condition on, one to predict
 
 TEXTS: dict[str, Asset] = {asset.name: asset for asset in project_manifest().of_kind("text")}
@@ -201,7 +207,7 @@ def guessed_encoding(content: bytes) -> str | None:
         typical = sum(low <= ord(c) <= high for c in letters)
         if encoding == "koi8-r" and 2 * sum(c.isupper() for c in letters) > len(letters):
             continue  # the other Cyrillic encoding read as this one swaps the cases
-        if encoding in ("koi8-r", "cp1251") and 2 * len(letters) < sum(map(str.isalpha, text)):
+        if encoding != "cp1252" and 2 * len(letters) < sum(map(str.isalpha, text)):
             continue  # a few letters among many of ASCII are accents
         if letters and typical >= least * len(letters):
             return encoding
@@ -262,6 +268,38 @@ def _checked(text: str, name: str) -> str:
     if not text.strip():
         raise TextError(f"{name} is empty; at least {MIN_TOKENS} tokens are needed.")
     return text
+
+
+def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
+    """What each window starts with: the beginning-of-sequence token, or nothing.
+
+    Args:
+        tokenizer: of the model.
+        family: its ``model_type``.
+        kind: ``decoder``, ``encoder`` or ``encoder-decoder``; only decoders get one.
+
+    Raises:
+        TextError: ``PRUNE_BOS`` is none of its values, or the tokenizer has no such token.
+    """
+    chosen = os.environ.get(START, "").strip().lower() or "auto"
+    if chosen not in STARTS:
+        raise TextError(f"{START} must be auto, yes or no, got {shown(chosen)}.")
+    wanted = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    token = tokenizer.bos_token_id
+    if kind != "decoder" or not wanted or (token is None and chosen == "auto"):
+        return ()
+    if token is None:
+        raise TextError(
+            "The tokenizer of this model has no beginning-of-sequence token; measure without it "
+            "(--bos no)."
+        )
+    return (int(token),)
+
+
+def adds_start(tokenizer: Any) -> bool:
+    """True if the tokenizer puts a beginning-of-sequence token before a text by itself."""
+    token = tokenizer.bos_token_id
+    return token is not None and tokenizer("a").input_ids[:1] == [token]
 
 
 def check_windows(seq_len: int, windows: int) -> None:

@@ -15,6 +15,10 @@ from torch import Tensor
 from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -561,3 +565,76 @@ def test_a_recipe_with_a_byte_order_mark(
     more = ["--text", str(text), "--seq-len", "32", "--windows", "2", "--json"]
     assert cli.main(["evaluate", str(folder), "--recipe", str(recipe), *more]) == 0
     assert json.loads(capsys.readouterr().out)["sparsity"] == pytest.approx(0.5, abs=1e-3)
+
+
+# ---- the beginning of a window ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "llama"])
+@pytest.mark.parametrize("chosen", ["auto", "yes", "no"])
+def test_windows_that_start_with_the_token_that_gemma_needs(
+    tmp_path: Path, family: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    classes: dict[str, tuple[Any, Any]] = {
+        "gemma": (GemmaConfig, GemmaForCausalLM),
+        "gemma2": (Gemma2Config, Gemma2ForCausalLM),
+        "llama": (LlamaConfig, LlamaForCausalLM),
+    }
+    settings, kind = classes[family]
+    fields = config().to_dict() | {"head_dim": 8, "model_type": family, "architectures": None}
+    fields |= {"layer_types": ["full_attention"] * 2, "query_pre_attn_scalar": 8}
+    model = kind(settings.from_dict(fields)).eval()
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": tokenizer.eos_token})
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setenv("PRUNE_BOS", chosen)
+    job = Evaluate(str(tmp_path / "model"), Recipe(), TEXT, 32, 3)
+    found = Core().run(job, lambda event: None, lambda: False)
+    starts = chosen == "yes" or (chosen == "auto" and family != "llama")
+    start = [tokenizer.bos_token_id] if starts else []
+    ids = tokenizer(TEXT.value, add_special_tokens=False).input_ids
+    losses = []
+    for number in range(3):
+        width = 32 - len(start)
+        tokens = torch.tensor([start + ids[number * width : (number + 1) * width]])
+        with torch.no_grad():
+            logits = model(tokens).logits[0, :-1]
+        losses.append(torch.nn.functional.cross_entropy(logits, tokens[0, 1:]))
+    right = float(torch.stack(losses).mean().exp())
+    assert found["perplexity_dense"] == pytest.approx(right, rel=1e-4)
+    assert found["protocol"]["bos"] is starts
+    assert found["protocol"]["tokenizer_adds_bos"] is False
+
+
+def test_a_tokenizer_without_that_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "tokenizer_config.json"
+    fields = json.loads(path.read_text())
+    fields.pop("bos_token", None)
+    path.write_text(json.dumps(fields))
+    monkeypatch.setenv("PRUNE_BOS", "yes")
+    job = Evaluate(str(folder), Recipe(), TEXT, 32, 2)
+    with pytest.raises(TextError, match="no beginning-of-sequence token"):
+        Core().run(job, lambda event: None, lambda: False)
+    monkeypatch.setenv("PRUNE_BOS", "perhaps")
+    with pytest.raises(TextError, match="auto, yes or no"):
+        Core().run(job, lambda event: None, lambda: False)
+
+
+def test_the_option_of_the_command_line(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"bos_token": tokenizer.eos_token})
+    tokenizer.save_pretrained(folder)
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT.value, encoding="utf-8")
+    more = ["--text", str(text), "--seq-len", "32", "--windows", "2", "--json"]
+    found = []
+    for option in ([], ["--bos", "yes"], ["--bos", "no"]):
+        assert cli.main(["evaluate", str(folder), *more, *option]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [x["protocol"]["bos"] for x in found] == [False, True, False]
+    assert found[0]["perplexity_dense"] == found[2]["perplexity_dense"]
+    assert found[0]["perplexity_dense"] != found[1]["perplexity_dense"]

@@ -28,7 +28,7 @@ from prune_core.evaluation.scoring import (
     score_window,
 )
 from prune_core.masks import CutPlan, emptied
-from prune_core.texts import MAX_WINDOWS, check_windows
+from prune_core.texts import MAX_WINDOWS, adds_start, check_windows, start_of_windows
 
 FIRST_TOKENS = 128
 """Length of the first look: the leading part of the first window, for a number within a second."""
@@ -341,6 +341,8 @@ class _Measurement:
             "seq_len": len(self.windows[0]),
             "windows": len(self.windows),
             "tokens": result["tokens"],
+            "bos": self._starts(),
+            "tokenizer_adds_bos": adds_start(self.loaded.handle.tokenizer),
             "dtype": info.dtype,
             "device": info.device,
             "threads": torch.get_num_threads(),
@@ -349,6 +351,12 @@ class _Measurement:
             "python": platform.python_version(),
         }
         return result
+
+    def _starts(self) -> bool:
+        """Each window starts with a beginning-of-sequence token."""
+        handle = self.loaded.handle
+        structure = handle.structure
+        return bool(start_of_windows(handle.tokenizer, structure.family, structure.kind))
 
     def _strip(self) -> list[list[Any]]:
         strip: list[list[Any]] = []

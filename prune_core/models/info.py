@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
+LICENCE = "The model's licence is not known here"
+"""So begins the one warning of loading that says nothing about numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
     """One layer: see ``prune_core.models.structure.Layer``."""

@@ -10,7 +10,7 @@ import streamlit as st
 from prune_core.engine.jobs import LoadModel
 from prune_core.errors import PruneCoreError, SourceError
 from prune_core.figures.theme import CONFIG
-from prune_core.models.info import ModelInfo
+from prune_core.models.info import LICENCE, ModelInfo
 from prune_core.models.sources import mode, parse_source, preset_names, source_choices
 from prune_core.ui.components import count, plain, size
 from prune_core.ui.i18n import t, t_or
@@ -156,6 +156,9 @@ def side_summary() -> None:
             license=plain(info.license or t("common.unknown")),
         )
     )
+    for warning in info.warnings:
+        if info.license or not warning.startswith(LICENCE):  # the line above says it already
+            st.caption(f":material/warning: {plain(told(warning))}")
 
 
 def full_chooser() -> None:
