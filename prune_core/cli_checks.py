@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -48,12 +49,17 @@ def with_warnings(result: Any, core: Any, source: str) -> dict[str, Any]:
     """
     warnings = core.warnings(source)
     known: set[str] = _SAID.setdefault(core, set())
-    for warning in warnings:
-        if warning not in known and not warning.startswith(LICENCE):
-            clear = "\r\033[K" if sys.stderr.isatty() else ""
-            print(f"{clear}{warning}", file=sys.stderr)
-        known.add(warning)
+    say_warnings([warning for warning in warnings if warning not in known])
+    known.update(warnings)
     return {**result, "warnings": list(warnings)}
+
+
+def say_warnings(warnings: Sequence[str]) -> None:
+    """Each on a line of standard error, but for that of the licence."""
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    for warning in warnings:
+        if not warning.startswith(LICENCE):
+            print(f"{clear}{warning}", file=sys.stderr)
 
 
 _SAID: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()

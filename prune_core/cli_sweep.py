@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prune_core.cli_checks import say_warnings
 from prune_core.errors import GridError, StoreError
 from prune_core.sweeps.executors import parse_where
 from prune_core.sweeps.grid import Grid, estimated_seconds
@@ -70,7 +71,16 @@ def sweep(parsed: argparse.Namespace) -> Result:
         name = store.name
     finally:
         store.close()
-    return {"sweep": id, "state": state, "store": name, "runs": [_row(run) for run in runs]}
+    every = [warning for run in runs for warning in (run.numbers or {}).get("warnings", ())]
+    warnings = list(dict.fromkeys(every))
+    say_warnings(warnings)
+    return {
+        "sweep": id,
+        "state": state,
+        "store": name,
+        "runs": [_row(run) for run in runs],
+        "warnings": warnings,
+    }
 
 
 class _interrupts:  # noqa: N801 - used as a function

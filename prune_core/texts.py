@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ START = "PRUNE_BOS"
 """Environment variable: whether windows start with the beginning-of-sequence token; ``auto`` (where
 the family needs it), ``yes`` or ``no``."""
 STARTS = ("auto", "yes", "no")
+_LINE_ENDS = re.compile(r"\r\n|\n|\r")
 MIN_TOKENS = 2  # one to condition on, one to predict
 
 TEXTS: dict[str, Asset] = {asset.name: asset for asset in project_manifest().of_kind("text")}
@@ -217,7 +219,7 @@ def guessed_encoding(content: bytes) -> str | None:
 def _jsonl_text(text: str, name: str) -> str:
     parts = []
     # not splitlines: JSON strings may hold U+2028, U+0085 and others that it would split at
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_LINE_ENDS.split(text), start=1):
         if not line.strip():
             continue
         try:

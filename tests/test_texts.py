@@ -242,7 +242,7 @@ def test_any_ending_that_is_text(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_separators_inside_json_strings(tmp_path: Path, name: str, end: str) -> None:
     parts = ["one\u2028two", "three\u2029", "four\x85five", "six\x0bseven\x1c", "\u2028"]
     lines = [json.dumps({"text": part}, ensure_ascii=False) for part in parts]

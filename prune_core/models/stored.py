@@ -44,7 +44,7 @@ _WRAPPERS = re.compile(
 _OUTER = ("module.", "_forward_module.")
 
 _ACTIVATIONS = re.compile(
-    r"^((input|output|k|v|q|kv|prob|act)_(scale|zero_point|global_scale|scale_ub)|scale_input)$"
+    r"^((input|output|k|v|q|kv|prob|act|activation)_(scale|zero_point|global_scale|scale_ub)|scale_input)$"
 )
 """Ends of names that are about activations: they say nothing about the weights."""
 

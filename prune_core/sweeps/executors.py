@@ -48,7 +48,8 @@ def work(cell: Mapping[str, Any], windows: int, threads: int) -> dict[str, Any]:
         try:
             if _core is None:
                 _core = Core()
-            return {"numbers": _core.run(job, lambda event: None, lambda: False)}
+            numbers = _core.run(job, lambda event: None, lambda: False)
+            return {"numbers": {**numbers, "warnings": list(_core.warnings(asked.source))}}
         except PruneCoreError as error:
             return {"error": str(error)}
         finally:

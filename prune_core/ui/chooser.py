@@ -157,7 +157,7 @@ def side_summary() -> None:
         )
     )
     for warning in info.warnings:
-        if info.license or not warning.startswith(LICENCE):  # the line above says it already
+        if not warning.startswith(LICENCE):  # the line above says it already
             st.caption(f":material/warning: {plain(told(warning))}")
 
 
