@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import TextError
@@ -13,8 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def calibration_windows(tokenizer: Any, chosen: Calibration, max_context: int) -> Tensor:
+def calibration_windows(
+    tokenizer: Any, chosen: Calibration, max_context: int, start: Sequence[int] = ()
+) -> Tensor:
     """Token windows of a calibration text, (windows, seq_len) int64.
+
+    Args:
+        tokenizer: of the model.
+        chosen: which text and how much of it.
+        max_context: most tokens the model was built for.
+        start: what each window starts with.
 
     Fewer windows than asked for are taken where the text has no more.
 
@@ -38,6 +47,7 @@ def calibration_windows(tokenizer: Any, chosen: Calibration, max_context: int) -
         windows=everything,
         skip_tokens=chosen.skip,
         max_context=max_context,
+        ends=(start, ()),
     )
     if found.shape[1] < chosen.seq_len:
         raise TextError(

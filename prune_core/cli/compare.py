@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from prune_core.cli.checks import belongs
+from prune_core.cli.checks import belongs, with_warnings
 from prune_core.cli.running import Result
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.evaluation.paired import compare_results
@@ -93,12 +93,13 @@ def run(parsed: argparse.Namespace) -> Result:
         **compared,
         "overlap": overlap,
         "protocol": next(iter(results.values()))["protocol"],
+        "warnings": next(iter(results.values()))["warnings"],
     }
 
 
 def _read(name: str) -> Recipe:
     try:
-        return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
+        return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
     except RecipeError as error:
@@ -123,7 +124,7 @@ def _run(core: Any, job: Job, what: str) -> Result:
     finally:
         if shows:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return result
+    return with_warnings(result, core, job.source)
 
 
 def show(result: Result) -> None:

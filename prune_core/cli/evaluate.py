@@ -54,6 +54,13 @@ def show_evaluation(result: Result) -> None:
         f"measured on   {protocol['text']}, {protocol['windows']} x {protocol['seq_len']} tokens, "
         f"{protocol['dtype']}, {protocol['device']}"
     )
+    if protocol["bos"]:
+        print("windows       each starts with the beginning-of-sequence token")
+    elif protocol["tokenizer_adds_bos"]:
+        print(
+            "windows       without the beginning-of-sequence token that the tokenizer puts before "
+            "a text; --bos yes adds it"
+        )
     if result["left_dense"]:
         print(f"left dense    {', '.join(result['left_dense'])} (the pattern does not fit)")
     seconds = result["seconds"]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prune_core.cli.checks import with_warnings
 from prune_core.cli.running import Result
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.jobs.base import Job, LoadModel, TextSpec
@@ -109,7 +110,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
     core = Core()
 
     def ask(job: Job) -> Result:
-        return core.run(job, lambda event: None, lambda: False)
+        return with_warnings(core.run(job, lambda event: None, lambda: False), core, source)
 
     def measure(recipe: Recipe) -> Mapping[str, Any]:
         return ask(measure_job(question, recipe))
@@ -134,6 +135,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
         "held_out": parsed.held_out or f"{parsed.text}, the windows that follow",
         "seq_len": parsed.seq_len,
         "windows": parsed.windows,
+        "warnings": list(info.warnings),
     }
 
 

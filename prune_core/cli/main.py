@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from prune_core.cli import checks
@@ -28,6 +30,8 @@ from prune_core.cli.options import calibration_options, recipe_options, text_opt
 from prune_core.cli.running import Result, say
 from prune_core.cli.runs import runs, runs_options, show_runs
 from prune_core.errors import Cancelled, PruneCoreError
+from prune_core.models.sources import any_folder
+from prune_core.texts.windows import START
 
 if TYPE_CHECKING:
     pass
@@ -37,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     try:
         try:
-            return _main(arguments)
+            with any_folder():
+                return _main(arguments)
         finally:  # at the end of the program it is too late for a sentence; --help ends it too
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read has enough, as with | head
@@ -52,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     parsed = command_parser().parse_args(arguments)
     try:
-        result: Result = parsed.verb(parsed)
+        with _starting(getattr(parsed, "bos", None)):
+            result: Result = parsed.verb(parsed)
     except KeyboardInterrupt:
         say("Cancelled.")
         return 130
@@ -68,6 +74,21 @@ def _main(arguments: Sequence[str] | None) -> int:
     else:
         parsed.show(result)
     return 0
+
+
+@contextmanager
+def _starting(chosen: str | None) -> Iterator[None]:
+    """``--bos`` while a verb runs: in the environment, so that worker processes have it too."""
+    before = os.environ.get(START)
+    if chosen is not None:
+        os.environ[START] = chosen
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[START] = before
+        else:
+            os.environ.pop(START, None)
 
 
 def _finite(value: Any) -> Any:

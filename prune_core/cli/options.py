@@ -13,6 +13,7 @@ from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.checks import checked_sparsity
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
 from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
+from prune_core.texts.windows import STARTS
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -40,6 +41,12 @@ def text_options(
         default=windows,
         metavar="N",
         help=f"windows of --text from its start on, 1 to 4096; default: {windows}",
+    )
+    sub.add_argument(
+        "--bos",
+        choices=STARTS,
+        help="start each window with the beginning-of-sequence token; default: auto, which does so "
+        "where the family needs it (Gemma)",
     )
 
 
@@ -116,7 +123,7 @@ def _recipe_file(name: str) -> Recipe:
     if not name.strip():
         raise RecipeError("--recipe names no file; give the path of a recipe as JSON.")
     try:
-        return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
+        return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from prune_core.cli.checks import with_warnings
 from prune_core.jobs.base import Job
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run_on(core: Core, job: Job) -> Result:
     result = core.run(job, emit, lambda: False)
     if shows:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return result
+    return with_warnings(result, core, job.source)
 
 
 def speed(values: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+from prune_core.cli.checks import say_warnings
 from prune_core.cli.running import Result
 from prune_core.cli.runs import run_row, show_rows
 from prune_core.engine.sweep_worker import measure_cell
@@ -68,7 +69,16 @@ def sweep(parsed: argparse.Namespace) -> Result:
         name = store.name
     finally:
         store.close()
-    return {"sweep": id, "state": state, "store": name, "runs": [run_row(run) for run in runs]}
+    every = [warning for run in runs for warning in (run.numbers or {}).get("warnings", ())]
+    warnings = list(dict.fromkeys(every))
+    say_warnings(warnings)
+    return {
+        "sweep": id,
+        "state": state,
+        "store": name,
+        "runs": [run_row(run) for run in runs],
+        "warnings": warnings,
+    }
 
 
 class _interrupts:  # noqa: N801 - used as a function

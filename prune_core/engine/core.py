@@ -124,6 +124,13 @@ class Core:
                 "or a smaller model."
             ) from error
 
+    def warnings(self, source: str) -> tuple[str, ...]:
+        """What loading a model gave to say; empty where it is not loaded."""
+        from prune_core.models.sources import parse_source
+
+        model = self._models.get(parse_source(source).text)
+        return () if model is None else model.handle.info.warnings
+
     def loaded(self, source: str, emit: Emit, cancelled: Poll) -> LoadedModel:
         """The model of a source, loaded if it is not.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import RecipeError, TextError
+from prune_core.models.sources import shown
 from prune_core.models.structure import Structure
 
 if TYPE_CHECKING:
@@ -55,16 +56,29 @@ class Sampling:
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, *, chat: bool, max_context: int
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    chat: bool,
+    max_context: int,
+    continued: bool = True,
 ) -> Tensor:
     """Prompt to tokens (1, seq).
 
     An empty prompt starts from the beginning-of-sequence token. With ``chat`` the tokenizer's
     template wraps the prompt as one user message.
 
+    Args:
+        tokenizer: of the model.
+        prompt: what a user wrote.
+        chat: wrap it.
+        max_context: most tokens that the model reads.
+        continued: the answer continues the prompt (a decoder): an end token that the tokenizer
+            puts behind it by itself is left out.
+
     Raises:
         TextError: too long, not valid Unicode, empty where the tokenizer has no start token, or no
-            chat template.
+            chat template or one that refuses the prompt.
     """
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise TextError(
@@ -79,12 +93,23 @@ def encode_prompt(
     if chat:
         if not tokenizer.chat_template:
             raise TextError("This model has no chat template; switch it off.")
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a small program of the model's makers
+            reason = shown((str(error).strip() or type(error).__name__).splitlines()[0], 160)
+            raise TextError(
+                f"The model's chat template refuses the prompt ({reason.rstrip('.')}); switch it "
+                "off."
+            ) from error
         ids = tokenizer(text, add_special_tokens=False).input_ids
     else:
-        ids = tokenizer(prompt).input_ids
+        ids = list(tokenizer(prompt).input_ids)
+        bare = tokenizer(prompt, add_special_tokens=False).input_ids
+        ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
+        while continued and ids and ids[-1] in ends and bare[-1:] != ids[-1:]:
+            ids.pop()
     if not ids:
         start = tokenizer.bos_token_id
         start = tokenizer.eos_token_id if start is None else start

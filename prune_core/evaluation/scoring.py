@@ -74,6 +74,24 @@ def predictions_per_window(structure: Structure, has_language_head: bool, seq_le
     return seq_len // 2 if structure.kind == "encoder-decoder" else seq_len - 1
 
 
+def part_scores_alike(structure: Structure, config: Any) -> bool:
+    """True if a leading part of a window is scored as it is in the whole window.
+
+    So it is in a causal model, unless its rotary embedding follows the length of the input
+    (LongRoPE, arXiv 2402.13753, and dynamic NTK scaling).
+
+    Args:
+        structure: of the model.
+        config: of the model.
+    """
+    fields = getattr(config, "rope_parameters", None)
+    fields = fields if isinstance(fields, dict) else {}
+    # one for all layers, or one for each kind of them
+    settings = [fields, *(value for value in fields.values() if isinstance(value, dict))]
+    kinds = {str(entry.get("rope_type", entry.get("type"))) for entry in settings}
+    return structure.kind == "decoder" and not kinds & {"longrope", "dynamic", "su"}
+
+
 @contextmanager
 def bare_head(model: nn.Module, structure: Structure) -> Iterator[nn.Module | None]:
     """While open, the output head passes hidden states through; yields the head, or None.

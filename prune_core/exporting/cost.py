@@ -18,7 +18,7 @@ from torch import nn
 
 from prune_core.errors import Cancelled, RecipeError
 from prune_core.exporting.bias import allow_biases, fill_biases
-from prune_core.exporting.shrink import shrink, skeleton
+from prune_core.exporting.shrink import shrink, skeleton, tie_alike
 from prune_core.exporting.speed import PROMPT_TOKENS, REPEATS, Checkpoint, measure_in_turn
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import model_class, quiet
@@ -293,7 +293,7 @@ def plain_copy(handle: ModelHandle, pruned: nn.Module) -> nn.Module:
     fill_biases(model, state)
     # assigned, not copied: each tensor keeps its dtype, and buffers that no file holds keep theirs
     model.load_state_dict(state, strict=True, assign=True)
-    model.tie_weights()
+    tie_alike(model, source)
     model.generation_config = copy.deepcopy(getattr(source, "generation_config", None))
     return model.eval()
 

@@ -63,6 +63,13 @@ def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surg
     kept = kept_parts(recipe, shapes, structure.family, int(source.config.hidden_size))
     blocks = tuple(b for b in structure.blocks if b.index in kept.blocks)
     config = copy.deepcopy(source.config)
+    moved = any(place != block.index for place, block in enumerate(blocks))
+    if moved and getattr(config, "scale_attn_by_inverse_layer_idx", False):
+        raise RecipeError(
+            "this model scales attention by the index of a block "
+            "(scale_attn_by_inverse_layer_idx), so that no block can move up into the place of "
+            f"another; {MASKED}."
+        )
     _count_blocks(config, structure, blocks)
     _count_neurons(config, structure, blocks, kept.neurons)
     _count_heads(config, structure, blocks, kept.heads)
@@ -88,7 +95,7 @@ def skeleton(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Modul
     surgery = plan_surgery(model, structure, recipe)
     with torch.device("meta"):
         built = _built(model, structure, surgery)
-    built.tie_weights()
+    tie_alike(built, model)
     return built
 
 
@@ -113,10 +120,23 @@ def shrink(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
         shrunk.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise _unfit(structure, error) from error
-    shrunk.tie_weights()
+    tie_alike(shrunk, model)
     source: Any = model
     shrunk.generation_config = copy.deepcopy(getattr(source, "generation_config", None))
     return shrunk.eval()
+
+
+def tie_alike(model: Any, source: Any) -> None:
+    """Tie the weights of a model that are tied in another one of its class, and no others.
+
+    A checkpoint may hold a head of its own though its configuration says that it is tied.
+
+    Args:
+        model: its weights are set.
+        source: of transformers' own class, or a clone of one.
+    """
+    model.all_tied_weights_keys = dict(source.all_tied_weights_keys)
+    model.tie_weights(recompute_mapping=False)
 
 
 def _built(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:

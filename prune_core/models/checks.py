@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prune_core.errors import ModelFileError, UnknownArchitectureError
-from prune_core.models.headers import SafetensorsHeader, read_safetensors_header
-from prune_core.models.sources import allowed_roots, mode, shown
+from prune_core.models.headers import (
+    SafetensorsHeader,
+    check_disguise,
+    read_safetensors_header,
+)
+from prune_core.models.sources import allowed_roots, anywhere, mode, shown
+from prune_core.models.stored import check_method
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_DEPTH = 32
 INDEX_NAME = "model.safetensors.index.json"
+_SHARD = re.compile(r"^(.*)-(\d{1,9})-of-(\d{1,9})\.safetensors$")
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".pkl", ".msgpack"})
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -56,6 +63,8 @@ WIDTH_KEYS = (
     "word_embed_proj_dim",
 )
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
+PER_LAYER_KEYS = ("layer_types", "mlp_layer_types", "no_rope_layers")
+"""Lists with one entry for each block."""
 
 _BOUNDS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     (LAYER_KEYS, 0, 1000),
@@ -91,7 +100,7 @@ def read_json(path: Path, limit: int) -> Any:
             raise ModelFileError(
                 f"{name} has {size / 1e6:.1f} MB; more than {limit / 1e6:g} MB is refused."
             )
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ModelFileError(f"There is no {name} in {shown(str(path.parent))}.") from None
     except OSError as error:
@@ -101,6 +110,7 @@ def read_json(path: Path, limit: int) -> Any:
     except RecursionError:
         raise ModelFileError(f"{name} is nested more than {MAX_DEPTH} levels deep.") from None
     except ValueError as error:
+        check_disguise(path, is_text=True)
         raise ModelFileError(f"{name} is not valid JSON.") from error
     level: list[Any] = [content]
     for _ in range(MAX_DEPTH):
@@ -133,12 +143,30 @@ def read_config(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         ModelFileError: missing, damaged, or asking for something that is refused.
         UnknownArchitectureError: its ``model_type`` is not supported.
     """
+    check_adapter(folder)
     config = read_json(folder / "config.json", MAX_CONFIG_BYTES)
     if not isinstance(config, dict):
         raise ModelFileError("config.json does not hold a JSON object.")
     warnings = check_keys(config)
     check_config(config)
     return config, warnings
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse a folder that holds an adapter (LoRA and its like) and no model.
+
+    Raises:
+        ModelFileError: such a folder; names the base model where the adapter does.
+    """
+    if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
+        return
+    fields = read_json(folder / "adapter_config.json", MAX_CONFIG_BYTES)
+    base = fields.get("base_model_name_or_path") if isinstance(fields, dict) else None
+    raise ModelFileError(
+        f"{shown(folder.name)} holds an adapter (adapter_config.json), not a model; merge it into "
+        f"its base model {shown(str(base or 'as its card says'))} (merge_and_unload of peft) and "
+        "save the result."
+    )
 
 
 def check_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -156,11 +184,7 @@ def check_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
                 )
             elif _is_refused(key, value):
                 raise ModelFileError(f"config.json holds the refused key {shown(key)}.")
-    if "quantization_config" in config:
-        raise ModelFileError(
-            "This checkpoint is stored quantized (quantization_config); choose the float or GGUF "
-            "version of the model."
-        )
+    check_method(config)
     return tuple(dict.fromkeys(warnings))
 
 
@@ -170,7 +194,8 @@ def _is_refused(key: str, value: Any) -> bool:
     if key.endswith("attn_implementation") and "/" in str(value):
         return True  # "owner/name" would be fetched from the hub and run
     # transformers 4.46 to 4.52 wrote this flag into every config it saved; a bool names no code
-    if key == "_attn_implementation_autoset" and isinstance(value, bool):
+    # (and older ones others, as _flash_attn_2_enabled): they are not passed on
+    if isinstance(value, bool):
         return False
     return key.startswith("_") and key not in _HARMLESS
 
@@ -201,6 +226,14 @@ def check_config(config: Mapping[str, Any]) -> None:
                     f"got {shown(str(value), 40)}."
                 )
     _check_heads(config)
+    for key in PER_LAYER_KEYS:
+        count, layers = config.get(key), config.get("num_hidden_layers")
+        if isinstance(count, list) and isinstance(layers, int) and len(count) != layers:
+            raise ModelFileError(
+                f"config.json: {key} has {len(count)} entries for {layers} blocks "
+                "(num_hidden_layers); a pruning tool may have left it as it was: keep the entries "
+                "of the blocks that are left."
+            )
 
 
 def _check_heads(config: Mapping[str, Any]) -> None:
@@ -233,6 +266,8 @@ def check_contained(folder: Path) -> None:
     Raises:
         ModelFileError: such a link, or the folder cannot be listed.
     """
+    if anywhere():
+        return
     roots = (folder.resolve(), *allowed_roots())
     try:
         for path in folder.iterdir():
@@ -251,36 +286,116 @@ def check_weights(folder: Path) -> SafetensorsHeader:
     """Check every safetensors file of a folder and return all their tensors as one header.
 
     Raises:
-        ModelFileError: no safetensors (only pickles, or nothing), a missing or damaged shard.
+        ModelFileError: see :func:`weight_files`; or one of them is damaged.
     """
-    single, index_path = folder / "model.safetensors", folder / INDEX_NAME
-    if single.is_file():
-        return read_safetensors_header(single)
-    if not index_path.is_file():
-        try:
-            pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES)
-        except OSError as error:
+    return merged_header(weight_files(folder)[0])
+
+
+def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
+    """The tensors of several files as one header.
+
+    Raises:
+        ModelFileError: a file is damaged, or two hold a tensor of one name.
+    """
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for path in files:
+        found = read_safetensors_header(path).tensors
+        twice = sorted(tensors.keys() & found.keys())
+        if twice:
             raise ModelFileError(
-                f"The model folder {shown(str(folder))} cannot be read ({error.strerror})."
-            ) from error
-        if pickles:
-            raise ModelFileError(
-                f"{shown(pickles[0])} is a format that can run code and is refused; convert the "
-                "model to safetensors (save_pretrained) in a safe place first."
+                f"{shown(path.name)} holds {shown(twice[0])}, which another of the files holds "
+                "too; leave the files of one model only."
             )
-        raise ModelFileError(f"There is no model.safetensors in {shown(str(folder))}.")
+        tensors |= found
+    return SafetensorsHeader(tensors)
+
+
+def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
+    """The files that hold a model's weights, and whether transformers finds them by itself.
+
+    ``model.safetensors``, or what its index names; else a single safetensors file of any name, or
+    all shards of a set that has lost its index.
+
+    Raises:
+        ModelFileError: none (only pickles, or nothing), a missing shard, or several that nothing
+            puts together.
+    """
+    if (folder / "model.safetensors").is_file():
+        return (folder / "model.safetensors",), True
+    if (folder / INDEX_NAME).is_file():
+        return _indexed(folder, folder / INDEX_NAME), True
+    try:
+        names = sorted(p.name for p in folder.iterdir() if p.is_file())
+    except OSError as error:
+        raise ModelFileError(
+            f"The model folder {shown(str(folder))} cannot be read ({error.strerror})."
+        ) from error
+    indices = [name for name in names if name.endswith(".safetensors.index.json")]
+    if len(indices) == 1:
+        return _indexed(folder, folder / indices[0]), False
+    found = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
+    if any(name.endswith(".compressed.safetensors") for name in found):
+        raise ModelFileError(
+            "The weights of this folder are compressed (a file that ends in "
+            ".compressed.safetensors), which is not read here; export the model as masked instead."
+        )
+    shards = [_SHARD.match(name) for name in found]
+    if len(found) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
+        return (folder / found[0],), False
+    if found and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
+        return _numbered(folder, found), False
+    if found:
+        raise ModelFileError(
+            f"{shown(str(folder))} holds several safetensors files "
+            f"({shown(', '.join(found), 200)}) and no {INDEX_NAME} that says which belong to the "
+            "model; leave those of one model only."
+        )
+    pickles = [name for name in names if Path(name).suffix in PICKLE_SUFFIXES]
+    if pickles:
+        raise ModelFileError(
+            f"{shown(pickles[0])} is a format that can run code and is refused; convert the "
+            "model to safetensors (save_pretrained) in a safe place first."
+        )
+    if any(name.startswith("adapter_") for name in names):
+        raise ModelFileError(
+            f"{shown(str(folder))} holds an adapter and no weights of a model; merge it into its "
+            "base model (merge_and_unload of peft) and save the result."
+        )
+    ggufs = [name for name in names if name.lower().endswith(".gguf")]
+    if ggufs:
+        raise ModelFileError(
+            f"{shown(str(folder))} holds no safetensors but a GGUF file; name the file itself as "
+            f"the model: {shown(ggufs[0])}."
+        )
+    raise ModelFileError(f"There is no model.safetensors in {shown(str(folder))}.")
+
+
+def _numbered(folder: Path, found: Sequence[str]) -> tuple[Path, ...]:
+    """All shards of a set without an index."""
+    matches = [match for match in map(_SHARD.match, found) if match]
+    start, total = matches[0][1], matches[0][3]
+    there = {int(match[2]) for match in matches}
+    for number in range(1, int(total) + 1):
+        if number not in there:
+            shard = f"{start}-{number:0{len(total)}d}-of-{total}.safetensors"
+            raise ModelFileError(f"Shard {shown(shard)} is missing from {shown(str(folder))}.")
+    return tuple(folder / name for name in found)
+
+
+def _indexed(folder: Path, index_path: Path) -> tuple[Path, ...]:
+    """The shards that an index names; all are there."""
     index = read_json(index_path, 50_000_000)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not shards:
-        raise ModelFileError(f"{INDEX_NAME} names no shards.")
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        raise ModelFileError(f"{index_path.name} names no shards.")
+    files = []
     for shard in sorted({str(name) for name in shards.values()}):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ModelFileError(f"{INDEX_NAME} names a shard {shown(shard)} that is refused.")
+            raise ModelFileError(f"{index_path.name} names a shard {shown(shard)} that is refused.")
         if not (folder / shard).is_file():
             raise ModelFileError(f"Shard {shown(shard)} is missing from {shown(str(folder))}.")
-        tensors |= read_safetensors_header(folder / shard).tensors
-    return SafetensorsHeader(tensors)
+        files.append(folder / shard)
+    return tuple(files)
 
 
 def check_tokenizer_files(folder: Path) -> None:
@@ -294,6 +409,9 @@ def check_tokenizer_files(folder: Path) -> None:
             f"There is no tokenizer in {shown(str(folder))}; add tokenizer.json (or the vocabulary "
             "files) of the model."
         )
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            check_disguise(folder / name, is_text=True)
     path = folder / "tokenizer_config.json"
     if path.is_file():
         fields = read_json(path, 10 * MAX_CONFIG_BYTES)

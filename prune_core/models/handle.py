@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from prune_core.errors import TextError
 from prune_core.models.families import FAMILIES
 from prune_core.models.info import BlockInfo, LayerInfo, ModelInfo
 from prune_core.models.layers import describe
+from prune_core.models.sources import shown
 from prune_core.models.structure import Block, Structure
 
 if TYPE_CHECKING:
@@ -41,6 +44,20 @@ class ModelHandle:
     def fingerprint(self) -> str:
         """Decides every cache key."""
         return self.info.fingerprint
+
+    def check_tokens(self, tokens: Iterable[int]) -> None:
+        """Insist that every token of a text has a row in the embedding.
+
+        Raises:
+            TextError: one has none: a token that was added to the tokenizer and not to the model.
+        """
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        for token in tokens:
+            if token >= rows:
+                raise TextError(
+                    f"The text holds {shown(str(self.tokenizer.decode([token])))}, a token for "
+                    "which the model has no row; take it out of the text."
+                )
 
 
 def build_handle(

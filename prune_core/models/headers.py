@@ -16,7 +16,8 @@ from prune_core.models.sources import shown
 MAX_HEADER_BYTES = 100_000_000
 _DTYPE_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16}
 _DTYPE_BITS |= {"U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64}
-_DTYPE_BITS |= {"U64": 64, "F64": 64, "C64": 64}
+_DTYPE_BITS |= {"U64": 64, "F64": 64, "C64": 64, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F4": 4}
+_DTYPE_BITS |= {"F6_E2M3": 6, "F6_E3M2": 6}
 
 GGUF_MAGIC = b"GGUF"
 MAX_GGUF_ENTRIES = 100_000  # key/value pairs, and tensors
@@ -44,6 +45,56 @@ class SafetensorsHeader:
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
 
 
+def check_disguise(path: Path, *, is_text: bool = False) -> None:
+    """Say what a file is that is not what its name says: pointers, pages and archives.
+
+    Args:
+        path: of the file.
+        is_text: it should hold text: then a short one is nothing odd.
+
+    Raises:
+        ModelFileError: it is one of those; else nothing happens.
+    """
+    name = shown(path.name)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(256)
+    except OSError:
+        return  # told where it is read
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise ModelFileError(
+            f"{name} is a Git LFS pointer, not the file itself; run git lfs pull in its folder, or "
+            "download it again."
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise ModelFileError(
+            f"{name} is a web page, not the file itself; download it again from the link to the "
+            "raw file."
+        )
+    if start.startswith(GGUF_MAGIC):
+        raise ModelFileError(
+            f"{name} is a GGUF file under another name; let its name end in .gguf and name that "
+            "file as the model."
+        )
+    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
+        raise ModelFileError(
+            f"{name} is a PyTorch file (pickle) under another name, which can run code and is "
+            "refused; convert the model to safetensors (save_pretrained) in a safe place first."
+        )
+    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh")):
+        raise ModelFileError(f"{name} is a packed archive; unpack it first.")
+    if (
+        not is_text
+        and 12 <= len(start) < 256
+        and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    ):
+        raise ModelFileError(
+            f"{name} is not the file itself but a short text "
+            f"({shown(start.decode().strip(), 60)}); download it again."
+        )
+
+
 def read_safetensors_header(path: Path) -> SafetensorsHeader:
     """Read the header of a safetensors file and check that the file is all there.
 
@@ -57,11 +108,13 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
         with path.open("rb") as stream:
             start = stream.read(8)
             if len(start) < 8:
+                check_disguise(path)
                 raise ModelFileError(
                     f"{name} is damaged: {size} bytes, a header alone needs 8; copy it again."
                 )
             length = int.from_bytes(start, "little")
             if length > min(MAX_HEADER_BYTES, size - 8):
+                check_disguise(path)
                 raise ModelFileError(
                     f"{name} is damaged: its header claims {length} bytes, the file has {size}; "
                     "copy it again."
@@ -160,6 +213,9 @@ def read_gguf_header(path: Path) -> GgufHeader:
     name = shown(path.name)
     try:
         with path.open("rb") as stream:
+            if stream.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
+                check_disguise(path)
+            stream.seek(0)
             return _gguf(stream, path.stat().st_size, name)
     except OSError as error:
         raise ModelFileError(f"{name} cannot be read ({error.strerror}).") from error

@@ -33,7 +33,7 @@ def hub_folder(
     """
     if progress is not None:
         progress("fetch", 0, 0, "bytes")
-    folder = _snapshot(source, ["config.json"], _bar(None, cancelled))
+    folder = _snapshot(source, ["config.json", "adapter_config.json"], _bar(None, cancelled))
     read_config(folder)
     return _snapshot(source, PATTERNS, _bar(progress, cancelled))
 

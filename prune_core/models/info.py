@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LICENCE = "The model's licence is not known here"
+"""So begins the one warning of loading that says nothing about numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:

@@ -15,11 +15,13 @@ from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
 from prune_core.errors import SourceError
 from prune_core.models.checks import (
+    INDEX_NAME,
     check_contained,
     check_tokenizer_files,
-    check_weights,
+    merged_header,
     parameter_count,
     read_config,
+    weight_files,
 )
 from prune_core.models.convert import convert_gguf, converted_path, converted_record
 from prune_core.models.fingerprint import file_sha256, folder_fingerprint
@@ -27,6 +29,7 @@ from prune_core.models.headers import read_gguf_header
 from prune_core.models.hub import hub_folder
 from prune_core.models.memory import DTYPE_BYTES, guard_memory
 from prune_core.models.reading import (
+    begins_with_mark,
     check_finite,
     check_vocabulary,
     read_model,
@@ -42,6 +45,7 @@ from prune_core.models.sources import (
     parse_source,
     shown,
 )
+from prune_core.models.stored import Stored, understand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,16 +102,18 @@ def load_model(
     if isinstance(parsed, Preset) and parsed.name in TINY_TITLES:
         return _load_tiny(parsed, dtype, device, started)
     origin = _locate(parsed, dtype, progress, cancelled)
-    config, names, warnings = _check_folder(origin, dtype)
+    config, stored, warnings = _check_folder(origin, dtype)
     warnings = (*origin.warnings, *warnings)
     if not origin.license:
         warnings = (*warnings, "The model's licence is not known here; check it before sharing.")
     fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress, cancelled=cancelled)
+    if not stored.is_plain:  # caches may hold what an older version made of the raw numbers
+        fingerprint = hashlib.sha256(f"{fingerprint} stored 1\n".encode()).hexdigest()
     report = progress or _ignore
     stop_if(cancelled)
     report("load", 0, 1, "steps")
-    model, unexpected = read_model(origin.folder, config, names, dtype)
-    tokenizer = read_tokenizer(origin.folder, exact=origin.converted)
+    model, unexpected = read_model(origin.folder, config, stored, dtype)
+    tokenizer = read_tokenizer(origin.folder, config, exact=origin.converted)
     if unexpected:
         warnings = (
             *warnings,
@@ -117,7 +123,7 @@ def load_model(
     stop_if(cancelled)
     report("check", 0, 1, "steps")
     check_finite(model)
-    check_vocabulary(model, tokenizer)
+    warnings = (*warnings, *check_vocabulary(model, tokenizer))
     model.eval().requires_grad_(False)
     report("check", 1, 1, "steps")
     model = _to_device(model, device)
@@ -127,7 +133,7 @@ def load_model(
         source=parsed.text,
         title=origin.title,
         fingerprint=fingerprint,
-        quantised=origin.quantised,
+        quantised=origin.quantised or stored.quantized,
         license=origin.license,
         provenance=origin.provenance,
         warnings=warnings,
@@ -237,19 +243,24 @@ def _guard_gguf(path: Path, title: str, dtype: str) -> None:
     )
 
 
-def _check_folder(
-    origin: _Origin, dtype: str
-) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
-    """Configuration, tensor names and warnings of a folder that may be loaded."""
+def _check_folder(origin: _Origin, dtype: str) -> tuple[dict[str, Any], Stored, tuple[str, ...]]:
+    """Configuration, weights and warnings of a folder that may be loaded."""
     folder = origin.folder
     if origin.contained:
         check_contained(folder)
     config, warnings = read_config(folder)
-    header = check_weights(folder)
+    files, standard = weight_files(folder)
+    header = merged_header(files)
+    if standard and begins_with_mark(folder / INDEX_NAME):
+        standard = False  # transformers reads its index strictly
+    if standard and (folder / "adapter_config.json").is_file():
+        standard = False  # where peft is installed, transformers would put the adapter in
+        warnings = (*warnings, "An adapter lies beside the model; it is left out.")
+    stored = understand(header, files, config, standard=standard)
     check_tokenizer_files(folder)
     vocabulary = config.get("vocab_size") or 0
     guard_memory(origin.title, parameter_count(header), dtype=dtype, vocabulary=vocabulary)
-    return config, tuple(header.tensors), warnings
+    return config, stored, (*warnings, *stored.warnings)
 
 
 def _ignore(stage: str, done: int, total: int, unit: str) -> None:

@@ -6,6 +6,8 @@ import difflib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ TINY_TITLES = {
     "tiny-t5": "Tiny T5 (random weights)",
 }
 DEFAULT_PRESET = "smollm2-135m"
+ANY_FOLDER = "PRUNE_ANY_FOLDER"
+"""Set while the command line runs: in the environment, so that its worker processes have it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,27 @@ def source_choices() -> list[dict[str, Any]]:
     return rows
 
 
+@contextmanager
+def any_folder() -> Iterator[None]:
+    """While open, local models may lie anywhere: for a command line, whose user could read them
+    all the same. Pages, which serve others too, never open this.
+    """
+    before = os.environ.get(ANY_FOLDER)
+    os.environ[ANY_FOLDER] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ANY_FOLDER]
+        else:
+            os.environ[ANY_FOLDER] = before
+
+
+def anywhere() -> bool:
+    """True if local models may lie in any folder; see :func:`any_folder`."""
+    return os.environ.get(ANY_FOLDER) == "1"
+
+
 def allowed_roots() -> tuple[Path, ...]:
     """Folders under which local models may lie.
 
@@ -183,7 +208,7 @@ def allowed_path(text: str) -> Path:
         path = Path(text).expanduser().resolve()
     except (OSError, RuntimeError, ValueError):
         raise refusal from None
-    if not any(path.is_relative_to(root) for root in allowed_roots()):
+    if not anywhere() and not any(path.is_relative_to(root) for root in allowed_roots()):
         raise refusal
     return path
 
@@ -192,7 +217,8 @@ def parse_source(text: str) -> Source:
     """Read what a user typed to name a model.
 
     Accepts a preset's name, ``hub:OWNER/NAME[@COMMIT]``, a bare ``OWNER/NAME[@COMMIT]``, a folder
-    or a ``.gguf`` file. ``parse_source(source.text)`` gives the same source again.
+    or a ``.gguf`` file; what is both an existing folder and a hub id is the folder.
+    ``parse_source(source.text)`` gives the same source again.
 
     Raises:
         SourceError: nothing of the kind, not allowed in this mode, or not under an allowed folder.
@@ -204,7 +230,7 @@ def parse_source(text: str) -> Source:
         return Preset(text)
     if text.startswith("hub:"):
         return _hub(text.removeprefix("hub:"))
-    if _looks_like_path(text):
+    if _looks_like_path(text) or _is_folder(text):
         return _local(text)
     if "/" in text and _HUB_ID.match(text.partition("@")[0]):
         return _hub(text)
@@ -223,6 +249,14 @@ def _looks_like_path(text: str) -> bool:
         or _DRIVE.match(text) is not None
         or len(text) > MAX_LENGTH
     )
+
+
+def _is_folder(text: str) -> bool:
+    """A folder of that name lies in the working directory; guests do not learn whether."""
+    try:
+        return mode() == "local" and Path(text).is_dir()
+    except (OSError, ValueError):  # no name that the system takes
+        return False
 
 
 def _hub(text: str) -> HubId:

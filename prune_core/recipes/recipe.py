@@ -338,7 +338,7 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """Read what :meth:`to_json` wrote; see :meth:`from_dict`."""
         try:
-            data = json.loads(text)
+            data = json.loads(text.removeprefix("\ufeff"))  # Windows editors put it before
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"the recipe is not valid JSON: {error}.") from None
         if not isinstance(data, dict):

@@ -269,7 +269,7 @@ class Grid:
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise GridError(f"the file {path} is too large for a grid.")
-            return cls.from_yaml(content.decode("utf-8"))
+            return cls.from_yaml(content.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise GridError(f"the grid {path} cannot be read: {reason}.") from None

@@ -18,6 +18,7 @@ from prune_core.evaluation.scoring import (
     DenseWindow,
     WindowScore,
     compact_kl,
+    part_scores_alike,
     predictions_per_window,
     score_window,
 )
@@ -27,7 +28,7 @@ from prune_core.pruning.prefix_cache import BlockStates
 from prune_core.pruning.working_copy import Applied
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.texts.overlap import check_apart
-from prune_core.texts.windows import MAX_WINDOWS, check_windows
+from prune_core.texts.windows import MAX_WINDOWS, adds_start, check_windows, start_of_windows
 
 FIRST_TOKENS = 128
 """Length of the first look: the leading part of the first window, for a number within a second."""
@@ -125,6 +126,7 @@ class _Measurement:
         self.seconds, self.started, self.emit = seconds, started, emit
         self.structure = loaded.handle.structure
         self.language = loaded.handle.info.has_language_head
+        self.leading = part_scores_alike(self.structure, loaded.handle.model.config)
         self.dense: list[DenseWindow] = []
         self.scores: list[WindowScore] = []
         self.first_block: int | None = None
@@ -169,7 +171,7 @@ class _Measurement:
         key = window_fingerprint(tokens)
         if kept is not None and kept[0] == key:
             return kept[1]
-        if self.structure.kind == "decoder":  # causal: a leading part scores as in the whole
+        if self.leading:
             tokens = tokens[: CHECKED_TOKENS + 1]
         found: list[Tensor] = []
         with self.loaded.dense_runner.session(cancelled=cancelled):
@@ -204,10 +206,10 @@ class _Measurement:
     def _first_look(self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll) -> None:
         """A first number from the start of the first window, where that is much cheaper.
 
-        Only a causal model scores a leading part as it does in the whole window.
+        Only where a leading part is scored as it is in the whole window.
         """
         tokens = self.windows[0]
-        if dense is None or self.structure.kind != "decoder" or len(tokens) < 2 * FIRST_TOKENS:
+        if dense is None or not self.leading or len(tokens) < 2 * FIRST_TOKENS:
             return
         known = self.loaded.prefix.known(window_fingerprint(tokens), states)
         if len(known) > len(self.structure.blocks) // 2:
@@ -339,6 +341,8 @@ class _Measurement:
             "seq_len": len(self.windows[0]),
             "windows": len(self.windows),
             "tokens": result["tokens"],
+            "bos": self._starts(),
+            "tokenizer_adds_bos": adds_start(self.loaded.handle.tokenizer),
             "dtype": info.dtype,
             "device": info.device,
             "threads": torch.get_num_threads(),
@@ -347,6 +351,12 @@ class _Measurement:
             "python": platform.python_version(),
         }
         return result
+
+    def _starts(self) -> bool:
+        """Each window starts with a beginning-of-sequence token."""
+        handle = self.loaded.handle
+        structure = handle.structure
+        return bool(start_of_windows(handle.tokenizer, structure.family, structure.kind))
 
     def _strip(self) -> list[list[Any]]:
         strip: list[list[Any]] = []

@@ -27,8 +27,13 @@ def generate(loaded: LoadedModel, job: Generate, emit: Emit, poll: Poll) -> dict
         )
     sampling = generation.Sampling(job.greedy, job.seed, job.temperature, job.top_p)
     prompt = generation.encode_prompt(
-        handle.tokenizer, job.prompt, chat=job.chat, max_context=handle.info.context
+        handle.tokenizer,
+        job.prompt,
+        chat=job.chat,
+        max_context=handle.info.context,
+        continued=handle.structure.kind == "decoder",
     ).to(loaded.device)
+    handle.check_tokens(prompt[0].tolist())
     room = handle.info.context - prompt.shape[-1]
     if handle.structure.kind == "encoder-decoder":
         relative = FAMILIES[handle.structure.family].positions == "relative"

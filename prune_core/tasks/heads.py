@@ -124,6 +124,7 @@ def sentence_tokens(loaded: LoadedModel, sentence: str) -> list[int]:
     ).input_ids
     if not ids:
         raise TextError("The sentence is empty; write at least one word.")
+    loaded.handle.check_tokens(ids)
     return ids
 
 

@@ -36,7 +36,7 @@ from prune_core.pruning.working_copy import WorkingCopy
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.texts.reading import read_text
-from prune_core.texts.windows import token_windows
+from prune_core.texts.windows import start_of_windows, token_windows
 
 DEFAULT_PREFIX_MEGABYTES = 768
 
@@ -284,7 +284,11 @@ class LoadedModel:
         chosen = recipe.calibration
         known = (chosen, text_stamp(chosen.text))
         if self._calibration is None or self._calibration[0] != known or known[1] is None:
-            tokens = calibration_windows(self.handle.tokenizer, chosen, self.handle.info.context)
+            start = () if self.handle.structure.classes else self._ends()[0]
+            tokens = calibration_windows(
+                self.handle.tokenizer, chosen, self.handle.info.context, start
+            )
+            self.handle.check_tokens(tokens.unique().tolist())
             self._calibration = (known, tokens)
         return self._calibration[1]
 
@@ -319,15 +323,20 @@ class LoadedModel:
                 max_context=self.handle.info.context,
                 ends=self._ends(),
             )
+            self.handle.check_tokens(stacked.unique().tolist())
             while len(self._windows) >= 8:
                 self._windows.pop(next(iter(self._windows)))
             self._windows[key] = list(stacked)
         return self._windows[key]
 
     def _ends(self) -> tuple[list[int], list[int]]:
-        """What stands around a window: a classifier reads its first token, which must be [CLS]."""
+        """What stands around a window: a classifier reads its first token, which must be [CLS];
+        some decoders need a beginning-of-sequence token.
+        """
         if not self.handle.structure.classes:
-            return [], []
+            structure = self.handle.structure
+            start = start_of_windows(self.handle.tokenizer, structure.family, structure.kind)
+            return list(start), []
         tokenizer = self.handle.tokenizer
         first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
         return [x for x in (first,) if x is not None], [x for x in (last,) if x is not None]

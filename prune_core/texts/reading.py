@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,45 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 20_000_000
 MAX_INLINE_BYTES = 1_000_000
-SUFFIXES = ("", ".txt", ".md", ".jsonl", ".csv")
+JSON_LINES = (".jsonl", ".ndjson")
+TABLES = {".csv": ",", ".tsv": "\t"}
+NO_TEXTS = frozenset(
+    (
+        *(".bin", ".pt", ".pth", ".pkl", ".npy", ".npz", ".safetensors", ".gguf", ".onnx", ".h5"),
+        *(".zip", ".gz", ".tar", ".7z", ".xz", ".zst", ".parquet", ".arrow", ".sqlite", ".db"),
+        *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp3", ".mp4", ".wav", ".exe", ".so"),
+        *(".pdf", ".doc", ".docx", ".odt", ".xls", ".xlsx", ".ppt", ".pptx", ".epub"),
+    )
+)
+"""Endings of files that are no texts; any other may be one, as .raw, .tokens or .text."""
+OTHER_KINDS = {
+    b"PK\x03\x04": "a ZIP or Office file",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "packed with gzip",
+    b"PAR1": "a Parquet table",
+    b"ARROW1": "an Arrow table",
+    b"SQLite format 3": "a database",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GGUF": "a GGUF model",
+    b"{\\rtf": "a Rich Text file",
+    b"version https://git-lfs": "a Git LFS pointer",
+}
+"""First bytes of files that are given for texts and are none."""
+WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+LEGACY = (
+    ("shift_jis", (0x3040, 0x30FF), 0.2),
+    ("euc-jp", (0x3040, 0x30FF), 0.2),
+    ("euc-kr", (0xAC00, 0xD7A3), 0.8),
+    ("gb18030", (0x4E00, 0x9FFF), 0.8),
+    ("big5", (0x4E00, 0x9FFF), 0.8),
+    ("koi8-r", (0x400, 0x45F), 0.8),
+    ("cp1251", (0x400, 0x45F), 0.8),
+    ("cp1252", (0xC0, 0xFF), 0.6),
+)
+"""Encodings older than UTF-8 to guess from, in this order: what share of the letters beyond ASCII
+at least lies in which range of Unicode."""
+_LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 TEXTS: dict[str, Asset] = {asset.name: asset for asset in project_manifest().of_kind("text")}
 """Preset texts by name."""
@@ -92,7 +131,7 @@ def _read_file(value: str) -> str:
         raise TextError("No text is named; give the path of a file or the name of a preset.")
     try:
         path = Path(value).expanduser()
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() in NO_TEXTS:
             raise TextError(f"{name} is no text file; use .txt, .md, .jsonl or .csv.")
         if not path.is_file():
             raise TextError(f"There is no text file {shown(value)}.")
@@ -104,11 +143,15 @@ def _read_file(value: str) -> str:
         if isinstance(error, TextError):
             raise
         raise TextError(f"The text file {name} cannot be read.") from error
+    for start, kind in OTHER_KINDS.items():
+        if content.startswith(start):
+            raise TextError(f"{name} is no text but {kind}; save its text as UTF-8 (.txt).")
     text = decode(content, name)
-    if path.suffix.lower() == ".jsonl":
+    ending = path.suffix.lower()
+    if ending in JSON_LINES:
         text = _jsonl_text(text, name)
-    elif path.suffix.lower() == ".csv":
-        text = _csv_text(text, name)
+    elif ending in TABLES:
+        text = _csv_text(text, name, TABLES[ending])
     return _checked(text, name)
 
 
@@ -121,17 +164,53 @@ def decode(content: bytes, name: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        encoding = guessed_encoding(content)
+        if encoding is None:
+            raise TextError(
+                f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8 and try again."
+            ) from error
         raise TextError(
-            f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8 and try again."
+            f"{name} is not UTF-8 (byte {error.start}) but probably {encoding}; convert it, for "
+            f"example with iconv -f {encoding} -t UTF-8, or save it as UTF-8 in an editor."
         ) from error
     if "\0" in text:
         raise TextError(f"{name} holds NUL characters; it is no plain text.")
     return text
 
 
+def guessed_encoding(content: bytes) -> str | None:
+    """The encoding that bytes which are no UTF-8 most likely have, by iconv's name; or None.
+
+    A guess by whether they decode to letters of one script: it only helps to name the way out.
+    """
+    for mark, name in WIDE.items():
+        if content.startswith(mark):
+            return name
+    sample = content[:200_000]
+    if b"\0" in sample:
+        return None
+    for encoding, (low, high), least in LEGACY:
+        try:
+            text = sample.decode(encoding)
+        except UnicodeDecodeError as error:
+            if error.start < len(sample) - 4 or len(sample) == len(content):
+                continue  # not merely cut off in the middle of a character
+            text = sample[: error.start].decode(encoding)
+        letters = [c for c in text if c.isalpha() and ord(c) > 127]
+        typical = sum(low <= ord(c) <= high for c in letters)
+        if encoding == "koi8-r" and 2 * sum(c.isupper() for c in letters) > len(letters):
+            continue  # the other Cyrillic encoding read as this one swaps the cases
+        if encoding != "cp1252" and 2 * len(letters) < sum(map(str.isalpha, text)):
+            continue  # a few letters among many of ASCII are accents
+        if letters and typical >= least * len(letters):
+            return encoding
+    return None
+
+
 def _jsonl_text(text: str, name: str) -> str:
     parts = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # not splitlines: JSON strings may hold U+2028, U+0085 and others that it would split at
+    for number, line in enumerate(_LINE_ENDS.split(text), start=1):
         if not line.strip():
             continue
         try:
@@ -145,11 +224,17 @@ def _jsonl_text(text: str, name: str) -> str:
     return "\n\n".join(parts)
 
 
-def _csv_text(text: str, name: str) -> str:
+def _csv_text(text: str, name: str, delimiter: str) -> str:
+    first = text.split("\n", 1)[0]
+    if delimiter == "," and delimiter not in first and ";" in first:
+        delimiter = ";"  # as spreadsheets write it where the comma is in numbers
+    before = csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise TextError(f"{name} is not a readable CSV file.") from error
+    finally:
+        csv.field_size_limit(before)
     if not rows or "text" not in rows[0]:
         raise TextError(f"{name} has no column called text.")
     column = rows[0].index("text")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import RecipeError, TextError
+from prune_core.models.families import NEEDS_START
+from prune_core.models.sources import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
 MAX_WINDOWS = 4096
 
 MIN_TOKENS = 2  # one to condition on, one to predict
+
+START = "PRUNE_BOS"
+"""Environment variable: whether windows start with the beginning-of-sequence token; ``auto`` (where
+the family needs it), ``yes`` or ``no``."""
+STARTS = ("auto", "yes", "no")
 
 
 def check_windows(seq_len: int, windows: int) -> None:
@@ -84,3 +92,35 @@ def token_windows(
     starts = range(0, len(ids) - width + 1, width)
     rows = [[*before, *ids[start : start + width], *after] for start in starts]
     return torch.tensor(rows, dtype=torch.int64)
+
+
+def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
+    """What each window starts with: the beginning-of-sequence token, or nothing.
+
+    Args:
+        tokenizer: of the model.
+        family: its ``model_type``.
+        kind: ``decoder``, ``encoder`` or ``encoder-decoder``; only decoders get one.
+
+    Raises:
+        TextError: ``PRUNE_BOS`` is none of its values, or the tokenizer has no such token.
+    """
+    chosen = os.environ.get(START, "").strip().lower() or "auto"
+    if chosen not in STARTS:
+        raise TextError(f"{START} must be auto, yes or no, got {shown(chosen)}.")
+    wanted = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    token = tokenizer.bos_token_id
+    if kind != "decoder" or not wanted or (token is None and chosen == "auto"):
+        return ()
+    if token is None:
+        raise TextError(
+            "The tokenizer of this model has no beginning-of-sequence token; measure without it "
+            "(--bos no)."
+        )
+    return (int(token),)
+
+
+def adds_start(tokenizer: Any) -> bool:
+    """True if the tokenizer puts a beginning-of-sequence token before a text by itself."""
+    token = tokenizer.bos_token_id
+    return token is not None and tokenizer("a").input_ids[:1] == [token]

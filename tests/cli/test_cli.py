@@ -425,7 +425,7 @@ def asked_for(line: str) -> Any:
     assert words[:3] == ["python", "-m", "prune_core"]
     taken: list[Any] = []
 
-    def take(job: Any) -> dict[str, Any]:
+    def take(core: Any, job: Any) -> dict[str, Any]:
         taken.append(job)
         return {"sites": [{"scores": [[0.0]]}]}
 

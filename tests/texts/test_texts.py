@@ -230,3 +230,66 @@ def test_real_presets_hold_their_tales(name: str, tales: int, length: int) -> No
     assert text.count("\n\n") == tales - 1
     assert len(text) == length + 2 * (tales - 1)
     assert not {"Tales of Magic", "include=True"} & set(text.split("\t"))
+
+
+# ---- files as people have them ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wiki.test.raw", "wiki.test.tokens", "a.text", "README", "a.log"])
+def test_any_ending_that_is_text(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("The harbour\nslept.", encoding="utf-8")
+    assert read_text(TextSpec("file", str(path))) == "The harbour\nslept."
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_separators_inside_json_strings(tmp_path: Path, name: str, end: str) -> None:
+    parts = ["one\u2028two", "three\u2029", "four\x85five", "six\x0bseven\x1c", "\u2028"]
+    lines = [json.dumps({"text": part}, ensure_ascii=False) for part in parts]
+    path = tmp_path / name
+    path.write_bytes("\ufeff".encode() + end.join([*lines, ""]).encode())
+    assert read_text(TextSpec("file", str(path))) == "\n\n".join(parts)
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
+def test_cells_of_any_length(tmp_path: Path, name: str, delimiter: str) -> None:
+    long = "The harbour slept. " * 20_000  # Python's reader stops at 131,072 characters
+    before = csv.field_size_limit()
+    path = tmp_path / name
+    with path.open("w", newline="", encoding="utf-8-sig") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows([["id", "text"], ["1", long], ["2", "x"]])
+    assert read_text(TextSpec("file", str(path))) == f"{long}\n\nx"
+    assert csv.field_size_limit() == before
+
+
+LEGACY = {
+    "cp1251": "Гавань ещё спала, когда пришёл корабль.",
+    "koi8-r": "Гавань ещё спала, когда пришёл корабль.",
+    "gb18030": "港口还在沉睡。船长数了两次。",
+    "big5": "港口還在沉睡。船長數了兩次。",
+    "shift_jis": "港はまだ眠っていた。船長は二度数えた。",
+    "euc-jp": "港はまだ眠っていた。船長は二度数えた。",
+    "euc-kr": "항구는 아직 자고 있었다.",
+    "cp1252": "Der Hafen schlief noch, ein schöner Morgen für alle.",
+    "UTF-16": "The harbour slept.",
+}
+
+
+@pytest.mark.parametrize("encoding", LEGACY)
+def test_legacy_encodings_are_named_with_the_way_out(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "old.txt"
+    path.write_bytes(LEGACY[encoding].encode(encoding))
+    with pytest.raises(TextError) as caught:
+        read_text(TextSpec("file", str(path)))
+    assert f"iconv -f {encoding} -t UTF-8" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"), [(b"%PDF-1.7", "a PDF"), (b"PK\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip")]
+)
+def test_other_kinds_under_the_name_of_a_text(tmp_path: Path, start: bytes, kind: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(start + bytes(range(200)))
+    with pytest.raises(TextError, match=kind):
+        read_text(TextSpec("file", str(path)))

@@ -12,6 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from prune_core.models.tiny import TINY
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.recipe import Recipe
 
@@ -364,3 +365,19 @@ def test_the_least_heads_by_entropy_are_the_most_spread_out() -> None:
     assert min(-kept[head] for head in least) >= max(
         -score for head, score in kept.items() if head not in least
     )
+
+
+# Streamlit's runner cannot run Weights twice: it takes a placeholder for a choice
+@pytest.mark.parametrize("page", ["overview", "attention", "layers"])
+def test_what_loading_gave_to_say_stands_on_every_page(page: str, tmp_path: Path) -> None:
+    model, tokenizer = TINY["tiny-llama"]()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    fields = json.loads(config.read_text())
+    config.write_text(json.dumps(fields | {"num_hidden_layers": fields["num_hidden_layers"] - 1}))
+    for lang, part in (("en", "not part of the model"), ("zh", "不属于此模型")):
+        at = fine(fine(app(page, model=str(tmp_path), lang=lang)).run())
+        said = [caption.value for caption in at.sidebar.caption]
+        assert sum(part in caption for caption in said) == 1
+        assert not any("check it before sharing" in caption for caption in said)

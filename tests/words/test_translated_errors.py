@@ -71,6 +71,13 @@ UNRAISED = {
     "The model's licence is not known here; check it before sharing.",
     "The process that measured this cell was ended by the system.",
     "the grid is empty.",
+    "An adapter lies beside the model; it is left out.",
+    "The weights are stored as {dtypes} without scales; they are used as they are.",
+    "The weights were read from {files}.",
+    "{count} added tokens of the tokenizer have no row in the model's embedding ({names}); a text "
+    "must not hold them.",
+    "{count} weights are stored as {dtypes} beside their scales; they are used as the products of "
+    "the two.",
     "{count} tensors of the file are not part of the model and were left out: {names}.",
 }
 """Sentences that stand in the library, but not in a raise: warnings, what ended a sweep's cell."""
@@ -104,7 +111,7 @@ COMPOSED = {
 Form = tuple[str, ...]
 """The literal text around the values of a sentence."""
 
-COMMANDS = re.compile(r"hf auth login|pip install -r")
+COMMANDS = re.compile(r"hf auth login|pip install -r|git lfs pull")
 ENGLISH = re.compile(r"\b[a-z]{2,} [a-z]{2,} [a-z]{2,}\b")
 
 
@@ -416,6 +423,10 @@ REAL: dict[str, Callable[[Path], object]] = {
     "The text holds NUL": lambda _: read_text(TextSpec("inline", "a\0")),
     "There is no text called": lambda _: read_text(TextSpec("preset", "x")),
     "is no text file": lambda _: read_text(TextSpec("file", "x.png")),
+    "is no text but": lambda tmp: read_text(TextSpec("file", str(written(tmp / "x", "%PDF-")))),
+    "but probably cp1251": lambda tmp: read_text(
+        TextSpec("file", str(written(tmp / "x", "Гавань спала.".encode("cp1251"))))
+    ),
     "tokens to score": lambda _: token_windows(tokenized(1), "", seq_len=8, windows=1),
     "longer than the model's context": lambda _: token_windows(
         tokenized(9), "", seq_len=8, windows=1, max_context=4

@@ -107,7 +107,7 @@ def run_from_bytes(content: bytes) -> Run:
     if len(content) > MAX_RUN_BYTES:
         raise StoreError(f"this file has {len(content) / 1e6:.0f} MB; a run has less than 8 MB.")
     try:
-        return run_from_dict(json.loads(content.decode("utf-8")))
+        return run_from_dict(json.loads(content.decode("utf-8-sig")))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         if isinstance(error, PruneCoreError):
             raise
