@@ -258,7 +258,7 @@ class _Measurement:
             "windows": len(self.windows),
             "tokens": sum(len(s.losses) for s in self.scores),
             "total_tokens": per_window * len(self.windows),
-            "sparsity": self.applied.sparsity,
+            **self.applied.counts.to_numbers(),
             "sparsity_of_rest": self.applied.of_rest,
             "removed": self.applied.removed,
             "left_dense": self.left_dense,

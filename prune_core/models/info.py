@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prune_core.models.weight_counts import WeightCounts
+
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """One layer: see ``prune_core.models.structure.Layer``."""
+    """One layer: see ``prune_core.models.structure.Layer``; ``zeros``: weights zero as loaded."""
 
     name: str
     block: int
     role: str
     rows: int
     columns: int
+    zeros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class ModelInfo:
         has_chat_template: the tokenizer brings one.
         classes: that an encoder's classification head tells apart; 0 without one.
         parameters: all parameters, tied ones once; prunable: weights in layers.
+        embeddings: parameters of embedding tables and output head, tied ones once.
         bytes_in_memory: of the parameters in ``dtype``; context: most tokens it was built for.
         quantised: name of the source's quantisation (``Q4_1``), or None.
         license, provenance: shown beside the model; empty when unknown.
@@ -77,6 +81,17 @@ class ModelInfo:
     layers: tuple[LayerInfo, ...]
     load_seconds: float
     classes: int = 0
+    embeddings: int = 0
+
+    @property
+    def zeros(self) -> int:
+        """Prunable weights that are zero as loaded."""
+        return sum(layer.zeros for layer in self.layers)
+
+    def counts(self) -> WeightCounts:
+        """Of the loaded model, from which nothing is removed."""
+        zeros = self.zeros
+        return WeightCounts(self.parameters, self.prunable, self.embeddings, zeros, 0, 0, zeros)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested data."""

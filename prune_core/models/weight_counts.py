@@ -1,0 +1,118 @@
+"""One vocabulary for what is zero: before a recipe, by it, after it; of which total each share is.
+
+A *prunable weight* lies in one of the layers of a model's blocks. Embeddings, output head, norms
+and biases are parameters too, and are never pruned. A recipe *removes* weights; only those that
+were not zero before are *added* zeros: of a model that is sparse already the others are no gain.
+
+This module only counts: it imports no torch, and asks tensors for nothing but their zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prune_core.models.structure import Structure
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCounts:
+    """How many weights of a model are zero, and since when.
+
+    Attributes:
+        parameters: all of the model, tied ones once.
+        prunable: weights in its layers.
+        embeddings: parameters of embedding tables and of the output head, tied ones once.
+        zeros_before: prunable weights that are zero in the loaded model.
+        removed: prunable weights that the recipe chose to go, zero before or not.
+        added: prunable weights that are zero now and were not before.
+        zeros_after: prunable weights that are zero now. A reconstruction may have given zeros a
+            value again, else this is ``zeros_before + added``.
+    """
+
+    parameters: int
+    prunable: int
+    embeddings: int
+    zeros_before: int
+    removed: int
+    added: int
+    zeros_after: int
+
+    @property
+    def kept(self) -> int:
+        """Prunable weights that are not zero now."""
+        return self.prunable - self.zeros_after
+
+    @property
+    def others(self) -> int:
+        """Parameters that are neither prunable nor embeddings: norms, biases, small heads."""
+        return self.parameters - self.prunable - self.embeddings
+
+    def of_prunable(self, count: int) -> float:
+        """A count as a share of the prunable weights, 0 to 1."""
+        return count / self.prunable if self.prunable else 0.0
+
+    def of_model(self, count: int) -> float:
+        """A count as a share of all parameters of the model, 0 to 1."""
+        return count / self.parameters if self.parameters else 0.0
+
+    def to_numbers(self) -> dict[str, Any]:
+        """The fields of a result: shares of the prunable weights and of the model, and counts.
+
+        ``sparsity`` is ``removed``; ``zeros_before``, ``added`` and ``zeros_after`` are called as
+        the counts; each stands a second time with ``_of_model``. ``counts`` holds the counts.
+        """
+        named = {
+            "sparsity": self.removed,
+            "zeros_before": self.zeros_before,
+            "added": self.added,
+            "zeros_after": self.zeros_after,
+        }
+        shares = {name: self.of_prunable(count) for name, count in named.items()}
+        shares |= {f"{name}_of_model": self.of_model(count) for name, count in named.items()}
+        return {**shares, "counts": asdict(self)}
+
+
+def counts_of(numbers: Mapping[str, Any]) -> WeightCounts | None:
+    """The counts in a result; None where a version that did not count them wrote it."""
+    counts = numbers.get("counts")
+    return WeightCounts(**counts) if counts else None
+
+
+def added_share(numbers: Mapping[str, Any]) -> float:
+    """What a result adds to the zeros, as a share of the prunable weights.
+
+    Results of versions that did not count it: from their non-zero parameters, where they hold both
+    those of the dense and those of the pruned model, else all that was removed.
+    """
+    if numbers.get("added") is not None:
+        return float(numbers["added"])
+    sparsity = float(numbers.get("sparsity") or 0.0)
+    dense, left = numbers.get("nonzero_dense"), numbers.get("nonzero")
+    removed = sum((numbers.get("removed") or {}).values())
+    if not sparsity or not removed or dense is None or left is None:
+        return sparsity
+    return max(0.0, (dense - left) * sparsity / removed)
+
+
+def zeros_in_layers(model: nn.Module, structure: Structure) -> dict[str, int]:
+    """Weights of each layer that are exactly zero in a model, by the layer's name."""
+    return {
+        name: layer.numel - int(layer.stored_weight(model).count_nonzero())
+        for name, layer in structure.layers.items()
+    }
+
+
+def embedding_parameters(model: nn.Module, structure: Structure) -> int:
+    """Parameters of a model's embedding tables and of its output head; tied ones count once."""
+    prunable = {id(model.get_parameter(f"{name}.weight")) for name in structure.layers}
+    tables = {}
+    for name, module in model.named_modules():
+        if name == structure.head_module or type(module).__name__.endswith("Embedding"):
+            own = module.parameters(recurse=False)
+            tables |= {id(p): p.numel() for p in own if id(p) not in prunable}
+    return sum(tables.values())
