@@ -32,12 +32,14 @@ from prune_core.engine.jobs import (
     TextSpec,
 )
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
+from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.recipe import (
     ALLOCATIONS,
     RECONSTRUCTIONS,
     Calibration,
     Recipe,
 )
+from prune_core.words.numbers import counted_share, error_in, measured, with_error
 
 if TYPE_CHECKING:
     from prune_core.engine.core import Core
@@ -514,16 +516,19 @@ def _show_rows(result: Result) -> None:
         print(" ".join([line, *(f"{row[f'score_{name}']:11.4g}" for name in fields)]))
 
 
-def _within(value: float | None, error: float | None, digits: int = 4) -> str:
-    if value is None:
-        return "not known"
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+def _within(value: float | None, error: float | None) -> str:
+    return "not known" if value is None else with_error(value, error)
 
 
 def _show_evaluation(result: Result) -> None:
-    print(f"sparsity      {result['sparsity']:.6f} of the prunable weights, counted")
+    counts = WeightCounts(**result["counts"])
+    print(f"removed       {removed_in_words(counts)}")
+    print(f"              {counts.removed:,} of {counts.prunable:,} weights, counted")
     if result["sparsity_of_rest"] != result["sparsity"]:
-        print(f"              {result['sparsity_of_rest']:.6f} of what dropped parts leave")
+        rest = counted_share(result["sparsity_of_rest"])
+        print(f"              {rest} of what dropped parts leave")
+    if zeros_in_words(counts):
+        print(f"zeros         {zeros_in_words(counts)} (of the prunable weights)")
     if result["metric"] == "similarity":
         similarity = _within(result["similarity"], result["similarity_stderr"])
         print(f"similarity    {similarity} (cosine to the dense embedding)")
@@ -532,9 +537,13 @@ def _show_evaluation(result: Result) -> None:
             kl = _within(result["kl"], result["kl_stderr"])
             print(f"KL            {kl} nats per window, of the classes")
     else:
-        print(
-            f"perplexity    {result['perplexity']:.4f}   (dense {result['perplexity_dense']:.4f})"
-        )
+        low, high = result["perplexity_low"], result["perplexity_high"]
+        error = error_in(low, high)
+        names = ("perplexity", "perplexity_dense")
+        mine, dense = (measured(result[name], error) for name in names)
+        print(f"perplexity    {mine}   (dense {dense})")
+        if error is not None:
+            print(f"95 % interval {measured(low, error)} to {measured(high, error)}")
         print(f"loss          {_within(result['nll'], result['nll_stderr'])} nats per token")
         change = _within(result["delta_nll"], result["delta_nll_stderr"])
         print(f"change        {change} nats per token, paired")

@@ -9,6 +9,8 @@ from typing import Any
 from prune_core.cli_checks import check_name
 from prune_core.engine.jobs import Cost, Export
 from prune_core.exporting.formats import FORMATS
+from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
+from prune_core.words.numbers import counted_share, error_in, measured
 
 Result = dict[str, Any]
 
@@ -85,8 +87,14 @@ def _show_export(result: Result) -> None:
     for key in ("parameters", "nonzero", "bytes", "flops_per_token", "peak_memory"):
         if ours[key] is not None:
             print(f"{key.replace('_', ' '):28} {dense[key]:{wide},} {ours[key]:{wide},}")
+    counts = WeightCounts(**result["screen"]["counts"])
+    print(f"removed: {removed_in_words(counts)}")
+    if zeros_in_words(counts):
+        print(f"of the prunable weights {zeros_in_words(counts)}")
     if ours["perplexity"] is not None:
-        pair = [f"{x['perplexity']:.4f}" for x in (dense, ours)]
+        screen = result["screen"]
+        error = error_in(screen["perplexity_low"], screen["perplexity_high"])
+        pair = [measured(x["perplexity"], error) for x in (dense, ours)]
         print(f"{'perplexity':28} {pair[0]:>{wide}} {pair[1]:>{wide}}")
     for key in ("prefill", "decode"):
         if ours[key] is not None:
@@ -116,6 +124,12 @@ def _show_cost(result: Result) -> None:
         print(f"{name:36}" + "".join(f"{text:>{wide}}" for text in texts))
     if result["shrunk_refused"]:
         print(f"Dropped parts cannot be cut out: {result['shrunk_refused']}")
+    total = result["parameters"]
+    before, after = (1 - result[name] / total for name in ("nonzero_dense", "nonzero"))
+    print(
+        f"{counted_share(after)} of all parameters are zero: {counted_share(before)} were before, "
+        f"{counted_share(max(0.0, after - before))} are added."
+    )
     print("Zeros in place are not faster: dense kernels multiply by them at full price.")
 
 
@@ -123,10 +137,14 @@ def _counts(result: Result) -> dict[str, list[int | None]]:
     dense, shrunk = result["parameters"], result["parameters_shrunk"]
     rows: dict[str, list[int | None]] = {
         "parameters": [dense, dense, shrunk],
-        "of them not zero": [None, result["nonzero"], None],
+        "of them not zero": [result["nonzero_dense"], result["nonzero"], None],
         "bytes of the file": [result["bytes_dense"], result["bytes_dense"], result["bytes_shrunk"]],
         "bytes in 16 bits, by count": [result["bytes_half"]] * 2,
-        "bytes with a bitmask, an estimate": [None, result["bytes_sparse"], None],
+        "bytes with a bitmask, an estimate": [
+            result["bytes_sparse_dense"],
+            result["bytes_sparse"],
+            None,
+        ],
         "FLOPs per token, by formula": [
             *[result["flops_dense"]] * 2,
             result["flops_shrunk"],

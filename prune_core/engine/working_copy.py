@@ -189,7 +189,8 @@ class _Zeros:
 
         Args:
             name: of the layer.
-            dense, out: before and after, in stored order.
+            dense: its weights before, in stored order.
+            out: its weights now, likewise.
             limit: ranks, and the limit below which they went; None where parts went, or nothing.
         """
         self._after.pop(name, None)

@@ -80,9 +80,10 @@ def cost_numbers(
         ``parameters``, ``nonzero_dense`` (dense), ``nonzero`` (of the pruned model as it stands,
         zeros in place), ``parameters_shrunk`` (dropped parts cut out); ``bytes_dense`` (all weights
         as stored), ``bytes_half`` (the same in 16 bits), ``bytes_sparse`` (survivors and one bit a
-        weight in layers where that is smaller: an estimate), ``bytes_shrunk`` (dropped parts cut
-        out: exact); ``flops_dense``, ``flops_shrunk`` per token. The ``_shrunk`` ones are None
-        where no checkpoint can say it, and ``shrunk_refused`` is the reason, else None.
+        weight in layers where that is smaller: an estimate), ``bytes_sparse_dense`` (the same of
+        the dense model, whose zeros are no gain), ``bytes_shrunk`` (dropped parts cut out: exact);
+        ``flops_dense``, ``flops_shrunk`` per token. The ``_shrunk`` ones are None where no
+        checkpoint can say it, and ``shrunk_refused`` is the reason, else None.
         ``prefill``, ``decode`` (``median``, ``low``, ``high``, ``values``: tokens per second) and
         ``peak_memory`` (bytes) of the pruned model, shrunk where it can be, and under
         ``dense_prefill``, ``dense_decode``, ``dense_peak_memory`` of the dense one, under
@@ -103,6 +104,7 @@ def cost_numbers(
         "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
         "bytes_half": 2 * sum(p.numel() for p in parameters),
         "bytes_sparse": _sparse_bytes(handle, pruned, left),
+        "bytes_sparse_dense": _sparse_bytes(handle, handle.model, dense),
         "flops_dense": flops_per_token(handle.model),
         **shrunk_numbers(handle, recipe),
     }

@@ -10,13 +10,20 @@ This module only counts: it imports no torch, and asks tensors for nothing but t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
+
+from prune_core.words.numbers import counted_share
 
 if TYPE_CHECKING:
     from torch import nn
 
     from prune_core.models.structure import Structure
+
+
+SPARSE = 0.01
+"""Share of a removal from which the zeros among it are left out of a headline's number; few models
+have no zero at all, and a quantized one has some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,10 @@ class WeightCounts:
 def counts_of(numbers: Mapping[str, Any]) -> WeightCounts | None:
     """The counts in a result; None where a version that did not count them wrote it."""
     counts = numbers.get("counts")
-    return WeightCounts(**counts) if counts else None
+    named = [field.name for field in fields(WeightCounts)]
+    if not isinstance(counts, Mapping) or any(type(counts.get(n)) is not int for n in named):
+        return None  # a run may come from a file that somebody wrote
+    return WeightCounts(**{name: counts[name] for name in named})
 
 
 def added_share(numbers: Mapping[str, Any]) -> float:
@@ -99,6 +109,32 @@ def added_share(numbers: Mapping[str, Any]) -> float:
     return max(0.0, (dense - left) * sparsity / removed)
 
 
+def headline_share(sparsity: float, added: float) -> float:
+    """The share a headline names: what is removed, or where much of that was zero, what is added.
+
+    Args:
+        sparsity: removed, over all prunable weights.
+        added: of the prunable weights, those that are zero by the recipe alone.
+    """
+    return added if sparsity - added >= SPARSE else sparsity
+
+
+def removed_in_words(counts: WeightCounts) -> str:
+    """``40 % of the prunable weights = 31.6 % of the model``."""
+    prunable = counted_share(counts.of_prunable(counts.removed))
+    model = counted_share(counts.of_model(counts.removed))
+    return f"{prunable} of the prunable weights = {model} of the model"
+
+
+def zeros_in_words(counts: WeightCounts) -> str:
+    """What was zero, what is added and what is zero now; empty where nothing was zero before."""
+    if not counts.zeros_before:
+        return ""
+    shares = (counts.zeros_before, counts.added, counts.zeros_after)
+    before, added, after = (counted_share(counts.of_prunable(count)) for count in shares)
+    return f"{before} were zero before, {added} are added, {after} are zero now"
+
+
 def zeros_in_layers(model: nn.Module, structure: Structure) -> dict[str, int]:
     """Weights of each layer that are exactly zero in a model, by the layer's name."""
     return {
@@ -110,7 +146,7 @@ def zeros_in_layers(model: nn.Module, structure: Structure) -> dict[str, int]:
 def embedding_parameters(model: nn.Module, structure: Structure) -> int:
     """Parameters of a model's embedding tables and of its output head; tied ones count once."""
     prunable = {id(model.get_parameter(f"{name}.weight")) for name in structure.layers}
-    tables = {}
+    tables: dict[int, int] = {}
     for name, module in model.named_modules():
         if name == structure.head_module or type(module).__name__.endswith("Embedding"):
             own = module.parameters(recurse=False)

@@ -11,6 +11,7 @@ from functools import cache
 from prune_core.errors import PruneCoreError
 from prune_core.paths import ASSETS_FOLDER
 from prune_core.sweeps.axes import Value
+from prune_core.words.numbers import measured, percent_measured
 
 LANGUAGES = ("en", "zh")
 DASH = "\u2013"
@@ -54,7 +55,7 @@ class Words:
     def t(self, key: str, /, **values: object) -> str:
         """The text called ``section.name``, placeholders filled in as they are."""
         text = self._texts[key]
-        return text.format(**values) if values else text
+        return (text.format(**values) if values else text).replace(" %", f"{NBSP}%")
 
     def t_or(self, key: str, fallback: str) -> str:
         """The text called ``key``, or ``fallback`` where there is none (a registry's names)."""
@@ -110,18 +111,14 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{text.lstrip('-') if float(text) == 0 else text}{NBSP}%"
 
 
-def signed(share: float) -> str:
-    """``+3.1 %``, with fewer digits the larger it is."""
-    size = abs(100 * share)
-    text = f"{100 * share:+,.{1 if size < 99.5 else 0}f}"
-    return f"{text.lstrip('+-') if float(text.replace(',', '')) == 0 else text}{NBSP}%"
+def signed(share: float, error: float | None = None) -> str:
+    """``+3.1 %``, with the digits that its error decides."""
+    return percent_measured(share, error, sign=True).replace(" ", NBSP)
 
 
 def figures(value: float) -> str:
     """A number with four significant digits and thousands apart."""
-    if abs(value) < 1e4:
-        return f"{value:,.4g}"
-    return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.2e}"
+    return f"{value:,.4g}" if abs(value) < 1e4 else measured(value)
 
 
 def day(seconds: float) -> str:
