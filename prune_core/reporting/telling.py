@@ -236,14 +236,16 @@ def _share(numbers: Mapping[str, float], name: str, words: Words) -> str:
     if error is None:
         return words.t("report.no_interval", value=percent(value))
     ends = max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
-    low, high = (percent_measured(end, error) for end in ends)
+    low, high = (percent_measured(end, error, most=1) for end in ends)
     interval = words.interval(low, high)
-    return words.t("report.with_interval", value=percent_measured(value, error), interval=interval)
+    return words.t(
+        "report.with_interval", value=percent_measured(value, error, most=1), interval=interval
+    )
 
 
 def _plus_minus(numbers: Mapping[str, float], name: str) -> str:
     error = numbers.get(f"{name}_stderr")
-    return with_error(numbers[name], None if error is None else 1.96 * error)
+    return with_error(numbers[name], None if error is None else 1.96 * error, most=4)
 
 
 # ---- method, limits, conditions --------------------------------------------------------------

@@ -113,7 +113,7 @@ def percent(share: float, digits: int = 0) -> str:
 
 def signed(share: float, error: float | None = None) -> str:
     """``+3.1 %``, with the digits that its error decides."""
-    return percent_measured(share, error, sign=True).replace(" ", NBSP)
+    return percent_measured(share, error, sign=True, most=1).replace(" ", NBSP)
 
 
 def figures(value: float) -> str:

@@ -66,12 +66,25 @@ def measured(
     return fixed(value, places(value, error), sign=sign)
 
 
-def with_error(value: float, error: float | None, *, too_large: str = "more than a million") -> str:
-    """``2.50 ± 0.15``; the error is left out where there is none."""
-    text = measured(value, error, too_large=too_large)
-    if error is None or error < 10**-MOST_DECIMALS or text == too_large:
-        return text
-    return f"{text} ± {error_of(value, error)}"
+def with_error(
+    value: float,
+    error: float | None,
+    *,
+    too_large: str = "more than a million",
+    most: int = MOST_DECIMALS,
+) -> str:
+    """``2.50 ± 0.15``; the error is left out where there is none that could be read.
+
+    Args:
+        value: the best estimate.
+        error: of it.
+        too_large: words for what is above a million.
+        most: decimals at most.
+    """
+    if error is None or error < 10**-most or value > TOO_LARGE or math.isnan(value):
+        return measured(value, error, too_large=too_large)
+    decimals = min(most, places(value, error))
+    return f"{fixed(value, decimals)} ± {fixed(error, decimals)}"
 
 
 def error_of(value: float, error: float) -> str:
