@@ -275,3 +275,18 @@ def test_an_export_and_a_budget_count_what_is_added(
     less = json.loads(ask(capsys, *asked, "--budget", f"{least * 0.97 / 1000:.3f}kB"))
     assert less["answers"][0]["added"] > 0
     assert "were not zero before" in less["sentence"]
+
+
+def test_an_evaluation_knows_the_sizes_that_cost_counts(half: Path) -> None:
+    core = Core()
+
+    def run(job: Any) -> dict[str, Any]:
+        return core.run(job, lambda event: None, lambda: False)
+
+    for recipe in (Recipe(), Recipe(sparsity=0.7), Recipe(sparsity=0.6, drop_blocks=(1,))):
+        found, cost = run(Evaluate(str(half), recipe, TEXT, 32, 1)), run(Cost(str(half), recipe))
+        for name in ("bytes_dense", "bytes_sparse"):
+            assert found[name] == cost[name]
+        assert found["bytes_shrunk"] == (cost["bytes_shrunk"] if recipe.drop_blocks else None)
+        counts = counts_of(found)
+        assert counts is not None and counts.nonzero == cost["nonzero"]

@@ -87,6 +87,8 @@ class Evaluate(Job):
             ``sparsity_of_model``, ``zeros_before_of_model``, ``added_of_model``,
             ``zeros_after_of_model``: the same counts over all parameters of the model;
             ``counts``: the counts, see ``prune_core.models.weight_counts.WeightCounts``.
+        ``bytes_dense``, ``bytes_sparse``, ``bytes_shrunk`` (known at the end): sizes on disk, see
+            ``prune_core.exporting.cost.cost_numbers``.
         ``removed``: layer name -> weights removed; ``left_dense``: names of layers the pattern
             does not fit; ``clipped``: removed whole, the allocation asked for more; ``damped``:
             layers whose singular Hessian needed more damping; ``emptied``: blocks that lost all

@@ -259,6 +259,9 @@ class _Measurement:
             "tokens": sum(len(s.losses) for s in self.scores),
             "total_tokens": per_window * len(self.windows),
             **self.applied.counts.to_numbers(),
+            "bytes_dense": self.loaded.handle.info.bytes_in_memory,
+            "bytes_sparse": self.applied.bytes_sparse,
+            "bytes_shrunk": None,
             "sparsity_of_rest": self.applied.of_rest,
             "removed": self.applied.removed,
             "left_dense": self.left_dense,
@@ -325,6 +328,11 @@ class _Measurement:
 
         info = self.loaded.handle.info
         result = self.state("done")
+        if self.job.recipe.removes_structure:
+            from prune_core.exporting.cost import shrunk_numbers
+
+            whole = self.loaded.resolved(self.job.recipe)
+            result["bytes_shrunk"] = shrunk_numbers(self.loaded.handle, whole)["bytes_shrunk"]
         result["strip"] = self._strip()
         result["window_nll"] = [float(s.losses.mean()) for s in self.scores if len(s.losses)]
         result["window_nll_dense"] = [float(d.losses.mean()) for d in self.dense if len(d.losses)]

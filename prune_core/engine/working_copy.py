@@ -26,7 +26,7 @@ from prune_core.masks import CutPlan, count_removed
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.structure import Layer
-from prune_core.models.weight_counts import WeightCounts
+from prune_core.models.weight_counts import WeightCounts, bitmask_saving
 from prune_core.structural import LayerCut, remove_parts
 
 DENSE = LayerCut()
@@ -43,6 +43,8 @@ class Applied:
         sparsity: removed over all prunable weights.
         of_rest: removed over the weights that dropped parts leave; the same without any.
         counts: zeros before and after, and what was added.
+        bytes_sparse: of a file that holds what is not zero and one bit a weight, in each layer
+            where that is smaller: an estimate.
     """
 
     changed: tuple[str, ...]
@@ -50,6 +52,7 @@ class Applied:
     sparsity: float
     of_rest: float
     counts: WeightCounts
+    bytes_sparse: int
 
 
 class WorkingCopy:
@@ -71,7 +74,7 @@ class WorkingCopy:
             module = self.model.get_submodule(name)
             module.weight = nn.Parameter(buffer, requires_grad=False)
         self._states: dict[str, LayerCut] = dict.fromkeys(self.structure.layers, DENSE)
-        self._dense_counts = handle.info.counts()
+        self._dense_counts, self._bytes = handle.info.counts(), handle.info.bytes_in_memory
         self._zeros = _Zeros({layer.name: layer.zeros for layer in handle.info.layers})
         self.runner = BlockRunner(self.model, self.structure)
 
@@ -100,14 +103,19 @@ class WorkingCopy:
         total = sum(layer.numel for layer in layers.values())
         rest = sum(math.prod(plan.cuts[name].left(layer)) for name, layer in layers.items())
         of_rest = (gone - (total - rest)) / rest if rest else 0.0
+        zeros = {name: self._zeros.after(name, count) for name, count in removed.items()}
         counts = replace(
             self._dense_counts,
             removed=gone,
             added=sum(self._zeros.added(name, count) for name, count in removed.items()),
-            zeros_after=sum(self._zeros.after(name, count) for name, count in removed.items()),
+            zeros_after=sum(zeros.values()),
         )
         sparsity = gone / total if total else 0.0
-        return Applied(tuple(changed), removed, sparsity, of_rest, counts)
+        sparse = self._bytes - sum(
+            bitmask_saving(layers[name].numel, count, self._buffers[name].element_size())
+            for name, count in zeros.items()
+        )
+        return Applied(tuple(changed), removed, sparsity, of_rest, counts, sparse)
 
     def _count(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
         """Note the zeros of a layer that has just been written."""

@@ -21,6 +21,7 @@ from prune_core.exporting.shrink import shrink, skeleton
 from prune_core.exporting.speed import PROMPT_TOKENS, REPEATS, Checkpoint, measure_in_turn
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import model_class, quiet
+from prune_core.models.weight_counts import bitmask_saving
 from prune_core.paths import cache_folder
 from prune_core.recipe import Recipe
 
@@ -192,9 +193,8 @@ def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int
     total = sum(p.numel() * p.element_size() for p in handle.model.parameters())
     for layer in handle.structure.layers.values():
         weight = layer.stored_weight(pruned)
-        item = weight.element_size()
-        sparse = left[weight.data_ptr()] * item + -(-weight.numel() // 8)
-        total -= max(0, weight.numel() * item - sparse)
+        zeros = weight.numel() - left[weight.data_ptr()]
+        total -= bitmask_saving(weight.numel(), zeros, weight.element_size())
     return total
 
 

@@ -11,7 +11,11 @@ from prune_core.models.families import FAMILIES
 from prune_core.models.info import BlockInfo, LayerInfo, ModelInfo
 from prune_core.models.layers import describe
 from prune_core.models.structure import Block, Structure
-from prune_core.models.weight_counts import embedding_parameters, zeros_in_layers
+from prune_core.models.weight_counts import (
+    embedding_parameters,
+    zeros_elsewhere,
+    zeros_in_layers,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -108,6 +112,7 @@ def build_handle(
         load_seconds=load_seconds,
         classes=structure.classes,
         embeddings=embedding_parameters(model, structure),
+        zeros_elsewhere=zeros_elsewhere(model, structure),
     )
     return ModelHandle(model, tokenizer, structure, info)
 

@@ -51,6 +51,7 @@ class ModelInfo:
         classes: that an encoder's classification head tells apart; 0 without one.
         parameters: all parameters, tied ones once; prunable: weights in layers.
         embeddings: parameters of embedding tables and output head, tied ones once.
+        zeros_elsewhere: parameters outside layers that are zero as loaded.
         bytes_in_memory: of the parameters in ``dtype``; context: most tokens it was built for.
         quantised: name of the source's quantisation (``Q4_1``), or None.
         license, provenance: shown beside the model; empty when unknown.
@@ -82,6 +83,7 @@ class ModelInfo:
     load_seconds: float
     classes: int = 0
     embeddings: int = 0
+    zeros_elsewhere: int = 0
 
     @property
     def zeros(self) -> int:
@@ -91,7 +93,16 @@ class ModelInfo:
     def counts(self) -> WeightCounts:
         """Of the loaded model, from which nothing is removed."""
         zeros = self.zeros
-        return WeightCounts(self.parameters, self.prunable, self.embeddings, zeros, 0, 0, zeros)
+        return WeightCounts(
+            self.parameters,
+            self.prunable,
+            self.embeddings,
+            zeros_before=zeros,
+            removed=0,
+            added=0,
+            zeros_after=zeros,
+            zeros_elsewhere=self.zeros_elsewhere,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested data."""

@@ -39,6 +39,7 @@ class WeightCounts:
         added: prunable weights that are zero now and were not before.
         zeros_after: prunable weights that are zero now. A reconstruction may have given zeros a
             value again, else this is ``zeros_before + added``.
+        zeros_elsewhere: parameters that are zero as loaded and not prunable.
     """
 
     parameters: int
@@ -48,6 +49,12 @@ class WeightCounts:
     removed: int
     added: int
     zeros_after: int
+    zeros_elsewhere: int = 0
+
+    @property
+    def nonzero(self) -> int:
+        """Parameters of the model that are not zero, the prunable weights as they are now."""
+        return self.parameters - self.zeros_elsewhere - self.zeros_after
 
     @property
     def kept(self) -> int:
@@ -88,6 +95,8 @@ def counts_of(numbers: Mapping[str, Any]) -> WeightCounts | None:
     """The counts in a result; None where a version that did not count them wrote it."""
     counts = numbers.get("counts")
     named = [field.name for field in fields(WeightCounts)]
+    if isinstance(counts, Mapping):
+        counts = {"zeros_elsewhere": 0, **counts}
     if not isinstance(counts, Mapping) or any(type(counts.get(n)) is not int for n in named):
         return None  # a run may come from a file that somebody wrote
     return WeightCounts(**{name: counts[name] for name in named})
@@ -135,12 +144,30 @@ def zeros_in_words(counts: WeightCounts) -> str:
     return f"{before} were zero before, {added} are added, {after} are zero now"
 
 
+def bitmask_saving(numel: int, zeros: int, item: int) -> int:
+    """Bytes that a layer saves where its zeros are left out and one bit says which: 0 if none.
+
+    Args:
+        numel: its weights.
+        zeros: of them.
+        item: bytes of one weight.
+    """
+    return max(0, zeros * item - -(-numel // 8))
+
+
 def zeros_in_layers(model: nn.Module, structure: Structure) -> dict[str, int]:
     """Weights of each layer that are exactly zero in a model, by the layer's name."""
     return {
         name: layer.numel - int(layer.stored_weight(model).count_nonzero())
         for name, layer in structure.layers.items()
     }
+
+
+def zeros_elsewhere(model: nn.Module, structure: Structure) -> int:
+    """Parameters that are zero and lie in no layer; tied ones count once."""
+    prunable = {id(model.get_parameter(f"{name}.weight")) for name in structure.layers}
+    others = [p for p in model.parameters() if id(p) not in prunable]
+    return sum(p.numel() - int(p.count_nonzero()) for p in others)
 
 
 def embedding_parameters(model: nn.Module, structure: Structure) -> int:
