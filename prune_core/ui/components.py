@@ -21,6 +21,9 @@ from prune_core.figures.theme import CONFIG, Look
 from prune_core.ui.i18n import t
 from prune_core.ui.keys import share_link, value, widget
 from prune_core.ui.told import told
+from prune_core.words.numbers import count as count
+from prune_core.words.numbers import counted_share, fixed, measured
+from prune_core.words.numbers import size as size
 
 LOGGER = logging.getLogger("prune_core.ui")
 PRESENT_SCALE = 1.4
@@ -156,33 +159,22 @@ def reproduce(*commands: str) -> None:
 
 
 def number(content: float | None, digits: int = 3) -> str:
-    """A number with ``digits`` significant digits, zeros at its end too, or a dash.
+    """A number without a known error: ``digits`` significant ones, zeros at its end too, or a dash.
 
-    Without separators: a measurement reads alike on all pages; counts of things have them.
+    What is measured with an error: ``prune_core.words.numbers.measured``.
     """
     if content is None:
         return t("common.none")
     if content == 0:
         return "0"
-    return f"{content:#.{digits}g}".rstrip(".") if abs(content) < 1000 else f"{content:.0f}"
+    if abs(content) < 1000:
+        return f"{content:#.{digits}g}".rstrip(".")
+    return measured(float(round(content)), too_large=t("common.million"))
 
 
-def count(content: float) -> str:
-    """A large count, short: ``134.5 M``."""
-    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(content) >= size:
-            return f"{content / size:.4g} {suffix}"
-    return f"{content:.0f}"
-
-
-def size(num_bytes: float) -> str:
-    """Bytes as MB or GB."""
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share of 1 as percent."""
-    return f"{100 * share:.{digits}f} %"
+def percent(share: float, digits: int | None = None) -> str:
+    """A share of 1 as percent: a counted one by the rule for all of them, or so many decimals."""
+    return counted_share(share) if digits is None else f"{fixed(100 * share, digits)} %"
 
 
 @contextmanager

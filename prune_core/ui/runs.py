@@ -16,8 +16,9 @@ from prune_core.recipe import TextSpec
 from prune_core.sweeps.axes import method_of
 from prune_core.sweeps.journal import RunStore
 from prune_core.sweeps.records import Run, Sweep
-from prune_core.ui.components import number, percent
+from prune_core.ui.components import percent
 from prune_core.ui.i18n import t, t_or
+from prune_core.words.numbers import error_in, measured
 
 ALL = "*"
 """Of the choice of a sweep: runs of every one."""
@@ -68,7 +69,9 @@ def run_label(run: Run) -> str:
     perplexity = run.numbers.get("perplexity")
     if perplexity is None:
         return label
-    return t("runs.label_perplexity", label=label, perplexity=number(float(perplexity), 4))
+    error = error_in(run.numbers.get("perplexity_low"), run.numbers.get("perplexity_high"))
+    text = measured(float(perplexity), error, too_large=t("common.million"))
+    return t("runs.label_perplexity", label=label, perplexity=text)
 
 
 def sweep_label(sweep: Sweep) -> str:

@@ -54,28 +54,6 @@ const draw = (name, attributes, parent) => {
   for (const [k, v] of Object.entries(attributes)) el.setAttribute(k, v);
   parent.appendChild(el); return el;
 };
-function show(value, format) {
-  if (value === null || value === undefined) return "\u2013";
-  if (format.percent) return (100 * value).toFixed(format.digits) + " %";
-  if (value > 1e6) return "> 1e6";
-  return value.toFixed(format.digits);
-}
-function tween(el, target, format) {
-  cancelAnimationFrame(el._frame);
-  const from = el._shown, start = performance.now();
-  if (from === undefined || from === null || target === null || document.hidden ||
-      !isFinite(from) || !isFinite(target) ||
-      matchMedia("(prefers-reduced-motion: reduce)").matches) {
-    el._shown = target; el.textContent = show(target, format); return;
-  }
-  const step = (now) => {
-    const t = Math.min(1, (now - start) / 300), eased = 1 - (1 - t) ** 3;
-    el._shown = from + (target - from) * eased;
-    el.textContent = show(t < 1 ? el._shown : target, format);
-    if (t < 1) el._frame = requestAnimationFrame(step);
-  };
-  el._frame = requestAnimationFrame(step);
-}
 function spark(svg, points, dense, label) {
   svg.replaceChildren();
   if (!points.length) return;
@@ -125,7 +103,7 @@ export default function (component) {
       make("span", "digits", value);
       make("small", "", value);
       make("div", "detail", left);
-      // only the sentence is read aloud, not the digits on their way
+      // only the sentence is read aloud, not every number that comes in
       if (!index) make("div", "note", left).setAttribute("aria-live", "polite");
       if (!index) {
         const svg = draw("svg", { role: "img" }, el);
@@ -139,7 +117,8 @@ export default function (component) {
     el.dataset.tokens = String(data.tokens);
     el.title = gauge.help;
     el.querySelector(".name").textContent = gauge.name;
-    tween(el.querySelector(".digits"), gauge.value, gauge);
+    // never a number between two: what stands here was measured or counted
+    el.querySelector(".digits").textContent = gauge.text || "\u2013";
     el.querySelector("small").textContent = gauge.aside;
     el.querySelector(".detail").textContent = gauge.detail;
     if (!index) el.querySelector(".note").textContent = data.note;
@@ -172,8 +151,8 @@ def gauges(
     """Draw the gauges; the first is the large one.
 
     Args:
-        numbers: dicts with ``id``, ``name``, ``value`` (or None), ``digits``, ``percent`` (bool),
-            ``aside`` (beside the digits), ``detail`` (below), ``help``.
+        numbers: dicts with ``id``, ``name``, ``value`` (or None), ``text`` (the value as it is
+            shown, or empty), ``aside`` (beside it), ``detail`` (below), ``help``.
         state: ``empty``, ``estimating``, ``settled`` or ``stale`` (dimmed).
         recipe: fingerprint of the recipe the numbers belong to.
         tokens: predictions they rest on.
@@ -207,7 +186,7 @@ def gauges(
 
 
 def finite(value: float | None) -> float | None:
-    """JSON knows no infinity: 1e308 stands for it, and is shown as ``> 1e6``."""
+    """JSON knows no infinity: 1e308 stands for it."""
     if value is None or math.isnan(value):
         return None
     return value if math.isfinite(value) else 1e308
@@ -215,12 +194,3 @@ def finite(value: float | None) -> float | None:
 
 def _capped(point: Mapping[str, Any]) -> dict[str, Any]:
     return {key: finite(content) for key, content in point.items()}
-
-
-def digits(value: float | None, error: float | None) -> int:
-    """Decimals worth showing of a number known to within ``error``: two digits of the error."""
-    if value is None or not math.isfinite(value):
-        return 2
-    if error is None or error <= 0 or not math.isfinite(error):
-        return max(0, 3 - math.floor(math.log10(abs(value) + 1e-12)) - 1) if value else 2
-    return min(4, max(0, 1 - math.floor(math.log10(error))))

@@ -142,6 +142,6 @@ def count(number: float) -> str:
 
 def size(num_bytes: float) -> str:
     """Bytes as kB, MB or GB."""
-    if num_bytes < 1e5:
+    if num_bytes < 1e6:
         return f"{num_bytes / 1e3:.1f} kB"
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
