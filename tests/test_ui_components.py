@@ -28,7 +28,7 @@ def test_plain_text_is_not_markdown() -> None:
 
 def test_numbers_are_short() -> None:
     assert [count(n) for n in (134_515_008, 56_300, 12)] == ["134.5 M", "56.3 k", "12"]
-    assert [number(x) for x in (0.0123456, 0, 12345.6)] == ["0.0123", "0", "12346"]
+    assert [number(x) for x in (0.0123456, 0, 12345.6)] == ["0.0123", "0", "12,346"]
     assert size(537_900_000) == "537.9 MB"
     assert size(1_076_000_000) == "1.08 GB"
     assert percent(0.2934) == "29.3 %"
