@@ -337,7 +337,7 @@ def present(page: Page, found: Frontier, options: Sequence[Option]) -> None:
         picture(page, found, methods, chosen=option.run.id)
     with right:
         st.subheader(t(f"tradeoff.option_{option.name}"), anchor=False)
-        st.metric(t("tradeoff.removed"), gone(option.point))
+        st.metric(t("studio.removed"), gone(option.point))
         counts = counts_of(option.run.numbers)
         if counts is not None:
             st.caption(" · ".join(filter(None, (removed_said(counts), zeros_said(counts)))))
