@@ -16,6 +16,7 @@ from prune_core.engine.jobs import Export
 from prune_core.exporting.formats import FORMATS, format_problem
 from prune_core.models.info import ModelInfo
 from prune_core.models.sources import mode
+from prune_core.models.weight_counts import counts_of
 from prune_core.recipe import Recipe
 from prune_core.ui.components import plain, size
 from prune_core.ui.i18n import t
@@ -23,6 +24,8 @@ from prune_core.ui.keys import evaluation_settings, set_value, text_spec, value,
 from prune_core.ui.loading import follow, forget
 from prune_core.ui.studio_cost import spread
 from prune_core.ui.told import told
+from prune_core.ui.weight_bar import both_said, zeros_said
+from prune_core.words.numbers import error_in, measured
 
 PANEL = "studio_export"
 REPEATS = 5
@@ -157,6 +160,9 @@ def _written(result: Mapping[str, Any], recipe: Recipe) -> None:
     st.caption(_same(result))
     if result["repeats"]:
         st.caption(t("export.speed_help", repeats=result["repeats"]))
+    counts = counts_of(result["screen"])
+    if counts is not None:
+        st.caption(" · ".join(filter(None, (both_said(counts), zeros_said(counts)))))
     if not result["cut"]:
         st.caption(t("export.zeros_said"))
     numbers = {key: content for key, content in result.items() if key != "card"}
@@ -180,16 +186,16 @@ def _written(result: Mapping[str, Any], recipe: Recipe) -> None:
 
 def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     dense, ours = result["dense"], result["exported"]
-    measured = "bytes" if result["repeats"] else "bytes_memory"
+    named = "bytes" if result["repeats"] else "bytes_memory"
     rows = [
-        (t(f"export.{measured}"), size(dense["bytes"]), size(ours["bytes"])),
+        (t(f"export.{named}"), size(dense["bytes"]), size(ours["bytes"])),
         (t("export.parameters"), f"{dense['parameters']:,}", f"{ours['parameters']:,}"),
         (t("export.nonzero"), f"{dense['nonzero']:,}", f"{ours['nonzero']:,}"),
         (t("export.flops"), f"{dense['flops_per_token']:,}", f"{ours['flops_per_token']:,}"),
     ]
     if ours["perplexity"] is not None:
-        pair = (_perplexity(dense["perplexity"]), _perplexity(ours["perplexity"]))
-        rows.append((t("export.perplexity"), *pair))
+        before, after = (_perplexity(x["perplexity"], result["screen"]) for x in (dense, ours))
+        rows.append((t("export.perplexity"), before, after))
     for key in ("prefill", "decode"):
         if ours[key] is not None:
             rows.append((t(f"export.{key}"), spread(dense[key]), spread(ours[key])))
@@ -205,11 +211,12 @@ def _same(result: Mapping[str, Any]) -> str:
         return t("export.same_answers", difference=difference)
     return t(
         "export.same",
-        exported=_perplexity(result["exported"]["perplexity"]),
-        screen=_perplexity(result["screen"]["perplexity"]),
+        exported=_perplexity(result["exported"]["perplexity"], result["screen"]),
+        screen=_perplexity(result["screen"]["perplexity"], result["screen"]),
         difference=difference,
     )
 
 
-def _perplexity(number: float) -> str:
-    return f"{number:.3f}" if number < 1e6 else f"{number:.3g}"
+def _perplexity(number: float, screen: Mapping[str, Any]) -> str:
+    error = error_in(screen["perplexity_low"], screen["perplexity_high"])
+    return measured(number, error, too_large=t("common.million"))
