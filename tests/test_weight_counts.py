@@ -17,6 +17,7 @@ from prune_core.engine.core import Core
 from prune_core.engine.jobs import Cost, Evaluate, Export, TextSpec
 from prune_core.engine.loaded import LoadedModel
 from prune_core.exporting.cost import cost_numbers
+from prune_core.figures.theme import Look
 from prune_core.masks import layer_mask
 from prune_core.models.handle import ModelHandle, build_handle
 from prune_core.models.weight_counts import (
@@ -30,6 +31,7 @@ from prune_core.models.weight_counts import (
 )
 from prune_core.recipe import Calibration, Recipe
 from prune_core.sweeps.budget import FileSize
+from prune_core.ui.weight_bar import parts_of
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
@@ -290,3 +292,20 @@ def test_an_evaluation_knows_the_sizes_that_cost_counts(half: Path) -> None:
         assert found["bytes_shrunk"] == (cost["bytes_shrunk"] if recipe.drop_blocks else None)
         counts = counts_of(found)
         assert counts is not None and counts.nonzero == cost["nonzero"]
+
+
+def test_the_bar_has_every_parameter_once() -> None:
+    half = WeightCounts(1000, 800, 150, 400, 480, 80, 480)
+    parts = parts_of(half, Look())
+    assert {part["id"]: part["count"] for part in parts} == {
+        "embeddings": 150,
+        "others": 50,
+        "kept": 320,
+        "before": 400,
+        "added": 80,
+    }
+    assert sum(part["share"] for part in parts) == pytest.approx(1)
+    assert "400 (40 %)" in parts[3]["text"]
+    few = replace(half, parameters=10**6, prunable=999_800, zeros_before=300, zeros_after=380)
+    assert "before" not in {part["id"] for part in parts_of(few, Look())}
+    assert zeros_in_words(few) == ""

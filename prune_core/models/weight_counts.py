@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from prune_core.words.numbers import counted_share
+from prune_core.words.numbers import LEAST_SHOWN, counted_share
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +55,11 @@ class WeightCounts:
     def nonzero(self) -> int:
         """Parameters of the model that are not zero, the prunable weights as they are now."""
         return self.parameters - self.zeros_elsewhere - self.zeros_after
+
+    @property
+    def was_sparse(self) -> bool:
+        """Enough was zero before to be worth a word: it does not round to 0 %."""
+        return self.of_prunable(self.zeros_before) >= LEAST_SHOWN
 
     @property
     def kept(self) -> int:
@@ -136,8 +141,8 @@ def removed_in_words(counts: WeightCounts) -> str:
 
 
 def zeros_in_words(counts: WeightCounts) -> str:
-    """What was zero, what is added and what is zero now; empty where nothing was zero before."""
-    if not counts.zeros_before:
+    """What was zero, what is added and what is zero now; empty where hardly any was before."""
+    if not counts.was_sparse:
         return ""
     shares = (counts.zeros_before, counts.added, counts.zeros_after)
     before, added, after = (counted_share(counts.of_prunable(count)) for count in shares)

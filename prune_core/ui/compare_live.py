@@ -279,7 +279,7 @@ def _rows(numbers: Numbers, *, similar: bool, short: bool) -> list[tuple[str, st
     rows.append((t("compare.of_prunable"), removed, "", t("studio.removed_help")))
     if not short:
         rows.append((t("compare.of_model"), of_model, "", t("studio.removed_help")))
-        if counts is not None and counts.zeros_before:
+        if counts is not None and counts.was_sparse:
             added = counted_share(counts.of_prunable(counts.added))
             rows.append((t("compare.added"), added, "", zeros_said(counts)))
         shown = number(None) if counts is None else count(counts.nonzero)

@@ -13,7 +13,7 @@ import streamlit as st
 from prune_core.figures.theme import Look
 from prune_core.models.weight_counts import WeightCounts
 from prune_core.ui.i18n import t
-from prune_core.words.numbers import count, counted_share
+from prune_core.words.numbers import LEAST_SHOWN, count, counted_share
 
 _CSS = """
 :host { display: block; }
@@ -80,8 +80,8 @@ def both_said(counts: WeightCounts) -> str:
 
 
 def zeros_said(counts: WeightCounts) -> str:
-    """What was zero, what is added and what it makes; empty where nothing was zero before."""
-    if not counts.zeros_before:
+    """What was zero, what is added and what it makes; empty where hardly any was before."""
+    if not counts.was_sparse:
         return ""
     shares = (counts.zeros_before, counts.added, counts.zeros_after)
     before, added, after = (counted_share(counts.of_prunable(x)) for x in shares)
@@ -89,7 +89,10 @@ def zeros_said(counts: WeightCounts) -> str:
 
 
 def parts_of(counts: WeightCounts, look: Look) -> list[dict[str, Any]]:
-    """The bar's pieces in order: ``id``, ``count``, ``share`` of the model, ``text``, colors."""
+    """The bar's pieces in order: ``id``, ``count``, ``share`` of the model, ``text``, colors.
+
+    What rounds to 0 % of the model is left out.
+    """
     pieces: Sequence[tuple[str, int, str, bool]] = (
         ("embeddings", counts.embeddings, look.muted, False),
         ("others", counts.others, look.grid, False),
@@ -111,7 +114,7 @@ def parts_of(counts: WeightCounts, look: Look) -> list[dict[str, Any]]:
             ),
         }
         for name, number, color, hatched in pieces
-        if number
+        if counts.of_model(number) >= LEAST_SHOWN
     ]
 
 

@@ -16,6 +16,9 @@ FIGURES = 4
 TOO_LARGE = 1e6
 """A perplexity above says only that the model is broken."""
 
+LEAST_SHOWN = 0.0005
+"""Smallest share that does not round to 0 %."""
+
 INTERVAL = 2 * 1.96
 """Width of a 95 % interval in standard errors."""
 
@@ -125,9 +128,9 @@ def percent_with_error(share: float, error: float | None) -> str:
 
 def counted_share(share: float) -> str:
     """A counted share: ``40 %``, ``50.3 %``; never 0 % or 100 % of what is not quite that."""
-    if 0 < share < 0.0005:
+    if 0 < share < LEAST_SHOWN:
         return "< 0.1 %"
-    if 0.9995 < share < 1:
+    if 1 - LEAST_SHOWN < share < 1:
         return "> 99.9 %"
     return f"{fixed(100 * share, 1).removesuffix('.0')} %"
 
