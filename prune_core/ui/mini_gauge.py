@@ -15,7 +15,7 @@ from prune_core.ui.i18n import t
 from prune_core.ui.keys import recipe_from_state
 from prune_core.ui.loading import draw_progress, failure_text, submit
 from prune_core.ui.studio_live import EVALUATE, evaluate_job
-from prune_core.ui.weight_bar import both_said
+from prune_core.ui.weight_bar import both_said, zeros_said
 from prune_core.words.numbers import error_in, measured, percent_measured, with_error
 
 POLL_SECONDS = 0.25
@@ -76,8 +76,11 @@ def _show(numbers: Mapping[str, Any] | None, *, settled: bool) -> None:
             st.caption(t("common.gauge_interval", low=ends[0], high=ends[1]))
     counts = counts_of(numbers)
     removed = "" if counts is None else both_said(counts)
+    zeros = "" if counts is None else zeros_said(counts)
     key = "gauge_settled" if settled else "gauge_estimate"
     key += "_windows" if numbers.get("metric") == "similarity" else ""
     st.caption(
         t(f"common.{key}", removed=removed, windows=numbers["windows"], tokens=numbers["tokens"])
     )
+    if zeros:
+        st.caption(zeros)

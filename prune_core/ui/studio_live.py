@@ -271,7 +271,7 @@ def _plus_minus(value: float | None, error: float | None, *, share: bool = False
 
 def _shares(known: Numbers, counts: WeightCounts) -> str:
     """Of what the share is one, what of it is new, and what stays, sentence after sentence."""
-    said = [both_said(counts), zeros_said(counts)]
+    said = [f"{t('studio.removed')}: {both_said(counts)}", zeros_said(counts)]
     rest = known.get("sparsity_of_rest")
     if rest and rest != known.get("sparsity"):
         said.append(t("studio.of_rest", share=counted_share(rest)))

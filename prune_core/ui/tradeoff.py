@@ -316,6 +316,8 @@ def _readable(row: Mapping[str, Any], found: Frontier) -> dict[str, Any]:
     quality, cost = t(f"tradeoff.unit_{found.quality}"), t(f"tradeoff.unit_{found.cost}")
     decimals = places(row[quality], error)
     rounded = {name: round(row[name], decimals) for name in (quality, *ends)}
+    shares = [t(f"tradeoff.column_{name}") for name in ("removed", "added")]
+    rounded |= {name: round(row[name], 3) for name in shares}  # one decimal of a percent
     return {**row, **rounded, cost: round(row[cost], places(row[cost], None))}
 
 

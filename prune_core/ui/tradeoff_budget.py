@@ -208,8 +208,10 @@ def _rows(answers: Sequence[Mapping[str, Any]]) -> None:
             {
                 t("tradeoff.column_method"): method_label(tuple(answer["method"])),
                 t("tradeoff.column_answer"): t(f"tradeoff.answer_{answer['state']}"),
-                t("tradeoff.column_removed"): answer["sparsity"] if answer["recipe"] else None,
-                t("tradeoff.column_added"): answer["added"] if answer["recipe"] else None,
+                t("tradeoff.column_removed"): round(answer["sparsity"], 3)
+                if answer["recipe"]
+                else None,
+                t("tradeoff.column_added"): round(answer["added"], 3) if answer["recipe"] else None,
                 t("tradeoff.column_worse_here"): _worse(answer),
                 t("tradeoff.column_held_out"): _worse(held) if held else t("common.none"),
                 t("tradeoff.column_size"): size(answer["bytes"]) if answer["bytes"] else "",
