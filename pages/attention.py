@@ -28,7 +28,7 @@ from prune_core.ui.attention.heads import (
     remember,
 )
 from prune_core.ui.attention.steps import stepped
-from prune_core.ui.frame.components import chart, choice, csv_button, dimmed
+from prune_core.ui.frame.components import chart, choice, csv_button, dimmed, number
 from prune_core.ui.frame.echoes import chosen, figure_key, mark_clicked, put
 from prune_core.ui.frame.loading import Outcome
 from prune_core.ui.frame.page import (
@@ -43,7 +43,6 @@ from prune_core.ui.frame.page import (
 from prune_core.ui.session.keys import HEAD_METHODS, KEYS, set_value, value, widget
 from prune_core.ui.session.language import t, t_or, words
 from prune_core.ui.widgets.attention_lines import attention_lines
-from prune_core.words.numbers import number
 
 
 def controls(model: ModelInfo) -> HeadImportance:

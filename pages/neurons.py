@@ -12,7 +12,7 @@ from prune_core.jobs.command_lines import command_line
 from prune_core.jobs.neurons import NeuronDetails, NeuronProfile
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES
-from prune_core.ui.frame.components import chart, choice, csv_button, dimmed, percent
+from prune_core.ui.frame.components import chart, choice, csv_button, dimmed, number, percent
 from prune_core.ui.frame.echoes import chosen, mark_clicked, put
 from prune_core.ui.frame.gauge import mini_gauge
 from prune_core.ui.frame.page import Page, current_model, follow, open_page, page_link, reproduce
@@ -26,7 +26,6 @@ from prune_core.ui.session.recipe_state import (
     text_spec,
 )
 from prune_core.ui.widgets.passages import passages
-from prune_core.words.numbers import number
 
 Found = Mapping[str, Any]
 

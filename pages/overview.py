@@ -6,6 +6,7 @@ from prune_core.figures.overview import model_picture, tiles
 from prune_core.jobs.command_lines import command_line
 from prune_core.jobs.weights import LayerTable
 from prune_core.models.info import ModelInfo
+from prune_core.models.weight_counts import WeightCounts, counts_of
 from prune_core.ui.frame.chooser import full_chooser
 from prune_core.ui.frame.components import chart, choice, percent, plain
 from prune_core.ui.frame.page import (
@@ -17,6 +18,7 @@ from prune_core.ui.frame.page import (
     recipe_from_state,
     reproduce,
 )
+from prune_core.ui.frame.weight_bar import both_said, weight_bar, zeros_said
 from prune_core.ui.session.language import error_sentence, t, words
 from prune_core.words.numbers import count, size
 
@@ -67,6 +69,15 @@ def picture(page: Page, model: ModelInfo) -> None:
     )
     if tint == "sparsity" and recipe.is_dense:
         st.caption(t("overview.nothing_removed"))
+
+
+def recipe_counts(model: ModelInfo) -> WeightCounts | None:
+    """What the recipe makes of the parameters, where that has been measured."""
+    known = st.session_state.get("_studio_shown", {})
+    mine = known.get("source") == model.source
+    if mine and known.get("recipe") == recipe_from_state().fingerprint and known["numbers"]:
+        return counts_of(known["numbers"])
+    return None
 
 
 def headline(model: ModelInfo) -> None:
@@ -152,6 +163,16 @@ with open_page("overview") as page:
         left, right = st.columns([3, 2], gap="large")
         with left:
             picture(page, model)
+            counts = recipe_counts(model)
+            st.caption(t("overview.bar"))
+            weight_bar(
+                counts or model.counts(),
+                page.look,
+                key="_weight_bar",
+                said=t("overview.bar_loaded")
+                if counts is None
+                else " · ".join(filter(None, (both_said(counts), zeros_said(counts)))),
+            )
         with right:
             start_here()
             fine_print(model)

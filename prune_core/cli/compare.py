@@ -17,6 +17,13 @@ from prune_core.jobs.base import Job, TextSpec
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.recipes.recipe import Recipe
+from prune_core.words.numbers import (
+    counted_share,
+    error_in,
+    error_of,
+    measured,
+    percent_measured,
+)
 
 NAMES = "ABCD"
 BLOCK_WINDOWS = 2
@@ -131,13 +138,15 @@ def show(result: Result) -> None:
     """For people."""
     similar = result["metric"] == "similarity"
     head = ("similarity", "±") if similar else ("perplexity", "95 % interval", "KL", "top-1 same")
-    print(f"{'':2} {'sparsity':>9} " + " ".join(f"{name:>16}" for name in head) + "  recipe")
+    shares = f"{'removed':>9} {'added':>9}"
+    print(f"{'':2} {shares} " + " ".join(f"{name:>16}" for name in head) + "  recipe")
     for row in result["recipes"]:
         cells = _similar(row) if similar else _language(row)
         line = " ".join(f"{cell:>16}" for cell in cells)
-        print(f"{row['name']:2} {100 * row['sparsity']:7.2f} % {line}  {row['file']}")
+        shares = f"{counted_share(row['sparsity']):>9} {counted_share(row['added']):>9}"
+        print(f"{row['name']:2} {shares} {line}  {row['file']}")
     if not similar:
-        print(f"dense perplexity {result['recipes'][0]['perplexity_dense']:.4f}")
+        print(f"dense perplexity {measured(result['recipes'][0]['perplexity_dense'])}")
     unit = "similarity" if similar else "nats per token"
     print(f"\ndifference, {unit}; two-sided sign-flip test over windows, p after Holm")
     for pair in result["pairs"]:
@@ -159,17 +168,21 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _similar(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return _number(row["similarity"], 5), _number(row["similarity_stderr"], 5)
+    value, error = row["similarity"], row["similarity_stderr"]
+    return measured(value, error), "none" if error is None else error_of(value, error)
 
 
 def _language(row: Mapping[str, Any]) -> tuple[str, ...]:
     low, high = row["perplexity_low"], row["perplexity_high"]
-    interval = "not known" if low is None else f"{low:.2f} to {high:.2f}"
+    error = error_in(low, high)
+    interval = "not known"
+    if error is not None:
+        interval = f"{measured(low, error)} to {measured(high, error)}"
     return (
-        f"{row['perplexity']:.4f}",
+        measured(row["perplexity"], error, too_large="> 1e6"),
         interval,
-        _number(row["kl"], 4),
-        f"{100 * row['top1']:.1f} %",
+        measured(row["kl"], row["kl_stderr"]),
+        percent_measured(row["top1"], row["top1_stderr"]),
     )
 
 

@@ -7,6 +7,7 @@ import argparse
 from prune_core.cli.options import recipe_from
 from prune_core.cli.running import Result, run_job, speed
 from prune_core.jobs.exports import Cost
+from prune_core.words.numbers import counted_share
 
 
 def cost(parsed: argparse.Namespace) -> Result:
@@ -32,6 +33,12 @@ def show_cost(result: Result) -> None:
         print(f"{name:36}" + "".join(f"{text:>{wide}}" for text in texts))
     if result["shrunk_refused"]:
         print(f"Dropped parts cannot be cut out: {result['shrunk_refused']}")
+    total = result["parameters"]
+    before, after = (1 - result[name] / total for name in ("nonzero_dense", "nonzero"))
+    print(
+        f"{counted_share(after)} of all parameters are zero: {counted_share(before)} were before, "
+        f"{counted_share(max(0.0, after - before))} are added."
+    )
     print("Zeros in place are not faster: dense kernels multiply by them at full price.")
 
 
@@ -39,10 +46,14 @@ def _counts(result: Result) -> dict[str, list[int | None]]:
     dense, shrunk = result["parameters"], result["parameters_shrunk"]
     rows: dict[str, list[int | None]] = {
         "parameters": [dense, dense, shrunk],
-        "of them not zero": [None, result["nonzero"], None],
+        "of them not zero": [result["nonzero_dense"], result["nonzero"], None],
         "bytes of the file": [result["bytes_dense"], result["bytes_dense"], result["bytes_shrunk"]],
         "bytes in 16 bits, by count": [result["bytes_half"]] * 2,
-        "bytes with a bitmask, an estimate": [None, result["bytes_sparse"], None],
+        "bytes with a bitmask, an estimate": [
+            result["bytes_sparse_dense"],
+            result["bytes_sparse"],
+            None,
+        ],
         "FLOPs per token, by formula": [
             *[result["flops_dense"]] * 2,
             result["flops_shrunk"],

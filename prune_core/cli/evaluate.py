@@ -8,6 +8,8 @@ from typing import Any
 from prune_core.cli.options import recipe_from, text_from
 from prune_core.cli.running import Result, run_job, say
 from prune_core.jobs.evaluate import Evaluate
+from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
+from prune_core.words.numbers import counted_share, error_in, measured, with_error
 
 
 def evaluate(parsed: argparse.Namespace) -> Result:
@@ -21,17 +23,20 @@ def evaluate(parsed: argparse.Namespace) -> Result:
     return {**result, "recipe": recipe.to_dict(), "fingerprint": recipe.fingerprint}
 
 
-def _within(value: float | None, error: float | None, digits: int = 4) -> str:
-    if value is None:
-        return "not known"
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+def _within(value: float | None, error: float | None) -> str:
+    return "not known" if value is None else with_error(value, error)
 
 
 def show_evaluation(result: Result) -> None:
     """The measurement, for people."""
-    print(f"sparsity      {result['sparsity']:.6f} of the prunable weights, counted")
+    counts = WeightCounts(**result["counts"])
+    print(f"removed       {removed_in_words(counts)}")
+    print(f"              {counts.removed:,} of {counts.prunable:,} weights, counted")
     if result["sparsity_of_rest"] != result["sparsity"]:
-        print(f"              {result['sparsity_of_rest']:.6f} of what dropped parts leave")
+        rest = counted_share(result["sparsity_of_rest"])
+        print(f"              {rest} of what dropped parts leave")
+    if zeros_in_words(counts):
+        print(f"zeros         {zeros_in_words(counts)} (of the prunable weights)")
     if result["metric"] == "similarity":
         similarity = _within(result["similarity"], result["similarity_stderr"])
         print(f"similarity    {similarity} (cosine to the dense embedding)")
@@ -40,9 +45,13 @@ def show_evaluation(result: Result) -> None:
             kl = _within(result["kl"], result["kl_stderr"])
             print(f"KL            {kl} nats per window, of the classes")
     else:
-        print(
-            f"perplexity    {result['perplexity']:.4f}   (dense {result['perplexity_dense']:.4f})"
-        )
+        low, high = result["perplexity_low"], result["perplexity_high"]
+        error = error_in(low, high)
+        names = ("perplexity", "perplexity_dense")
+        mine, dense = (measured(result[name], error) for name in names)
+        print(f"perplexity    {mine}   (dense {dense})")
+        if error is not None:
+            print(f"95 % interval {measured(low, error)} to {measured(high, error)}")
         print(f"loss          {_within(result['nll'], result['nll_stderr'])} nats per token")
         change = _within(result["delta_nll"], result["delta_nll_stderr"])
         print(f"change        {change} nats per token, paired")

@@ -11,6 +11,8 @@ from prune_core.cli.options import recipe_from, repeats, text_from
 from prune_core.cli.running import Result, run_job, speed
 from prune_core.exporting.formats import FORMATS
 from prune_core.jobs.exports import Export
+from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
+from prune_core.words.numbers import error_in, measured
 
 
 def add_verbs(
@@ -74,8 +76,14 @@ def _show_export(result: Result) -> None:
     for key in ("parameters", "nonzero", "bytes", "flops_per_token", "peak_memory"):
         if ours[key] is not None:
             print(f"{key.replace('_', ' '):28} {dense[key]:{wide},} {ours[key]:{wide},}")
+    counts = WeightCounts(**result["screen"]["counts"])
+    print(f"removed: {removed_in_words(counts)}")
+    if zeros_in_words(counts):
+        print(f"of the prunable weights {zeros_in_words(counts)}")
     if ours["perplexity"] is not None:
-        pair = [f"{x['perplexity']:.4f}" for x in (dense, ours)]
+        screen = result["screen"]
+        error = error_in(screen["perplexity_low"], screen["perplexity_high"])
+        pair = [measured(x["perplexity"], error) for x in (dense, ours)]
         print(f"{'perplexity':28} {pair[0]:>{wide}} {pair[1]:>{wide}}")
     for key in ("prefill", "decode"):
         if ours[key] is not None:

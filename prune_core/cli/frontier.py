@@ -21,7 +21,14 @@ from prune_core.sweeps.frontier import frontier
 from prune_core.sweeps.limits import parse_promise
 from prune_core.sweeps.records import Cell, Run
 from prune_core.sweeps.store.journal import RunStore
-from prune_core.sweeps.telling import frontier_to_dict, solution_to_dict, spoken_worse, table
+from prune_core.sweeps.telling import (
+    frontier_to_dict,
+    removal,
+    solution_to_dict,
+    spoken_worse,
+    table,
+)
+from prune_core.words.numbers import counted_share
 
 
 def options(sub: argparse.ArgumentParser) -> None:
@@ -120,7 +127,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
 
     try:
         info = ModelInfo.from_dict(ask(LoadModel(source)))
-        size = FileSize(info.parameters, info.prunable, info.bytes_in_memory)
+        size = FileSize(info.parameters, info.prunable, info.bytes_in_memory, info.zeros)
         solution = solve(
             promise, families(recipes), measure, confirm=confirm, known=known, size=size, told=_told
         )
@@ -174,7 +181,8 @@ def _told(event: Mapping[str, Any]) -> None:
     if sys.stderr.isatty():
         method = " ".join(event["method"])
         line = (
-            f"{method}: measuring {100 * event['sparsity']:.1f} % ({event['evaluations']} so far)"
+            f"{method}: measuring {counted_share(event['sparsity'])} "
+            f"({event['evaluations']} so far)"
         )
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
@@ -198,7 +206,8 @@ def show(result: Result) -> None:
     print(table([*dense, *result["points"]]))
     if result["knee"]:
         knee = result["knee"]
-        print(f"knee at {100 * knee['sparsity']:.1f} %, {' '.join(knee['method'])}")
+        gone = removal(knee["sparsity"], knee["added"])
+        print(f"knee at {gone}, {' '.join(knee['method'])}")
     for row in result["dominated"]:
         others = " or ".join(" ".join(method) for method in row["by"])
         print(f"{' '.join(row['method'])} is beaten everywhere, by {others}")
@@ -210,7 +219,8 @@ def _show_solution(result: Result) -> None:
     for answer in result["answers"]:
         line = f"{' '.join(answer['method']):32} {answer['state']:7}"
         if answer["recipe"] is not None:
-            line += f" {100 * answer['sparsity']:6.2f} %"
+            line += f" {counted_share(answer['sparsity']):>8}"
+            line += f", {counted_share(answer['added'])} added"
         if answer["worse"] is not None:
             line += f"  {spoken_worse(answer)}"
         if answer["held_out"] is not None:

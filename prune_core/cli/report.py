@@ -18,6 +18,7 @@ from prune_core.reporting.telling import tell
 from prune_core.reporting.words import AUDIENCES
 from prune_core.sweeps.axes import COSTS
 from prune_core.sweeps.store.journal import RunStore
+from prune_core.sweeps.telling import removal
 from prune_core.words.catalogue import LANGUAGES, Words
 
 
@@ -87,6 +88,7 @@ def run(parsed: argparse.Namespace) -> Result:
                 "lost_low": option.low,
                 "lost_high": option.high,
                 "sparsity": option.point.sparsity,
+                "added": option.point.added,
                 "quality": option.point.quality.value,
                 "quality_low": option.point.quality.low,
                 "quality_high": option.point.quality.high,
@@ -161,7 +163,7 @@ def show(result: Result) -> None:
     print(result["summary"])
     for option in result["options"]:
         facts = "; ".join(f"{label}: {value}" for label, value in option["facts"].items())
-        print(f"{option['name']:7} {100 * option['sparsity']:5.1f} %  {facts}")
+        print(f"{option['name']:7} {removal(option['sparsity'], option['added'])};  {facts}")
     for notice in result["notices"]:
         print(notice)
     for path in result["files"].values():

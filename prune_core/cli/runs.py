@@ -7,8 +7,10 @@ from pathlib import Path
 
 from prune_core.cli.running import Result
 from prune_core.errors import StoreError
+from prune_core.models.weight_counts import added_share
 from prune_core.sweeps.records import Run, Sweep
 from prune_core.sweeps.store.journal import RunStore
+from prune_core.words.numbers import counted_share, error_in, measured
 
 
 def run_row(run: Run) -> Result:
@@ -25,6 +27,8 @@ def run_row(run: Run) -> Result:
         "text": run.cell.text.value if run.cell.text.kind != "inline" else "inline",
         "recipe": recipe.to_dict(),
         "sparsity": numbers.get("sparsity"),
+        "added": added_share(numbers) if numbers.get("sparsity") is not None else None,
+        "zeros_after": numbers.get("zeros_after"),
         **{key: numbers.get(key) for key in kept},
         "error": run.error,
         "note": run.note,
@@ -34,20 +38,22 @@ def run_row(run: Run) -> Result:
 
 def show_rows(rows: list[Result]) -> None:
     """Runs as a table."""
-    print(f"{'run':12} {'state':8} {'removed':>8} {'perplexity':>11} {'95 %':>20}  method")
+    head = f"{'run':12} {'state':8} {'removed':>8} {'added':>8} {'perplexity':>11} {'95 %':>20}"
+    print(f"{head}  method")
     for row in rows:
         recipe = row["recipe"]
         names = ("criterion", "pattern", "allocation")
         method = " ".join(str(recipe.get(name, "")) for name in names)
         line = f"{row['id']:12} {row['state']:8}"
-        if row["perplexity"] is not None:
-            low, high = row["perplexity_low"], row["perplexity_high"]
-            interval = "" if low is None else f"{low:.5g} to {high:.5g}"
-            line += f" {100 * row['sparsity']:6.2f} % {row['perplexity']:11.5g} {interval:>20}"
-        elif row["similarity"] is not None:
-            line += f" {100 * row['sparsity']:6.2f} % {row['similarity']:11.4f} {'':>20}"
+        quality = row["perplexity"] if row["perplexity"] is not None else row["similarity"]
+        if quality is None:
+            line += f" {'':>8} {'':>8} {'':>11} {'':>20}"
         else:
-            line += f" {'':>8} {'':>11} {'':>20}"
+            low, high = row["perplexity_low"], row["perplexity_high"]
+            error = error_in(low, high)
+            interval = "" if error is None else f"{measured(low, error)} to {measured(high, error)}"
+            line += f" {counted_share(row['sparsity']):>8} {counted_share(row['added']):>8}"
+            line += f" {measured(quality, error, too_large='> 1e6'):>11} {interval:>20}"
         note = f"  # {row['note']}" if row["note"] else ""
         print(f"{line}  {method}  {row['error'] or ''}{note}".rstrip())
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from prune_core.exporting.compressed import loading_code
 from prune_core.models.info import ModelInfo
+from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.recipes.recipe import Recipe
+from prune_core.words.numbers import error_in, with_error
+from prune_core.words.numbers import measured as written
 
 _PAGE = """---
 base_model: {base}
@@ -124,7 +127,10 @@ def _license(info: ModelInfo) -> str:
 
 
 def _removed(recipe: Recipe, measured: Mapping[str, Any]) -> str:
-    parts = [f"{measured['screen']['sparsity']:.1%} of the prunable weights are gone"]
+    counts = WeightCounts(**measured["screen"]["counts"])
+    parts = [f"{removed_in_words(counts)} are gone"]
+    if zeros_in_words(counts):
+        parts.append(f"of the prunable weights {zeros_in_words(counts)}")
     if recipe.removes_weights:
         parts.append(f"single weights by {recipe.criterion}, {recipe.pattern}")
     for one in ("head", "neuron", "block"):
@@ -152,14 +158,14 @@ def _table(measured: Mapping[str, Any]) -> str:
     ]
     if ours["perplexity"] is not None:
         within = ""
-        if screen["perplexity_low"] is not None:
-            low, high = screen["perplexity_low"], screen["perplexity_high"]
-            within = f" (95 %: {low:.4f} to {high:.4f})"
-        rows.append(
-            ("perplexity", f"{dense['perplexity']:.4f}", f"{ours['perplexity']:.4f}{within}")
-        )
+        low, high = screen["perplexity_low"], screen["perplexity_high"]
+        error = error_in(low, high)
+        if error is not None:
+            within = f" (95 %: {written(low, error)} to {written(high, error)})"
+        before, after = (written(x["perplexity"], error) for x in (dense, ours))
+        rows.append(("perplexity", before, f"{after}{within}"))
     if screen["similarity"] is not None:
-        rows.append(("cosine to the dense embedding", "1", f"{screen['similarity']:.4f}"))
+        rows.append(("cosine to the dense embedding", "1", _plus(screen, "similarity")))
     if screen["kl"] is not None:
         one, per = ("class", "window") if ours["perplexity"] is None else ("token", "token")
         rows.append((f"KL from dense, nats per {per}", "0", _plus(screen, "kl")))
@@ -178,8 +184,7 @@ def _table(measured: Mapping[str, Any]) -> str:
 
 
 def _plus(screen: Mapping[str, Any], name: str) -> str:
-    error = screen[f"{name}_stderr"]
-    return f"{screen[name]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return with_error(screen[name], screen[f"{name}_stderr"])
 
 
 def _conditions(measured: Mapping[str, Any]) -> str:

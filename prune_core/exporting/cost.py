@@ -22,6 +22,7 @@ from prune_core.exporting.shrink import shrink, skeleton, tie_alike
 from prune_core.exporting.speed import PROMPT_TOKENS, REPEATS, Checkpoint, measure_in_turn
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import model_class, quiet
+from prune_core.models.weight_counts import bitmask_saving
 from prune_core.paths import cache_folder
 from prune_core.recipes.recipe import Recipe
 
@@ -81,9 +82,10 @@ def cost_numbers(
         ``parameters``, ``nonzero_dense`` (dense), ``nonzero`` (of the pruned model as it stands,
         zeros in place), ``parameters_shrunk`` (dropped parts cut out); ``bytes_dense`` (all weights
         as stored), ``bytes_half`` (the same in 16 bits), ``bytes_sparse`` (survivors and one bit a
-        weight in layers where that is smaller: an estimate), ``bytes_shrunk`` (dropped parts cut
-        out: exact); ``flops_dense``, ``flops_shrunk`` per token. The ``_shrunk`` ones are None
-        where no checkpoint can say it, and ``shrunk_refused`` is the reason, else None.
+        weight in layers where that is smaller: an estimate), ``bytes_sparse_dense`` (the same of
+        the dense model, whose zeros are no gain), ``bytes_shrunk`` (dropped parts cut out: exact);
+        ``flops_dense``, ``flops_shrunk`` per token. The ``_shrunk`` ones are None where no
+        checkpoint can say it, and ``shrunk_refused`` is the reason, else None.
         ``prefill``, ``decode`` (``median``, ``low``, ``high``, ``values``: tokens per second) and
         ``peak_memory`` (bytes) of the pruned model, shrunk where it can be, and under
         ``dense_prefill``, ``dense_decode``, ``dense_peak_memory`` of the dense one, under
@@ -104,6 +106,7 @@ def cost_numbers(
         "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
         "bytes_half": 2 * sum(p.numel() for p in parameters),
         "bytes_sparse": _sparse_bytes(handle, pruned, left),
+        "bytes_sparse_dense": _sparse_bytes(handle, handle.model, dense),
         "flops_dense": flops_per_token(handle.model),
         **shrunk_numbers(handle, recipe),
     }
@@ -191,9 +194,8 @@ def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int
     total = sum(p.numel() * p.element_size() for p in handle.model.parameters())
     for layer in handle.structure.layers.values():
         weight = layer.stored_weight(pruned)
-        item = weight.element_size()
-        sparse = left[weight.data_ptr()] * item + -(-weight.numel() // 8)
-        total -= max(0, weight.numel() * item - sparse)
+        zeros = weight.numel() - left[weight.data_ptr()]
+        total -= bitmask_saving(weight.numel(), zeros, weight.element_size())
     return total
 
 

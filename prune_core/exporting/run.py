@@ -277,8 +277,9 @@ def _shown(screen: Mapping[str, Any]) -> dict[str, Any]:
     """What the card and the drawer need of an evaluation."""
     names = ("metric", "perplexity", "perplexity_low", "perplexity_high", "perplexity_dense")
     more = ("delta_nll", "delta_nll_stderr", "kl", "kl_stderr", "top1", "top1_stderr")
-    rest = ("similarity", "similarity_stderr", "sparsity", "protocol")
-    return {name: screen[name] for name in (*names, *more, *rest)}
+    rest = ("similarity", "similarity_stderr", "protocol")
+    zeros = ("sparsity", "zeros_before", "added", "zeros_after", "counts")
+    return {name: screen[name] for name in (*names, *more, *rest, *zeros)}
 
 
 def _answer(handle: ModelHandle, model: Any, tokens: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from prune_core.figures.theme import Look, escape, style
 from prune_core.sweeps.axes import Value
 from prune_core.sweeps.frontier import DOMINATED, UNCLEAR, Frontier, Point
+from prune_core.words.numbers import counted_share, error_in, measured
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "pentagon", "star", "hexagon", "cross")
 LOG_FROM = 4.0
@@ -40,7 +41,8 @@ def scatter(
         found: what to draw.
         look: colors and scale.
         words: ``title``, ``x``, ``y`` (with units), ``front``, ``knee``, ``dense``, ``budget``,
-            ``unclear``, ``dominated``, ``removed``, ``estimate``, ``click``.
+            ``unclear``, ``dominated``, ``removed``, ``estimate``, ``click``; where what a
+            recipe adds to the zeros is to be told too, ``added``.
         methods: label of each method to draw, in the order of their colors; others are left out.
         limit: quality that a budget allows at most.
         limit_size: place on the axis of cost that a budget allows at most.
@@ -139,12 +141,17 @@ def _bars(values: Sequence[Value], scale: float, color: str, look: Look) -> dict
 def _told(point: Point, words: Mapping[str, str], scale: float) -> list[str]:
     """A point's hover text."""
     cost, quality = point.cost, point.quality
+    error = error_in(quality.low, quality.high)
+    ends = [measured(end, error, too_large="> 1e6") for end in (quality.low, quality.high)]
+    interval = "" if error is None else f" ({ends[0]} – {ends[1]})"  # noqa: RUF001
     lines = [
-        f"{words['removed']}: {100 * point.sparsity:.1f} %",
-        f"{words['x']}: {cost.value / scale:.4g}"
+        f"{words['removed']}: {counted_share(point.sparsity)}",
+        f"{words['x']}: {measured(cost.value / scale)}"
         + (f" ({words['estimate']})" if cost.is_estimate else ""),
-        f"{words['y']}: {quality.value:.4g} ({quality.low:.4g} to {quality.high:.4g})",
+        f"{words['y']}: {measured(quality.value, error, too_large='> 1e6')}{interval}",
     ]
+    if point.sparsity - point.added > 0 and "added" in words:
+        lines.insert(1, f"{words['added']}: {counted_share(point.added)}")
     if point.state in (UNCLEAR, DOMINATED):
         lines.append(words[point.state])
     if point.run:

@@ -37,6 +37,13 @@ class Evaluate(Job):
         ``similarity``, ``similarity_stderr``: encoders only.
         ``sparsity``: counted, removed / all prunable weights; ``sparsity_of_rest``: counted over
             the weights that dropped heads, neurons and blocks leave.
+        ``zeros_before``, ``added``, ``zeros_after``: counted, shares of the prunable weights that
+            were zero in the loaded model, are zero by the recipe alone, are zero now;
+            ``sparsity_of_model``, ``zeros_before_of_model``, ``added_of_model``,
+            ``zeros_after_of_model``: the same counts over all parameters of the model;
+            ``counts``: the counts, see ``prune_core.models.weight_counts.WeightCounts``.
+        ``bytes_dense``, ``bytes_sparse``, ``bytes_shrunk`` (known at the end): sizes on disk, see
+            ``prune_core.exporting.cost.cost_numbers``.
         ``removed``: layer name -> weights removed; ``left_dense``: names of layers the pattern
             does not fit; ``clipped``: removed whole, the allocation asked for more; ``damped``:
             layers whose singular Hessian needed more damping; ``emptied``: blocks that lost all

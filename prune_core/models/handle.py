@@ -14,6 +14,11 @@ from prune_core.models.info import BlockInfo, LayerInfo, ModelInfo
 from prune_core.models.layers import describe
 from prune_core.models.sources import shown
 from prune_core.models.structure import Block, Structure
+from prune_core.models.weight_counts import (
+    embedding_parameters,
+    zeros_elsewhere,
+    zeros_in_layers,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -94,6 +99,7 @@ def build_handle(
     parameters = list(model.parameters())  # tied ones come once
     table = model.get_input_embeddings().weight
     head = model.get_submodule(structure.head_module) if structure.head_module else None
+    zeros = zeros_in_layers(model, structure)
     info = ModelInfo(
         source=source,
         title=title,
@@ -117,11 +123,13 @@ def build_handle(
         warnings=warnings,
         blocks=tuple(_block_info(model, block) for block in structure.blocks),
         layers=tuple(
-            LayerInfo(x.name, x.block, x.role, x.out_features, x.in_features)
+            LayerInfo(x.name, x.block, x.role, x.out_features, x.in_features, zeros[x.name])
             for x in structure.layers.values()
         ),
         load_seconds=load_seconds,
         classes=structure.classes,
+        embeddings=embedding_parameters(model, structure),
+        zeros_elsewhere=zeros_elsewhere(model, structure),
     )
     return ModelHandle(model, tokenizer, structure, info)
 

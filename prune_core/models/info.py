@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prune_core.models.weight_counts import WeightCounts
+
 LICENCE = "The model's licence is not known here"
 """So begins the one warning of loading that says nothing about numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """One layer: see ``prune_core.models.structure.Layer``."""
+    """One layer: see ``prune_core.models.structure.Layer``; ``zeros``: weights zero as loaded."""
 
     name: str
     block: int
     role: str
     rows: int
     columns: int
+    zeros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class ModelInfo:
         has_chat_template: the tokenizer brings one.
         classes: that an encoder's classification head tells apart; 0 without one.
         parameters: all parameters, tied ones once; prunable: weights in layers.
+        embeddings: parameters of embedding tables and output head, tied ones once.
+        zeros_elsewhere: parameters outside layers that are zero as loaded.
         bytes_in_memory: of the parameters in ``dtype``; context: most tokens it was built for.
         quantised: name of the source's quantisation (``Q4_1``), or None.
         license, provenance: shown beside the model; empty when unknown.
@@ -80,6 +85,27 @@ class ModelInfo:
     layers: tuple[LayerInfo, ...]
     load_seconds: float
     classes: int = 0
+    embeddings: int = 0
+    zeros_elsewhere: int = 0
+
+    @property
+    def zeros(self) -> int:
+        """Prunable weights that are zero as loaded."""
+        return sum(layer.zeros for layer in self.layers)
+
+    def counts(self) -> WeightCounts:
+        """Of the loaded model, from which nothing is removed."""
+        zeros = self.zeros
+        return WeightCounts(
+            self.parameters,
+            self.prunable,
+            self.embeddings,
+            zeros_before=zeros,
+            removed=0,
+            added=0,
+            zeros_after=zeros,
+            zeros_elsewhere=self.zeros_elsewhere,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested data."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from prune_core.figures.theme import visible
+from prune_core.models.weight_counts import counts_of
 from prune_core.reporting.content import Content
 from prune_core.words.catalogue import Words
-from prune_core.words.numbers import DASH, day
+from prune_core.words.numbers import DASH, count, counted_share, day
 
 
 def text_name(content: Content, words: Words) -> str:
@@ -36,6 +37,21 @@ def _dates(content: Content) -> str:
     return first if first == last else f"{first} {DASH} {last}"
 
 
+def _shares(content: Content, words: Words) -> list[tuple[str, str]]:
+    """Of what the shares are, where the runs hold the counts."""
+    counts = next((c for run in content.runs if (c := counts_of(run.numbers))), None)
+    if counts is None:
+        return []
+    text = words.t(
+        "report.shares",
+        prunable=count(counts.prunable),
+        total=count(counts.parameters),
+        share=counted_share(counts.of_model(counts.prunable)),
+        zeros=counted_share(counts.of_prunable(counts.zeros_before)),
+    )
+    return [(words.t("report.row_shares"), text)]
+
+
 def conditions(content: Content, words: Words) -> tuple[tuple[str, str], ...]:
     """As rows of (label, value)."""
     t, protocol, run = words.t, content.protocol, content.runs[0]
@@ -55,6 +71,7 @@ def conditions(content: Content, words: Words) -> tuple[tuple[str, str], ...]:
         ),
         (t("report.row_numbers"), str(protocol.get("dtype") or unknown)),
         (t("report.row_machine"), _machine(content, words)),
+        *_shares(content, words),
         (t("report.row_date"), _dates(content)),
         (t("report.row_runs"), str(len(content.runs))),
     ]

@@ -142,8 +142,8 @@ def gather(
     options = tuple(three_options(done, found)) or _least(done, found)
     if not options:
         raise ReportError(
-            "nothing was removed in any of these runs, or none has finite numbers on both axes, "
-            "so there is no trade-off to report; choose pruned runs."
+            "nothing was removed in any of these runs that was not zero before, or none has finite "
+            "numbers on both axes, so there is no trade-off to report; choose pruned runs."
         )
     return Content(
         title, tuple(done), found, options, left_out, others, audience=audience, language=language
@@ -157,7 +157,7 @@ def _least(runs: Sequence[Run], found: Frontier) -> tuple[Option, ...]:
         (price, point)
         for point in (*found.front, *found.points)
         if point.run in known
-        and point.sparsity > 0
+        and point.added > 0
         and (price := lost(point, found.dense, found.quality)) is not None
     ]
     if not priced:

@@ -11,9 +11,9 @@ from prune_core.figures.theme import CONFIG, Look, visible
 from prune_core.reporting import picture
 from prune_core.reporting.content import Content
 from prune_core.reporting.rows import marked, one_line, run_table
-from prune_core.reporting.telling import tell
+from prune_core.reporting.telling import removed_label, tell
 from prune_core.words.catalogue import Words
-from prune_core.words.numbers import day, percent
+from prune_core.words.numbers import day
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -77,7 +77,7 @@ def _examples(content: Content, words: Words) -> list[dict[str, Any]]:
         ]
         for option in content.options:
             same, new = marked(dense, one_line(example.pruned[option.name]))
-            removed = words.t("report.removed", share=percent(option.point.sparsity))
+            removed = removed_label(option, words)
             label = words.t(f"report.option_{option.name}")
             answers.append({"label": label, "removed": removed, "same": same, "new": new})
         found.append({"prompt": one_line(example.prompt), "answers": answers})

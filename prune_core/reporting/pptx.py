@@ -19,9 +19,9 @@ from prune_core.reporting.slides import (
     Piece,
     Slide,
 )
-from prune_core.reporting.telling import Story, tell
+from prune_core.reporting.telling import Story, removed_label, tell
 from prune_core.words.catalogue import Words
-from prune_core.words.numbers import day, percent
+from prune_core.words.numbers import day
 
 ROOM = WIDTH - 2 * MARGIN
 ROWS = 16
@@ -112,7 +112,7 @@ def _example(deck: Deck, content: Content, example: Example, story: Story, words
     answers = [(words.t("report.dense_answer"), "", example.dense, BLUE)]
     colors = (BLUE, ORANGE, ORANGE_DARK)
     for place, (option, card) in enumerate(zip(content.options, story.cards, strict=True)):
-        label = words.t("report.removed", share=percent(option.point.sparsity))
+        label = removed_label(option, words)
         answers.append((card.label, label, example.pruned[option.name], colors[place]))
     gap = 18.0
     width, height = (ROOM - gap) / 2, 166.0

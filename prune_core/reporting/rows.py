@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from prune_core.figures.theme import visible
+from prune_core.models.weight_counts import headline_share
 from prune_core.reporting.content import Content
 from prune_core.sweeps.axes import smallest_file
 from prune_core.sweeps.frontier import Point
 from prune_core.sweeps.records import Run
 from prune_core.words.catalogue import Words
-from prune_core.words.numbers import DASH, NBSP, figures, percent
+from prune_core.words.numbers import (
+    DASH,
+    NBSP,
+    counted_share,
+    error_in,
+    measured,
+    percent_measured,
+)
 
 
 def run_table(content: Content, words: Words) -> list[dict[str, Any]]:
@@ -37,14 +45,19 @@ def _cells(point: Point, run: Run, words: Words, label: str) -> list[str]:
     size = DASH
     if file is not None:
         size = f"{'≈ ' if file.is_estimate else ''}{file.value / 1e6:,.3g} MB"
-    exact = quality.low == quality.high
+    error = error_in(quality.low, quality.high)
+    removed = counted_share(point.sparsity)
+    if headline_share(point.sparsity, point.added) != point.sparsity:
+        removed += f" (+{counted_share(point.added)})"
     return [
         visible(label, 60),
-        percent(point.sparsity, 1),
-        figures(quality.value),
-        DASH if exact else f"{figures(quality.low)} {DASH} {figures(quality.high)}",
-        DASH if kl is None else f"{kl:.3f}",
-        DASH if top1 is None else percent(top1, 1),
+        removed,
+        measured(quality.value, error),
+        DASH
+        if error is None
+        else f"{measured(quality.low, error)} {DASH} {measured(quality.high, error)}",
+        DASH if kl is None else measured(kl, numbers.get("kl_stderr")),
+        DASH if top1 is None else percent_measured(top1, numbers.get("top1_stderr")),
         size,
         words.t_or(f"report.place_{point.state}", point.state),
     ]

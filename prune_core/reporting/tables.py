@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+from prune_core.models.weight_counts import added_share
 from prune_core.reporting.content import Content
 from prune_core.reporting.telling import command
 from prune_core.sweeps.axes import smallest_file
@@ -22,7 +23,7 @@ _PLAIN: tuple[str, ...] = (
     "delta_nll",
 )
 _PLAIN += ("delta_nll_stderr", "kl", "kl_stderr", "top1", "top1_stderr", "similarity")
-_PLAIN += ("similarity_stderr", "parameters", "nonzero", "bytes_dense")
+_PLAIN += ("similarity_stderr", "parameters", "nonzero", "nonzero_dense", "bytes_dense")
 _PROTOCOL: tuple[str, ...] = (
     "seq_len",
     "windows",
@@ -70,6 +71,10 @@ def _row(run: Run, option: str, state: str) -> dict[str, Any]:
         "reconstruction": recipe.reconstruction,
         "sparsity_asked": recipe.sparsity,
         "sparsity": numbers.get("sparsity"),
+        "sparsity_of_model": numbers.get("sparsity_of_model"),
+        "zeros_before": numbers.get("zeros_before"),
+        "added": added_share(numbers),
+        "zeros_after": numbers.get("zeros_after"),
         **{name: numbers.get(name) for name in _PLAIN},
         "bytes_smallest": None if file is None else int(file.value),
         "bytes_form": "" if file is None else file.form,

@@ -10,13 +10,23 @@ from prune_core.figures.theme import visible
 from prune_core.jobs.command_lines import command_line
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.sources import source_choices
+from prune_core.models.weight_counts import SPARSE, counts_of, headline_share
 from prune_core.reporting.conditions import conditions, conditions_line, text_name
 from prune_core.reporting.content import Content
-from prune_core.sweeps.axes import smallest_file
+from prune_core.sweeps.axes import dense_cost, smallest_file
 from prune_core.sweeps.options import BOUNDS, Option
 from prune_core.sweeps.records import Run
 from prune_core.words.catalogue import Words
-from prune_core.words.numbers import figures, percent, signed
+from prune_core.words.numbers import (
+    counted_share,
+    error_in,
+    figures,
+    measured,
+    percent,
+    percent_measured,
+    signed,
+    with_error,
+)
 
 HOW = ("magnitude", "wanda", "random", "ria", "sparsegpt")
 """Criteria that the catalogue explains in a sentence of their own."""
@@ -92,7 +102,7 @@ def _summary(content: Content, words: Words) -> str:
     t, quality = words.t, content.found.quality
     first, last = content.options[0], content.options[-1]
     chosen = next((o for o in content.options if o.name == "medium"), last)
-    share = percent(chosen.point.sparsity)
+    share = gone(chosen, words)
     if quality == "similarity":
         similar = figures(chosen.point.quality.value)
         return t("report.summary_similarity", share=share, similarity=similar)
@@ -100,13 +110,38 @@ def _summary(content: Content, words: Words) -> str:
         return t("report.summary_free", share=share)
     if chosen.low <= 0:
         return t("report.summary_unclear", share=share)
-    price = signed(chosen.lost)
+    price = _price(chosen)
     if chosen is first:
         return t("report.summary", share=share, worse=price)
-    small = percent(first.point.sparsity)
+    small = gone(first, words)
     if harmless(first):
         return t("report.summary_both_free", small=small, share=share, worse=price)
-    return t("report.summary_both", small=small, first=signed(first.lost), share=share, worse=price)
+    return t("report.summary_both", small=small, first=_price(first), share=share, worse=price)
+
+
+def _price(option: Option) -> str:
+    """In a headline: one decimal at most."""
+    error = error_in(option.low, option.high)
+    return percent_measured(option.lost, error, sign=True, most=1)
+
+
+def gone(option: Option, words: Words) -> str:
+    """What an option adds to the zeros: ``40 % of the prunable weights (32 % of the model)``."""
+    share = headline_share(option.point.sparsity, option.point.added)
+    counts = counts_of(option.run.numbers)
+    if counts is None:  # a run of an older version
+        return words.t("report.share", share=counted_share(share))
+    model = counted_share(share * counts.prunable / counts.parameters)
+    return words.t("report.share_both", share=counted_share(share), model=model)
+
+
+def removed_label(option: Option, words: Words) -> str:
+    """The same in two words; of a model that was sparse, what is added and what is zero in all."""
+    sparsity, added = option.point.sparsity, option.point.added
+    after = option.run.numbers.get("zeros_after")
+    if headline_share(sparsity, added) == sparsity or after is None:
+        return words.t("report.removed", share=counted_share(headline_share(sparsity, added)))
+    return words.t("report.added", share=counted_share(added), after=counted_share(after))
 
 
 def harmless(option: Option) -> bool:
@@ -117,8 +152,9 @@ def harmless(option: Option) -> bool:
 def _picture(content: Content, words: Words) -> str:
     """The headline of the picture."""
     knee = content.found.knee
-    if knee is not None and knee.sparsity > 0:
-        return words.t("report.picture_knee", share=percent(knee.sparsity))
+    if knee is not None and knee.added > 0:
+        share = counted_share(headline_share(knee.sparsity, knee.added))
+        return words.t("report.picture_knee", share=share)
     return words.t("report.picture_plain")
 
 
@@ -145,7 +181,7 @@ def _card(content: Content, option: Option, words: Words) -> Card:
         facts.append((t("report.fact_speed"), value))
     return Card(
         t(f"report.option_{option.name}"),
-        t("report.removed", share=percent(option.point.sparsity, 0)),
+        removed_label(option, words),
         visible(words.method(option.point.method, plain=plain), 90),
         tuple(facts),
         _verdict(option, words, similar=similar),
@@ -173,44 +209,50 @@ def command(run: Run) -> str:
 
 
 def _file(run: Run, words: Words) -> str:
-    after, before = smallest_file(run.numbers), run.numbers.get("bytes_dense")
+    after, before = smallest_file(run.numbers), dense_cost(run.numbers, "bytes")
     if after is None or not before:
         return words.t("report.unknown")
     return words.t(
         "report.file",
-        before=f"{before / 1e6:,.4g}",
+        before=words.megabytes(before.value, estimated=before.is_estimate),
         after=words.megabytes(after.value, estimated=after.is_estimate),
     )
 
 
 def _perplexity(option: Option, words: Words) -> str:
-    change = signed(option.lost)
-    if option.low == option.high:
+    error = error_in(option.low, option.high)
+    change = signed(option.lost, error)
+    if error is None:
         return words.t("report.no_interval", value=change)
-    interval = words.interval(signed(option.low), signed(option.high))
+    interval = words.interval(signed(option.low, error), signed(option.high, error))
     return words.t("report.with_interval", value=change, interval=interval)
 
 
 def _similarity(option: Option, words: Words) -> str:
     value = option.point.quality
-    if value.low == value.high:
-        return words.t("report.no_interval", value=figures(value.value))
-    interval = words.interval(figures(value.low), figures(value.high))
-    return words.t("report.with_interval", value=figures(value.value), interval=interval)
+    error = error_in(value.low, value.high)
+    mine = measured(value.value, error)
+    if error is None:
+        return words.t("report.no_interval", value=mine)
+    interval = words.interval(measured(value.low, error), measured(value.high, error))
+    return words.t("report.with_interval", value=mine, interval=interval)
 
 
 def _share(numbers: Mapping[str, float], name: str, words: Words) -> str:
     value, error = numbers[name], numbers.get(f"{name}_stderr")
     if error is None:
         return words.t("report.no_interval", value=percent(value))
-    low, high = max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
-    interval = words.interval(percent(low, 1), percent(high, 1))
-    return words.t("report.with_interval", value=percent(value, 1), interval=interval)
+    ends = max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
+    low, high = (percent_measured(end, error, most=1) for end in ends)
+    interval = words.interval(low, high)
+    return words.t(
+        "report.with_interval", value=percent_measured(value, error, most=1), interval=interval
+    )
 
 
 def _plus_minus(numbers: Mapping[str, float], name: str) -> str:
     error = numbers.get(f"{name}_stderr")
-    return f"{numbers[name]:.4f}" + ("" if error is None else f" ± {1.96 * error:.4f}")
+    return with_error(numbers[name], None if error is None else 1.96 * error, most=4)
 
 
 # ---- method, limits, conditions --------------------------------------------------------------
@@ -242,6 +284,10 @@ def _limits(content: Content, words: Words) -> tuple[str, ...]:
     said = [t("report.limit_text", text=text_name(content, words))]
     if any(o.point.recipe.removes_weights for o in content.options):
         said.append(t("report.limit_zeros"))
+    counts = next((c for o in content.options if (c := counts_of(o.run.numbers))), None)
+    if counts is not None and counts.of_prunable(counts.zeros_before) >= SPARSE:
+        before = counted_share(counts.of_prunable(counts.zeros_before))
+        said.append(t("report.limit_sparse", share=before))
     if any((f := smallest_file(o.run.numbers)) and f.is_estimate for o in content.options):
         said.append(t("report.limit_estimate"))
     said += [t("report.limit_trained"), t("report.limit_tasks")]

@@ -77,6 +77,23 @@ def cost_value(run: Run, axis: str) -> Value | None:
     return None if found is None else exact(found)
 
 
+def dense_cost(numbers: Mapping[str, Any], axis: str) -> Value | None:
+    """The dense model's place on an axis of size, as any run of it knows it; None on the others.
+
+    Its own zeros count as a run's do. Runs of versions that did not count them know only what the
+    dense model has as it stands.
+    """
+    if axis == "nonzero":
+        found = numbers.get("nonzero_dense", numbers.get("parameters"))
+        return None if found is None else exact(found)
+    if axis != "bytes" or numbers.get("bytes_dense") is None:
+        return None
+    plain, sparse = numbers["bytes_dense"], numbers.get("bytes_sparse_dense")
+    if sparse is not None and sparse < plain:
+        return exact(sparse, "bitmask")
+    return exact(plain, "dense")
+
+
 def quality_value(run: Run, axis: str, dense_loss: float | None = None) -> Value | None:
     """A run's place on an axis of :data:`QUALITIES`; None where it is not known or not finite.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prune_core.errors import Cancelled, PruneCoreError
+from prune_core.models.weight_counts import added_share, counts_of
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import Value, exact, method_of, smallest_file
 from prune_core.sweeps.limits import BudgetError, Promise, Worse, worse_of
@@ -39,31 +40,42 @@ class FileSize:
         parameters: all of the model.
         prunable: those in its layers.
         bytes_dense: all weights as stored.
+        zeros: prunable weights that are zero in the loaded model. A recipe that removes as many
+            may choose just these, so a removal is only counted on for what it goes beyond them.
     """
 
     parameters: int
     prunable: int
     bytes_dense: int
+    zeros: int = 0
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, Any]) -> FileSize | None:
         """As a run's numbers know it; None where the run removed nothing or is not measured so."""
+        counts = counts_of(numbers)
+        if counts is not None and numbers.get("bytes_dense"):
+            total, prunable = counts.parameters, counts.prunable
+            return cls(total, prunable, numbers["bytes_dense"], counts.zeros_before)
         removed, share = sum((numbers.get("removed") or {}).values()), numbers.get("sparsity")
         if not removed or not share or not numbers.get("bytes_dense"):
             return None
         return cls(numbers["parameters"], round(removed / share), numbers["bytes_dense"])
 
     def at(self, sparsity: float) -> Value:
-        """Bytes of the smaller of the bitmask file (an estimate) and the dense file (exact)."""
+        """Bytes of the smaller of the bitmask file (an estimate) and the dense file (exact).
+
+        ``sparsity``: zero afterwards, over all prunable weights; no less than is zero already.
+        """
         width = self.bytes_dense / self.parameters
-        sparse = (self.parameters - sparsity * self.prunable) * width + self.prunable / 8
+        zeros = max(sparsity * self.prunable, self.zeros)
+        sparse = (self.parameters - zeros) * width + self.prunable / 8
         if sparse >= self.bytes_dense:
             return exact(self.bytes_dense, "dense")
         return exact(sparse, "bitmask")
 
     def sparsity_for(self, limit: float) -> float | None:
         """The least sparsity, to four places, whose file fits; None if none does."""
-        if self.bytes_dense <= limit:
+        if self.at(0.0).value <= limit:
             return 0.0
         width = self.bytes_dense / self.parameters
         needed = (self.parameters * width + self.prunable / 8 - limit) / (self.prunable * width)
@@ -116,6 +128,7 @@ class Answer:
             go), ``failed``.
         recipe: the largest removal that keeps it (least one that fits, for a size), else None.
         sparsity: counted, of that recipe.
+        added: of the prunable weights, those that are zero by that recipe alone.
         worse: measured where the search looked.
         confirmed: the same on held-out text; None where there is none or it failed.
         verdict: of the confirmation: ``kept``, ``broken``, ``unclear`` or empty.
@@ -137,6 +150,7 @@ class Answer:
     evaluations: int = 0
     reused: int = 0
     error: str = ""
+    added: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +226,7 @@ def _best(promise: Promise, answers: Sequence[Answer]) -> Answer | None:
 
     if promise.kind == "size":
         return min(sound, key=price, default=None)
-    return max(sound, key=lambda answer: (answer.sparsity, -price(answer)), default=None)
+    return max(sound, key=lambda answer: (answer.added, -price(answer)), default=None)
 
 
 class _Search:
@@ -297,10 +311,8 @@ class _Search:
 
     def _by_size(self) -> Answer:
         assert self.size is not None  # solve has checked
-        if self.size.bytes_dense <= self.promise.limit:
-            return Answer(
-                self.family.method, "dense", Recipe(), size=exact(self.size.bytes_dense, "dense")
-            )
+        if self.size.at(0.0).value <= self.promise.limit:
+            return Answer(self.family.method, "dense", Recipe(), size=self.size.at(0.0))
         fitting: Recipe | None = None
         if self.family.base is not None:
             share = self.size.sparsity_for(self.promise.limit)
@@ -317,7 +329,7 @@ class _Search:
         assert self.size is not None
         found = self.numbers.get(recipe.fingerprint)
         written = smallest_file(found) if found is not None else None
-        counted = found.get("sparsity") if found is not None else None
+        counted = found.get("zeros_after", found.get("sparsity")) if found is not None else None
         return written or self.size.at(recipe.sparsity if counted is None else counted)
 
     def _nothing(self, broken_at: float | None) -> Answer:
@@ -349,7 +361,8 @@ class _Search:
                 error = str(problem)
             if confirmed is not None and self.promise.kind == "worse":
                 verdict = confirmed.state(self.promise.limit)
-        counted = self.numbers[recipe.fingerprint].get("sparsity")
+        numbers = self.numbers[recipe.fingerprint]
+        counted = numbers.get("sparsity")
         return Answer(
             self.family.method,
             "kept",
@@ -363,4 +376,5 @@ class _Search:
             self.evaluations,
             self.reused,
             error,
+            added_share(numbers) if counted is not None else recipe.sparsity,
         )

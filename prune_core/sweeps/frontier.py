@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prune_core.evaluation.estimate import Z95
+from prune_core.models.weight_counts import added_share
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import (
     MORE_IS_BETTER,
     Value,
     check_alike,
     cost_value,
+    dense_cost,
     exact,
     method_of,
     paired,
@@ -40,7 +42,8 @@ class Point:
         run: id of the run; empty for the dense model where no run measured it.
         method: see ``axes.method_of``; empty for the dense model.
         recipe: what was removed.
-        sparsity: counted.
+        sparsity: counted: removed over all prunable weights.
+        added: of the prunable weights, those that are zero by the recipe alone.
         cost, quality: places on the two axes.
         state: ``front`` (nothing beats it), ``unclear`` (something seems to, but the difference
             lies within the error) or ``dominated`` (something surely does).
@@ -51,6 +54,7 @@ class Point:
     method: tuple[str, ...]
     recipe: Recipe
     sparsity: float
+    added: float
     cost: Value
     quality: Value
     state: str = FRONT
@@ -107,8 +111,8 @@ def frontier(runs: Sequence[Run], cost: str = "nonzero", quality: str = "perplex
         if x is None or y is None:
             left_out.append(run.id)
             continue
-        share = float(run.numbers.get("sparsity") or 0.0)
-        point = Point(run.id, method_of(run.cell.recipe), run.cell.recipe, share, x, y)
+        share, added = float(run.numbers.get("sparsity") or 0.0), added_share(run.numbers)
+        point = Point(run.id, method_of(run.cell.recipe), run.cell.recipe, share, added, x, y)
         measured[run.id] = run
         if run.cell.recipe.is_dense:
             dense = point
@@ -157,14 +161,13 @@ def _dense_point(
 ) -> Point | None:
     """The dense model as the runs know it: every one carries its size and its perplexity."""
     for run in runs:
-        place = run.numbers.get({"nonzero": "parameters", "bytes": "bytes_dense"}.get(cost, ""))
+        place = dense_cost(run.numbers, cost)
         if quality == "perplexity":
             worth = None if dense_loss is None else math.exp(dense_loss)
         else:
             worth = {"kl": 0.0}.get(quality, 1.0)
         if place is not None and worth is not None:
-            form = "dense" if cost == "bytes" else ""
-            return Point("", (), Recipe(), 0.0, exact(place, form), exact(worth))
+            return Point("", (), Recipe(), 0.0, 0.0, place, exact(worth))
     return None
 
 
@@ -193,16 +196,7 @@ class _Ranking:
         state = DOMINATED if sure else UNCLEAR
         if not sure:
             self.undecided |= {point.run, *(rival.run for _, rival in beaten)}
-        return Point(
-            point.run,
-            point.method,
-            point.recipe,
-            point.sparsity,
-            point.cost,
-            point.quality,
-            state,
-            tuple(dict.fromkeys(methods)),
-        )
+        return replace(point, state=state, beaten_by=tuple(dict.fromkeys(methods)))
 
     def _seems_beaten(self, point: Point, rival: Point) -> bool:
         dearer = self.cost_sign * (rival.cost.value - point.cost.value)

@@ -74,14 +74,15 @@ def three_options(runs: Sequence[Run], found: Frontier | None = None) -> list[Op
     priced = []
     for point in found.front:
         price = lost(point, found.dense, quality)
-        if point.run in known and point.sparsity > 0 and price is not None:
+        # what was zero before is no removal
+        if point.run in known and point.added > 0 and price is not None:
             priced.append((point, price))
     options: list[Option] = []
     for name, bound in zip(NAMES, BOUNDS[quality], strict=True):
         fitting = [(point, price) for point, price in priced if price[0] <= bound]
         if not fitting:
             continue
-        point, price = max(fitting, key=lambda pair: (pair[0].sparsity, -pair[1][0]))
+        point, price = max(fitting, key=lambda pair: (pair[0].added, -pair[1][0]))
         if all(option.run.id != point.run for option in options):
             options.append(Option(name, bound, known[point.run], point, *price))
     return options

@@ -51,8 +51,9 @@ class Run:
         cell: what was asked.
         state: one of :data:`STATES`.
         numbers: empty until ``done``, then the result of ``engine.jobs.Evaluate`` without
-            ``strip``, with ``cost``: ``parameters``, ``nonzero``, ``bytes_dense`` (all weights as
-            stored), ``bytes_sparse`` (survivors and one bit a weight: an estimate),
+            ``strip``, with ``cost``: ``parameters``, ``nonzero``, ``nonzero_dense`` (of the dense
+            model), ``bytes_dense`` (all weights as stored), ``bytes_sparse`` (survivors and one bit
+            a weight: an estimate), ``bytes_sparse_dense`` (the same of the dense model),
             ``bytes_shrunk`` (dropped parts cut out: exact), and where measured ``prefill``,
             ``decode`` (``median``, ``low``, ``high``: tokens per second) and ``peak_memory``
             (bytes), else None.

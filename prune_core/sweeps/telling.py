@@ -9,6 +9,7 @@ from prune_core.sweeps.axes import Value
 from prune_core.sweeps.budget import Answer, Solution
 from prune_core.sweeps.frontier import Frontier, Point
 from prune_core.sweeps.limits import Promise, Worse
+from prune_core.words.numbers import counted_share, error_in, measured, percent_measured, size
 
 
 def frontier_to_dict(found: Frontier) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def _point(point: Point) -> dict[str, Any]:
         "run": point.run,
         "method": list(point.method),
         "sparsity": point.sparsity,
+        "added": point.added,
         "state": point.state,
         "beaten_by": [list(method) for method in point.beaten_by],
         **_value("cost", point.cost),
@@ -73,6 +75,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "method": list(answer.method),
         "state": answer.state,
         "sparsity": answer.sparsity,
+        "added": answer.added,
         "recipe": None if recipe is None else recipe.to_dict(),
         "fingerprint": None if recipe is None else recipe.fingerprint,
         "asked_sparsity": None if recipe is None else recipe.sparsity,
@@ -114,18 +117,20 @@ def sentence(solution: Solution) -> str:
         if states == {"failed"}:
             return f"No method could be measured: {solution.answers[0].error}"
         if "dense" in states:
-            return f"The dense model itself keeps {wanted}; nothing has to go."
+            zeros = [a for a in solution.answers if a.size is not None and a.size.is_estimate]
+            form = ", packed without the zeros that it has already" if zeros else ""
+            return f"The dense model itself keeps {wanted}{form}; nothing has to go."
         smallest = [a.size.value for a in solution.answers if a.size and a.state == "none"]
         if solution.promise.kind == "size" and smallest:
             return (
                 f"No recipe keeps {wanted}: with every prunable weight gone the file is still "
-                f"{min(smallest) / 1e6:.1f} MB."
+                f"{size(min(smallest))}."
             )
         return f"No removal keeps {wanted}: only the dense model does."
-    told = f"{' '.join(best.method)} removes {100 * best.sparsity:.1f} % of the weights"
+    told = f"{' '.join(best.method)} removes {removal(best.sparsity, best.added)}"
     if solution.promise.kind == "size" and best.size is not None:
         kind = "by estimate" if best.size.is_estimate else "exactly"
-        told += f" and is {best.size.value / 1e6:.1f} MB, {kind}"
+        told += f" and is {size(best.size.value)}, {kind}"
     if best.worse is not None:
         told += f", at {spoken_worse(_worse(best.worse))} perplexity"
     if best.confirmed is None:
@@ -139,22 +144,44 @@ def sentence(solution: Solution) -> str:
     return f"{told}; on held-out text {spoken_worse(_worse(best.confirmed))}{ends[best.verdict]}"
 
 
+def removal(sparsity: float, added: float) -> str:
+    """A removal, and what of it is one: ``50 % of the prunable weights``, more where zeros were.
+
+    Args:
+        sparsity: removed, over all prunable weights.
+        added: of the prunable weights, those that are zero by the removal alone.
+    """
+    text = f"{counted_share(sparsity)} of the prunable weights"
+    if sparsity > 0 and added == 0:
+        return f"{text} (all of them were zero before: nothing is gained)"
+    if sparsity - added > 1e-9:
+        return f"{text} ({counted_share(added)} were not zero before)"
+    return text
+
+
 def spoken_worse(worse: Mapping[str, Any]) -> str:
-    """``4.2 % worse (3.9 to 4.5)``, from the fields of an answer."""
-    text = f"{100 * worse['worse']:.1f} % worse"
-    if worse["worse_low"] is None or worse["worse_high"] is None:
+    """``4.21 % worse (3.90 to 4.52)``, from the fields of an answer."""
+    low, high = worse["worse_low"], worse["worse_high"]
+    error = error_in(low, high)
+    text = f"{percent_measured(worse['worse'], error)} worse"
+    if error is None:
         return text
-    return f"{text} ({100 * worse['worse_low']:.1f} to {100 * worse['worse_high']:.1f})"
+    return f"{text} ({percent_measured(low, error)} to {percent_measured(high, error)})"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of :func:`frontier_to_dict` points for a terminal."""
-    lines = [f"{'':9} {'removed':>9} {'cost':>16} {'quality':>12}  95 % interval      method"]
+    head = f"{'':9} {'removed':>9} {'added':>9} {'cost':>16} {'quality':>12}"
+    lines = [f"{head}  {'95 % interval':22} method"]
     for row in rows:
         method = " ".join(row["method"]) or "dense"
-        interval = f"{row['quality_low']:.4g} to {row['quality_high']:.4g}"
+        low, high = row["quality_low"], row["quality_high"]
+        error = error_in(low, high)
+        interval = "" if error is None else f"{measured(low, error)} to {measured(high, error)}"
+        shares = f"{counted_share(row['sparsity']):>9} {counted_share(row['added']):>9}"
+        cost = f"{row['cost']:,.0f}" if row["cost"] >= 1000 else measured(row["cost"])
         lines.append(
-            f"{row['state']:9} {100 * row['sparsity']:7.2f} % {row['cost']:16,.6g} "
-            f"{row['quality']:12.5g}  {interval:18} {method}"
+            f"{row['state']:9} {shares} {cost:>16} {measured(row['quality'], error):>12}"
+            f"  {interval:22} {method}"
         )
     return "\n".join(lines)

@@ -260,7 +260,10 @@ class _Measurement:
             "windows": len(self.windows),
             "tokens": sum(len(s.losses) for s in self.scores),
             "total_tokens": per_window * len(self.windows),
-            "sparsity": self.applied.sparsity,
+            **self.applied.counts.to_numbers(),
+            "bytes_dense": self.loaded.handle.info.bytes_in_memory,
+            "bytes_sparse": self.applied.bytes_sparse,
+            "bytes_shrunk": None,
             "sparsity_of_rest": self.applied.of_rest,
             "removed": self.applied.removed,
             "left_dense": self.left_dense,
@@ -327,6 +330,11 @@ class _Measurement:
 
         info = self.loaded.handle.info
         result = self.state("done")
+        if self.job.recipe.removes_structure:
+            from prune_core.exporting.cost import shrunk_numbers
+
+            whole = self.loaded.resolved(self.job.recipe)
+            result["bytes_shrunk"] = shrunk_numbers(self.loaded.handle, whole)["bytes_shrunk"]
         result["strip"] = self._strip()
         result["window_nll"] = [float(s.losses.mean()) for s in self.scores if len(s.losses)]
         result["window_nll_dense"] = [float(d.losses.mean()) for d in self.dense if len(d.losses)]

@@ -67,7 +67,7 @@ def keep_budget(loaded: LoadedModel, job: Budget, emit: Emit, poll: Poll) -> dic
     promise = parse_promise(job.promise)
     question = Cell(job.source, text=job.text, seq_len=job.seq_len, windows=job.windows)
     info = loaded.handle.info
-    size = FileSize(info.parameters, info.prunable, info.bytes_in_memory)
+    size = FileSize(info.parameters, info.prunable, info.bytes_in_memory, info.zeros)
     known = [run_from_dict(json.loads(text)) for text in job.known]
 
     def look(recipe: Recipe) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from functools import cache
 
 from prune_core.errors import ReportError
 from prune_core.paths import ASSETS_FOLDER
+from prune_core.words.numbers import NBSP
 
 LANGUAGES = ("en", "zh")
 
@@ -44,7 +45,7 @@ class Words:
     def t(self, key: str, /, **values: object) -> str:
         """The text called ``section.name``, placeholders filled in as they are."""
         text = self._texts[key]
-        return text.format(**values) if values else text
+        return (text.format(**values) if values else text).replace(" %", f"{NBSP}%")
 
     def t_or(self, key: str, fallback: str) -> str:
         """The text called ``key``, or ``fallback`` where there is none (a registry's names)."""
@@ -87,7 +88,7 @@ class Words:
         """``2.5 to 3.7``."""
         return self.t("report.interval", low=low, high=high)
 
-    def megabytes(self, num_bytes: float, *, estimated: bool) -> str:
+    def megabytes(self, num_bytes: float, *, estimated: bool = False) -> str:
         """A size, labelled where it is an estimate."""
         large = num_bytes >= 1e10
         text = f"{num_bytes / 1e9:.1f} GB" if large else f"{num_bytes / 1e6:,.4g} MB"

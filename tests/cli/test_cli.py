@@ -26,6 +26,7 @@ from prune_core.jobs.command_lines import command_line
 from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.jobs.heads import AttentionPattern, HeadImportance
 from prune_core.models.handle import ModelHandle
+from prune_core.models.weight_counts import WeightCounts
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.recipe import Recipe
 
@@ -320,7 +321,8 @@ def test_columns_stay_apart_on_a_fast_machine(capsys: pytest.CaptureFixture[str]
     side = {**dict.fromkeys(numbers, 1), **same}
     cost = dict.fromkeys(
         (
-            *("parameters", "parameters_shrunk", "nonzero", "bytes_dense", "bytes_shrunk"),
+            *("parameters", "parameters_shrunk", "nonzero", "nonzero_dense", "bytes_dense"),
+            *("bytes_shrunk", "bytes_sparse_dense"),
             *("bytes_half", "bytes_sparse", "flops_dense", "flops_shrunk", "dense_peak_memory"),
             *("zeros_peak_memory", "peak_memory"),
         ),
@@ -329,6 +331,11 @@ def test_columns_stay_apart_on_a_fast_machine(capsys: pytest.CaptureFixture[str]
     speeds = {f"{who}{key}": speed for who in ("dense_", "zeros_", "") for key in same}
     show_cost({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
     cli_export._show_export({"folder": "x", "format": "masked", "dense": side, "exported": side})
+    cli_export._show_cost({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
+    counts = WeightCounts(4, 3, 1, 0, 0, 0, 0).to_numbers()
+    screen = {**counts, "perplexity_low": None, "perplexity_high": None}
+    export = {"folder": "x", "format": "masked", "dense": side, "exported": side, "screen": screen}
+    cli_export._show_export(export)
 
     lines = [line for line in capsys.readouterr().out.splitlines() if "per second" in line]
     assert len(lines) == 4

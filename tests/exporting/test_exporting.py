@@ -38,6 +38,7 @@ from prune_core.models.tiny import TINY, tiny_model, tiny_tokenizer
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
+from prune_core.words.numbers import with_error
 from tests.isolated import LEFT_OUT, environment, perplexity
 from tests.models.test_model_files import llama_config, write_gguf
 
@@ -144,16 +145,18 @@ def test_the_model_card_says_what_was_done(
     head = yaml.safe_load(card.split("---")[1])
     assert head["license"] == "apache-2.0" and "Llama" in head["base_model"]
     measured, screen = got["exported"], got["screen"]
+    error = (screen["perplexity_high"] - screen["perplexity_low"]) / (2 * 1.96)
+    written = with_error(measured["perplexity"], error).split(" ")[0]
     said = [
         "modified copy of Tiny Llama",
         "Apache-2.0",
         datetime.date.today().isoformat(),
-        f"{screen['sparsity']:.1%} of the prunable weights",
+        f"{100 * screen['sparsity']:.1f} % of the prunable weights = ",
         "single weights by magnitude, per-layer",
         "1 block",
         f"| parameters | {got['dense']['parameters']:,} | {measured['parameters']:,} |",
         f"| bytes of the weight file | {got['dense']['bytes']:,} | {measured['bytes']:,} |",
-        f"{measured['perplexity']:.4f} (95 %: {screen['perplexity_low']:.4f} to ",
+        f"| {written} (95 %: ",
         f"{measured['decode']['median']:.1f} (",
         "3 windows of 32 tokens of a pasted text",
         screen["protocol"]["text_fingerprint"][:12],

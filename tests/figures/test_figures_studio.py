@@ -9,7 +9,7 @@ import pytest
 from prune_core.figures.studio import sparsity_map
 from prune_core.figures.theme import Look
 from prune_core.models.info import LayerInfo
-from prune_core.words.numbers import digits, finite
+from prune_core.words.numbers import finite
 
 WORDS = {"title": "map", "x": "block", "y": "layer", "share": "removed", "dense": "left dense"}
 ROLES = {"attn.q": "Query", "mlp.up": "Up"}
@@ -43,26 +43,6 @@ def test_a_hostile_layer_name_stays_text() -> None:
     layer = LayerInfo("<a href='x'>q</a>", 0, "attn.q", 2, 2)
     figure = sparsity_map([layer], {}, [], Look(), words=WORDS, roles=ROLES)
     assert "<a" not in figure.data[0].customdata[0][0]
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "expected"),
-    [
-        (37.2314, 1.3, 1),
-        (37.2314, 0.13, 2),
-        (37.2314, 40.0, 0),
-        (0.58213, 0.0162, 3),
-        (24.15822, None, 1),
-        (1.0, 1e-9, 4),
-        (math.inf, 1.0, 2),
-        (None, None, 2),
-        (0.0, None, 2),
-    ],
-)
-def test_two_digits_of_the_error_are_shown(
-    value: float | None, error: float | None, expected: int
-) -> None:
-    assert digits(value, error) == expected
 
 
 def test_json_gets_no_infinity() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from prune_core.errors import PruneCoreError
 from prune_core.paths import PROJECT_ROOT
-from prune_core.ui.frame.components import csv_bytes, percent, plain
+from prune_core.ui.frame.components import csv_bytes, number, percent, plain
 from prune_core.ui.widgets.mounting import FOLDER, source
-from prune_core.words.numbers import count, number, size
+from prune_core.words.numbers import count, size
 from prune_core.words.translated_errors import translated
 
 
@@ -31,7 +31,7 @@ def test_plain_text_is_not_markdown() -> None:
 
 def test_numbers_are_short() -> None:
     assert [count(n) for n in (134_515_008, 56_300, 12)] == ["134.5 M", "56.3 k", "12"]
-    assert [number(x) for x in (0.0123456, 0, 12345.6)] == ["0.0123", "0", "12346"]
+    assert [number(x) for x in (0.0123456, 0, 12345.6)] == ["0.0123", "0", "12,346"]
     assert size(537_900_000) == "537.9 MB"
     assert size(1_076_000_000) == "1.08 GB"
     assert percent(0.2934) == "29.3 %"

@@ -12,9 +12,9 @@ from prune_core.jobs.heads import AttentionSteps
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.attention.heads import Choice, head_text
+from prune_core.ui.frame.components import number
 from prune_core.ui.frame.loading import follow
 from prune_core.ui.session.language import t
-from prune_core.words.numbers import number
 
 STEPS = ("product", "scale", "mask", "softmax", "sum")
 SHOWN = 4

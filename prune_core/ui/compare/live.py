@@ -17,8 +17,10 @@ from prune_core.figures.compare import SHAPES, slot_color
 from prune_core.jobs.base import Job
 from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.models.info import ModelInfo
+from prune_core.models.weight_counts import counts_of
 from prune_core.recipes.recipe import Recipe
-from prune_core.ui.frame.components import guarded, percent
+from prune_core.sweeps.axes import smallest_file
+from prune_core.ui.frame.components import guarded, number
 from prune_core.ui.frame.loading import (
     Outcome,
     busy,
@@ -27,12 +29,21 @@ from prune_core.ui.frame.loading import (
 )
 from prune_core.ui.frame.page import Page
 from prune_core.ui.frame.slots import recipe_detail, recipe_name
+from prune_core.ui.frame.weight_bar import zeros_said
 from prune_core.ui.session.keys import value
 from prune_core.ui.session.language import error_sentence, t, t_or
 from prune_core.ui.session.recipe_state import evaluation_settings, text_spec
 from prune_core.ui.widgets.cards import axis_scale, card
 from prune_core.ui.widgets.lanes import compared_answers
-from prune_core.words.numbers import count, digits, number, size
+from prune_core.words.numbers import (
+    count,
+    counted_share,
+    error_in,
+    error_of,
+    measured,
+    percent_measured,
+    size,
+)
 
 POLL_SECONDS = 0.25
 DENSE = "dense"
@@ -166,14 +177,15 @@ def _card(
 ) -> dict[str, Any]:
     similar = numbers.get("metric") == "similarity" or not model.has_language_head
     dense, mine, low, high = _main(numbers)
-    error = (high - low) / 4 if low is not None and high is not None else None
-    places = max(digits(mine, error), 3 if similar else 0)
-    shown = number(None) if mine is None else f"{mine:.{places}f}"
-    if mine is not None and mine > 1e6:
-        shown = "> 1e6"
+    error, many = error_in(low, high), t("common.million")
+
+    def written(value: float | None) -> str:
+        return number(None) if value is None else measured(value, error, too_large=many)
+
+    shown = written(mine)
     interval = ""
-    if low is not None and high is not None and high < 1e6:
-        interval = t("studio.interval", low=f"{low:.{places}f}", high=f"{high:.{places}f}")
+    if error is not None:
+        interval = t("studio.interval", low=written(low), high=written(high))
     label = t("studio.similarity" if similar else "studio.perplexity")
     return {
         "title": recipe_name(recipe),
@@ -185,8 +197,8 @@ def _card(
         "low": low,
         "high": high,
         "dense": dense,
-        "dense_label": "" if dense is None else t("studio.from_dense", dense=f"{dense:.4g}"),
-        "rows": _rows(numbers, model, similar=similar, short=page.presenting),
+        "dense_label": "" if dense is None else t("studio.from_dense", dense=written(dense)),
+        "rows": _rows(numbers, similar=similar, short=page.presenting),
         "note": _note(state, numbers, outcome),
         "state": state,
         "recipe": recipe.fingerprint,
@@ -194,38 +206,45 @@ def _card(
     }
 
 
-def _rows(
-    numbers: Numbers, model: ModelInfo, *, similar: bool, short: bool
-) -> list[tuple[str, str, str, str]]:
+def _rows(numbers: Numbers, *, similar: bool, short: bool) -> list[tuple[str, str, str, str]]:
     """Name, value, error and help of the lesser numbers."""
     rows = []
     mine, dense = numbers.get("perplexity"), numbers.get("perplexity_dense")
     if not similar:
-        change = "" if mine is None or not dense else f"{100 * (mine / dense - 1):+,.1f} %"
+        change = ""
+        if mine is not None and dense and math.isfinite(mine):
+            error = error_in(numbers.get("perplexity_low"), numbers.get("perplexity_high"))
+            spread = None if error is None else error / dense
+            change = percent_measured(mine / dense - 1, spread, sign=True)
         rows.append((t("compare.change"), change or number(None), "", t("compare.change_help")))
         help_text = t("studio.kl_help", error=f"{numbers.get('kl_error') or 0:.2g}")
         rows.append((t("studio.kl"), *_with_error(numbers, "kl"), help_text))
         top1 = _with_error(numbers, "top1", share=True)
         rows.append((t("studio.top1"), *top1, t("studio.top1_help")))
-    sparsity = numbers.get("sparsity")
-    removed = number(None) if sparsity is None else percent(sparsity, 2)
-    rows.append((t("studio.removed"), removed, "", t("studio.removed_help")))
+    counts = counts_of(numbers)
+    removed = number(None)
+    of_model = removed
+    if counts is not None:
+        removed = counted_share(counts.of_prunable(counts.removed))
+        of_model = counted_share(counts.of_model(counts.removed))
+    rows.append((t("compare.of_prunable"), removed, "", t("studio.removed_help")))
     if not short:
-        left = None if sparsity is None else model.parameters - round(sparsity * model.prunable)
-        shown = number(None) if left is None else count(left)
+        rows.append((t("compare.of_model"), of_model, "", t("studio.removed_help")))
+        if counts is not None and counts.was_sparse:
+            added = counted_share(counts.of_prunable(counts.added))
+            rows.append((t("compare.added"), added, "", zeros_said(counts)))
+        shown = number(None) if counts is None else count(counts.nonzero)
         rows.append((t("compare.left"), shown, "", t("compare.left_help")))
-        rows.append((t("compare.size"), _size(model, left), "", t("studio.size_help")))
+        rows.append((t("compare.size"), _size(numbers), "", t("studio.size_help")))
     return rows
 
 
-def _size(model: ModelInfo, left: int | None) -> str:
-    """One bit says which weights are there, the survivors follow: an estimate, named as one."""
-    if left is None:
+def _size(numbers: Numbers) -> str:
+    """The smallest file there is for the recipe; an estimate is named as one."""
+    file = smallest_file(numbers)
+    if file is None:
         return number(None)
-    if left == model.parameters:
-        return size(model.bytes_in_memory)
-    width = model.bytes_in_memory / max(model.parameters, 1)
-    return t("compare.about", size=size(left * width + model.prunable / 8))
+    return t("compare.about", size=size(file.value)) if file.is_estimate else size(file.value)
 
 
 def _with_error(numbers: Numbers, field: str, *, share: bool = False) -> tuple[str, str]:
@@ -233,10 +252,11 @@ def _with_error(numbers: Numbers, field: str, *, share: bool = False) -> tuple[s
     if mine is None:
         return number(None), ""
     if share:
-        return percent(mine), "" if error is None else t("studio.plus_minus", error=percent(error))
-    places = min(4, max(2, digits(mine, error)))
-    more = "" if error is None else t("studio.plus_minus", error=f"{error:.{places}f}")
-    return f"{mine:.{places}f}", more
+        wide = 100 * error if error else None
+        more = "" if wide is None else t("studio.plus_minus", error=error_of(100 * mine, wide))
+        return percent_measured(mine, error), f"{more} %" if more else ""
+    more = t("studio.plus_minus", error=error_of(mine, error)) if error else ""
+    return measured(mine, error), more
 
 
 def _note(state: str, numbers: Numbers, outcome: Outcome) -> str:

@@ -21,6 +21,9 @@ from prune_core.figures.theme import CONFIG, Look
 from prune_core.ui.session.keys import value, widget
 from prune_core.ui.session.language import error_sentence, t
 from prune_core.ui.session.link import share_link
+from prune_core.words.numbers import count as count
+from prune_core.words.numbers import counted_share, fixed, measured
+from prune_core.words.numbers import size as size
 
 LOGGER = logging.getLogger("prune_core.ui")
 PRESENT_SCALE = 1.4
@@ -155,9 +158,23 @@ def reproduce(*commands: str) -> None:
         st.code(share_link(), language=None, wrap_lines=True)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """A share of 1 as percent."""
-    return f"{100 * share:.{digits}f} %"
+def number(content: float | None, digits: int = 3) -> str:
+    """A number without a known error: ``digits`` significant ones, zeros at its end too, or a dash.
+
+    What is measured with an error: ``prune_core.words.numbers.measured``.
+    """
+    if content is None:
+        return t("common.none")
+    if content == 0:
+        return "0"
+    if abs(content) < 1000:
+        return f"{content:#.{digits}g}".rstrip(".")
+    return measured(float(round(content)), too_large=t("common.million"))
+
+
+def percent(share: float, digits: int | None = None) -> str:
+    """A share of 1 as percent: a counted one by the rule for all of them, or so many decimals."""
+    return counted_share(share) if digits is None else f"{fixed(100 * share, digits)} %"
 
 
 @contextmanager

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from prune_core.models.info import ModelInfo
-from prune_core.ui.frame.components import guarded, percent
+from prune_core.models.weight_counts import counts_of
+from prune_core.ui.frame.components import guarded
 from prune_core.ui.frame.loading import draw_progress, failure_text, submit
+from prune_core.ui.frame.weight_bar import both_said, zeros_said
 from prune_core.ui.session.language import t
 from prune_core.ui.session.questions import EVALUATE, evaluate_job
 from prune_core.ui.session.recipe_state import recipe_from_state
-from prune_core.words.numbers import number
+from prune_core.words.numbers import error_in, measured, percent_measured, with_error
 
 POLL_SECONDS = 0.25
 
@@ -49,23 +52,35 @@ def _show(numbers: Mapping[str, Any] | None, *, settled: bool) -> None:
         st.metric(t("common.gauge_perplexity"), "…")
         return
     if numbers.get("metric") == "similarity":
-        st.metric(t("common.gauge_similarity"), number(numbers.get("similarity"), 4))
+        similarity, error = numbers.get("similarity"), numbers.get("similarity_stderr")
+        text = t("common.none") if similarity is None else with_error(similarity, error)
+        st.metric(t("common.gauge_similarity"), text)
     elif numbers.get("perplexity") is not None:
-        dense = numbers.get("perplexity_dense")
-        change = numbers["perplexity"] / dense - 1 if dense else None
-        st.metric(
-            t("common.gauge_perplexity"),
-            number(numbers["perplexity"], 4),
-            None if change is None or not numbers.get("sparsity") else f"{100 * change:+.1f} %",
-            delta_color="inverse",
-        )
+        dense, many = numbers.get("perplexity_dense"), t("common.million")
         low, high = numbers.get("perplexity_low"), numbers.get("perplexity_high")
         # the interval is that of the change: dense against itself has none
-        if low is not None and high is not None and low < high:
-            st.caption(t("common.gauge_interval", low=number(low, 4), high=number(high, 4)))
-    share = percent(float(numbers.get("sparsity") or 0.0))
+        error = error_in(low, high)
+        change = numbers["perplexity"] / dense - 1 if dense else None
+        shown = None
+        if change is not None and numbers.get("sparsity") and math.isfinite(change):
+            spread = None if error is None or not dense else error / dense
+            shown = percent_measured(change, spread, sign=True)
+        st.metric(
+            t("common.gauge_perplexity"),
+            measured(numbers["perplexity"], error, too_large=many),
+            shown,
+            delta_color="inverse",
+        )
+        if low is not None and high is not None and error is not None:
+            ends = [measured(end, error, too_large=many) for end in (low, high)]
+            st.caption(t("common.gauge_interval", low=ends[0], high=ends[1]))
+    counts = counts_of(numbers)
+    removed = "" if counts is None else both_said(counts)
+    zeros = "" if counts is None else zeros_said(counts)
     key = "gauge_settled" if settled else "gauge_estimate"
     key += "_windows" if numbers.get("metric") == "similarity" else ""
     st.caption(
-        t(f"common.{key}", share=share, windows=numbers["windows"], tokens=numbers["tokens"])
+        t(f"common.{key}", removed=removed, windows=numbers["windows"], tokens=numbers["tokens"])
     )
+    if zeros:
+        st.caption(zeros)

@@ -19,7 +19,7 @@ from prune_core.sweeps.store.journal import RunStore
 from prune_core.ui.frame.components import percent
 from prune_core.ui.session.keys import set_value, value
 from prune_core.ui.session.language import t, t_or
-from prune_core.words.numbers import number
+from prune_core.words.numbers import error_in, measured
 
 ALL = "*"
 """Of the choice of a sweep: runs of every one."""
@@ -70,7 +70,9 @@ def run_label(run: Run) -> str:
     perplexity = run.numbers.get("perplexity")
     if perplexity is None:
         return label
-    return t("runs.label_perplexity", label=label, perplexity=number(float(perplexity), 4))
+    error = error_in(run.numbers.get("perplexity_low"), run.numbers.get("perplexity_high"))
+    text = measured(float(perplexity), error, too_large=t("common.million"))
+    return t("runs.label_perplexity", label=label, perplexity=text)
 
 
 def sweep_label(sweep: Sweep) -> str:

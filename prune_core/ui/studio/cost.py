@@ -164,7 +164,7 @@ def _rows(numbers: Numbers) -> list[dict[str, Any]]:
         "nonzero": (numbers["nonzero_dense"], numbers["nonzero"], None),
         "bytes": (numbers["bytes_dense"], numbers["bytes_dense"], numbers["bytes_shrunk"]),
         "bytes_half": (half, half, 2 * shrunk if shrunk else None),
-        "bytes_sparse": (None, numbers["bytes_sparse"], None),
+        "bytes_sparse": (numbers["bytes_sparse_dense"], numbers["bytes_sparse"], None),
         "flops": (numbers["flops_dense"], numbers["flops_dense"], numbers["flops_shrunk"]),
     }
     rows = [
@@ -208,11 +208,20 @@ def spread(values: Mapping[str, float]) -> str:
 
 def _sentences(numbers: Numbers) -> None:
     """One sentence for each way in which a recipe saves, or does not."""
-    zeros = 1 - numbers["nonzero"] / numbers["parameters"]
-    said = [t("cost.zeros_said", share=percent(zeros))]
+    before, zeros = (
+        1 - numbers[name] / numbers["parameters"] for name in ("nonzero_dense", "nonzero")
+    )
+    said = [
+        t(
+            "cost.zeros_said",
+            share=percent(zeros),
+            before=percent(before),
+            added=percent(max(0.0, zeros - before)),
+        )
+    ]
     if numbers["zeros_decode"] is not None and numbers["dense_decode"] is not None:
         said.append(_compared(numbers, "zeros"))
-    if numbers["bytes_sparse"] < numbers["bytes_dense"]:
+    if numbers["bytes_sparse"] < numbers["bytes_sparse_dense"]:
         said.append(t("cost.bitmask_said", size=size(numbers["bytes_sparse"])))
     if numbers["shrunk_refused"]:
         said.append(

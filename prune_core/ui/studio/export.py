@@ -16,14 +16,16 @@ from prune_core.jobs.command_lines import command_line
 from prune_core.jobs.exports import Export
 from prune_core.models.info import ModelInfo
 from prune_core.models.sources import mode
+from prune_core.models.weight_counts import counts_of
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.loading import follow, forget
+from prune_core.ui.frame.weight_bar import both_said, zeros_said
 from prune_core.ui.session.keys import set_value, value, widget
 from prune_core.ui.session.language import error_sentence, t
 from prune_core.ui.session.recipe_state import evaluation_settings, text_spec
 from prune_core.ui.studio.cost import spread
-from prune_core.words.numbers import size
+from prune_core.words.numbers import error_in, measured, size
 
 PANEL = "studio_export"
 REPEATS = 5
@@ -166,6 +168,9 @@ def _written(result: Mapping[str, Any], recipe: Recipe) -> None:
     st.caption(_same(result))
     if result["repeats"]:
         st.caption(t("export.speed_help", repeats=result["repeats"]))
+    counts = counts_of(result["screen"])
+    if counts is not None:
+        st.caption(" · ".join(filter(None, (both_said(counts), zeros_said(counts)))))
     if not result["cut"]:
         st.caption(t("export.zeros_said"))
     numbers = {key: content for key, content in result.items() if key != "card"}
@@ -189,16 +194,16 @@ def _written(result: Mapping[str, Any], recipe: Recipe) -> None:
 
 def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     dense, ours = result["dense"], result["exported"]
-    measured = "bytes" if result["repeats"] else "bytes_memory"
+    named = "bytes" if result["repeats"] else "bytes_memory"
     rows = [
-        (t(f"export.{measured}"), size(dense["bytes"]), size(ours["bytes"])),
+        (t(f"export.{named}"), size(dense["bytes"]), size(ours["bytes"])),
         (t("export.parameters"), f"{dense['parameters']:,}", f"{ours['parameters']:,}"),
         (t("export.nonzero"), f"{dense['nonzero']:,}", f"{ours['nonzero']:,}"),
         (t("export.flops"), f"{dense['flops_per_token']:,}", f"{ours['flops_per_token']:,}"),
     ]
     if ours["perplexity"] is not None:
-        pair = (_perplexity(dense["perplexity"]), _perplexity(ours["perplexity"]))
-        rows.append((t("export.perplexity"), *pair))
+        before, after = (_perplexity(x["perplexity"], result["screen"]) for x in (dense, ours))
+        rows.append((t("export.perplexity"), before, after))
     for key in ("prefill", "decode"):
         if ours[key] is not None:
             rows.append((t(f"export.{key}"), spread(dense[key]), spread(ours[key])))
@@ -214,11 +219,12 @@ def _same(result: Mapping[str, Any]) -> str:
         return t("export.same_answers", difference=difference)
     return t(
         "export.same",
-        exported=_perplexity(result["exported"]["perplexity"]),
-        screen=_perplexity(result["screen"]["perplexity"]),
+        exported=_perplexity(result["exported"]["perplexity"], result["screen"]),
+        screen=_perplexity(result["screen"]["perplexity"], result["screen"]),
         difference=difference,
     )
 
 
-def _perplexity(number: float) -> str:
-    return f"{number:.3f}" if number < 1e6 else f"{number:.3g}"
+def _perplexity(number: float, screen: Mapping[str, Any]) -> str:
+    error = error_in(screen["perplexity_low"], screen["perplexity_high"])
+    return measured(number, error, too_large=t("common.million"))

@@ -14,16 +14,27 @@ from typing import Any, Literal
 import streamlit as st
 
 from prune_core.models.info import ModelInfo
+from prune_core.models.weight_counts import WeightCounts, counts_of
 from prune_core.recipes.recipe import Recipe
+from prune_core.sweeps.axes import smallest_file
 from prune_core.ui.frame.components import guarded, percent
 from prune_core.ui.frame.loading import Outcome, cancel, draw_progress, failure_text, forget, submit
 from prune_core.ui.frame.page import Page
+from prune_core.ui.frame.weight_bar import both_said, removed_said, weight_bar, zeros_said
 from prune_core.ui.session.language import t
 from prune_core.ui.session.questions import EVALUATE, GENERATE, evaluate_job, generate_job
 from prune_core.ui.studio.recipe import prompt_panel
 from prune_core.ui.widgets.gauges import gauges
 from prune_core.ui.widgets.texts import answers
-from prune_core.words.numbers import count, digits, size
+from prune_core.words.numbers import (
+    count,
+    counted_share,
+    error_in,
+    error_of,
+    measured,
+    percent_measured,
+    size,
+)
 
 POLL_SECONDS = 0.2
 
@@ -186,6 +197,15 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
         colors={"dense": page.look.dense, "pruned": page.look.pruned},
         present=page.presenting,
     )
+    counts = counts_of(known)
+    weight_bar(
+        counts or model.counts(),
+        page.look,
+        key="_weight_bar",
+        said="" if counts is None else _shares(known, counts),
+        stale=state == "stale",
+        present=page.presenting,
+    )
 
 
 def _main(known: Numbers, model: ModelInfo) -> dict[str, Any]:
@@ -196,69 +216,74 @@ def _main(known: Numbers, model: ModelInfo) -> dict[str, Any]:
             "id": "similarity",
             "name": t("studio.similarity"),
             "value": similarity,
-            "digits": max(3, digits(similarity, error)) if error else 4,
-            "percent": False,
+            "text": "" if similarity is None else measured(similarity, error),
             "aside": "",
-            "detail": _plus_minus(error, 4),
+            "detail": _plus_minus(similarity, error),
             "help": t("studio.similarity_help"),
         }
     perplexity, dense = known.get("perplexity"), known.get("perplexity_dense")
     low, high = known.get("perplexity_low"), known.get("perplexity_high")
     # the interval is that of the change: dense against itself has none
-    spread = 0.0 if low is None or high is None else float(high) - float(low)
-    places = digits(perplexity, spread / 4)
-    if perplexity == dense:
-        places = 2  # as dense beside it
-    detail = ""
-    if spread > 0 and float(high or 0.0) < 1e6:
-        detail = t("studio.interval", low=f"{low:.{places}f}", high=f"{high:.{places}f}")
-    aside = "" if dense is None else t("studio.from_dense", dense=f"{dense:.2f}")
+    error = error_in(low, high)
+
+    def shown(value: float | None) -> str:
+        return "" if value is None else measured(value, error, too_large=t("common.million"))
+
+    detail = "" if error is None else t("studio.interval", low=shown(low), high=shown(high))
+    aside = "" if dense is None else t("studio.from_dense", dense=shown(dense))
     return {
         "id": "perplexity",
         "name": t("studio.perplexity"),
         "value": perplexity,
-        "digits": places,
-        "percent": False,
+        "text": shown(perplexity),
         "aside": aside,
         "detail": detail,
         "help": t("studio.perplexity_help"),
     }
 
 
-def _plus_minus(error: float | None, places: int, *, share: bool = False) -> str:
-    if error is None:
+def _plus_minus(value: float | None, error: float | None, *, share: bool = False) -> str:
+    """The error of a number, with the digits that the number has."""
+    if value is None or not error:
         return ""
-    text = f"{100 * error:.1f} %" if share else f"{error:.{places}f}"
-    return t("studio.plus_minus", error=text)
+    scale = 100 if share else 1
+    text = error_of(scale * value, scale * error)
+    return t("studio.plus_minus", error=f"{text} %" if share else text)
 
 
-def _left(known: Numbers, left: int, model: ModelInfo) -> str:
-    """Weights that stay; where whole parts went first, the share of the rest as well."""
-    text = t("studio.left", left=count(left), total=count(model.parameters))
+def _shares(known: Numbers, counts: WeightCounts) -> str:
+    """Of what the share is one, what of it is new, and what stays, sentence after sentence."""
+    said = [f"{t('studio.removed')}: {both_said(counts)}", zeros_said(counts)]
     rest = known.get("sparsity_of_rest")
-    if rest is None or rest == known.get("sparsity"):
-        return text
-    return f"{text} · {t('studio.of_rest', share=percent(rest, 2))}"
+    if rest and rest != known.get("sparsity"):
+        said.append(t("studio.of_rest", share=counted_share(rest)))
+    said.append(t("studio.left", left=count(counts.nonzero), total=count(counts.parameters)))
+    return " · ".join(filter(None, said))
+
+
+def _smallest(known: Numbers) -> str:
+    """The smallest file that this recipe can have, where that is smaller than the dense one."""
+    file = smallest_file(known)
+    if file is None or file.form == "dense":
+        return ""
+    return t("studio.shrunk" if file.form == "shrunk" else "studio.sparse", size=size(file.value))
 
 
 def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
-    sparsity = known.get("sparsity")
-    removed = None if sparsity is None else round(sparsity * model.prunable)
-    left = None if removed is None else model.parameters - removed
-    width = model.bytes_in_memory / max(model.parameters, 1)
+    sparsity, counts = known.get("sparsity"), counts_of(known)
     rows = []
     if known.get("metric") != "similarity" or model.classes:
         of = "_classes" if model.classes else ""
-        error = known.get("kl_stderr")
+        kl, error = known.get("kl"), known.get("kl_stderr")
+        same, spread = known.get("top1"), known.get("top1_stderr")
         rows.append(
             {
                 "id": "kl",
                 "name": t(f"studio.kl{of}"),
-                "value": known.get("kl"),
-                "digits": min(4, max(2, digits(known.get("kl"), error))),
-                "percent": False,
+                "value": kl,
+                "text": "" if kl is None else measured(kl, error),
                 "aside": "",
-                "detail": _plus_minus(error, 3),
+                "detail": _plus_minus(kl, error),
                 "help": t(f"studio.kl_help{of}", error=f"{known.get('kl_error') or 0:.2g}"),
             }
         )
@@ -266,11 +291,10 @@ def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
             {
                 "id": "top1",
                 "name": t(f"studio.top1{of}"),
-                "value": known.get("top1"),
-                "digits": 1,
-                "percent": True,
+                "value": same,
+                "text": "" if same is None else percent_measured(same, spread),
                 "aside": "",
-                "detail": _plus_minus(known.get("top1_stderr"), 3, share=True),
+                "detail": _plus_minus(same, spread, share=True),
                 "help": t(f"studio.top1_help{of}"),
             }
         )
@@ -279,24 +303,21 @@ def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
             "id": "sparsity",
             "name": t("studio.removed"),
             "value": sparsity,
-            "digits": 2,
-            "percent": True,
+            "text": "" if sparsity is None else counted_share(sparsity),
             "aside": "",
-            "detail": "" if left is None else _left(known, left, model),
+            "detail": "" if counts is None else removed_said(counts),
             "help": t("studio.removed_help"),
         }
     )
-    # one bit says which weights are there, the survivors follow: an estimate, named as one
-    sparse = None if left is None else left * width + model.prunable / 8
+    megabytes = model.bytes_in_memory / 1e6
     rows.append(
         {
             "id": "size",
             "name": t("studio.size"),
-            "value": None if sparsity is None else model.bytes_in_memory / 1e6,
-            "digits": 0 if model.bytes_in_memory >= 1e7 else 1,
-            "percent": False,
+            "value": None if sparsity is None else megabytes,
+            "text": "" if sparsity is None else measured(megabytes),
             "aside": "",
-            "detail": "" if not sparse or not sparsity else t("studio.sparse", size=size(sparse)),
+            "detail": _smallest(known),
             "help": t("studio.size_help"),
         }
     )
@@ -383,7 +404,7 @@ def _answers(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome | No
     sides = []
     for name, color in (("dense", page.look.dense), ("pruned", page.look.pruned)):
         part = shown.get(name) or {"pieces": [], "finished": False}
-        share = percent(kept["share"], 0) if name == "pruned" and shown else ""
+        share = percent(kept["share"]) if name == "pruned" and shown else ""
         sides.append(
             {
                 "id": name,

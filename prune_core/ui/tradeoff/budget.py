@@ -11,6 +11,7 @@ import streamlit as st
 from prune_core.errors import PruneCoreError
 from prune_core.jobs.sweeps import Budget
 from prune_core.models.info import ModelInfo
+from prune_core.models.weight_counts import headline_share
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import method_of, same_question
 from prune_core.sweeps.limits import parse_promise
@@ -22,11 +23,14 @@ from prune_core.ui.frame.runs import method_label
 from prune_core.ui.session.keys import set_value, value
 from prune_core.ui.session.language import error_sentence, t
 from prune_core.ui.session.recipe_state import calibration_length, set_recipe, text_spec
-from prune_core.words.numbers import size
+from prune_core.words.numbers import error_in, percent_measured, size
 
 EXAMPLES = ("5%", "10%", "25%", "300MB")
 PANEL = "budget"
-KEPT = ("delta_nll", "delta_nll_stderr", "tokens", "sparsity", "windows", "metric")
+KEPT = (
+    *("delta_nll", "delta_nll_stderr", "tokens", "windows", "metric"),
+    *("sparsity", "added", "zeros_after"),
+)
 
 
 def budget_panel(model: ModelInfo, runs: Sequence[Run]) -> None:
@@ -150,6 +154,8 @@ def _answer(found: Mapping[str, Any]) -> None:
             share=percent(best["sparsity"]),
             promise=promise,
         )
+        if headline_share(best["sparsity"], best["added"]) != best["sparsity"]:
+            said += " " + t("tradeoff.budget_added", added=percent(best["added"]))
         icon = ":material/task_alt:" if best["verdict"] != "broken" else ":material/warning:"
         verdict = best["verdict"] or "none"
         held = best["held_out"]
@@ -183,10 +189,13 @@ def _spoken(budget: Mapping[str, Any]) -> str:
 def _worse(answer: Mapping[str, Any]) -> str:
     if answer.get("worse") is None:
         return str(t("common.none"))
-    text = f"{100 * answer['worse']:+.1f} %"
-    if answer["worse_low"] is None:
+    error = error_in(answer["worse_low"], answer["worse_high"])
+    text = percent_measured(answer["worse"], error, sign=True)
+    if error is None:
         return text
-    return f"{text} ({100 * answer['worse_low']:+.1f} … {100 * answer['worse_high']:+.1f})"
+    ends = (answer["worse_low"], answer["worse_high"])
+    low, high = (percent_measured(end, error, sign=True) for end in ends)
+    return f"{text} ({low} … {high})"
 
 
 def _rows(answers: Sequence[Mapping[str, Any]]) -> None:
@@ -199,7 +208,10 @@ def _rows(answers: Sequence[Mapping[str, Any]]) -> None:
             {
                 t("tradeoff.column_method"): method_label(tuple(answer["method"])),
                 t("tradeoff.column_answer"): t(f"tradeoff.answer_{answer['state']}"),
-                t("tradeoff.column_removed"): answer["sparsity"] if answer["recipe"] else None,
+                t("tradeoff.column_removed"): round(answer["sparsity"], 3)
+                if answer["recipe"]
+                else None,
+                t("tradeoff.column_added"): round(answer["added"], 3) if answer["recipe"] else None,
                 t("tradeoff.column_worse_here"): _worse(answer),
                 t("tradeoff.column_held_out"): _worse(held) if held else t("common.none"),
                 t("tradeoff.column_size"): size(answer["bytes"]) if answer["bytes"] else "",
@@ -211,6 +223,7 @@ def _rows(answers: Sequence[Mapping[str, Any]]) -> None:
         rows,
         hide_index=True,
         column_config={
-            t("tradeoff.column_removed"): st.column_config.NumberColumn(format="percent")
+            t(f"tradeoff.column_{name}"): st.column_config.NumberColumn(format="percent")
+            for name in ("removed", "added")
         },
     )

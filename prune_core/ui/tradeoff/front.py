@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import streamlit as st
 
 from prune_core.errors import PruneCoreError
-from prune_core.figures.tradeoff import scatter
-from prune_core.sweeps.axes import COSTS, QUALITIES, alike_groups
-from prune_core.sweeps.frontier import Frontier, frontier
+from prune_core.figures.tradeoff import SCALES, scatter
+from prune_core.models.weight_counts import counts_of, headline_share
+from prune_core.sweeps.axes import COSTS, QUALITIES, Value, alike_groups
+from prune_core.sweeps.frontier import Frontier, Point, frontier
 from prune_core.sweeps.limits import parse_promise
 from prune_core.sweeps.options import Option, lost
 from prune_core.sweeps.records import Run
-from prune_core.ui.frame.components import chart, choice, clicked, csv_button, percent, plain
+from prune_core.ui.frame.components import chart, choice, clicked, csv_button, plain
 from prune_core.ui.frame.page import Page
 from prune_core.ui.frame.runs import ALL, method_label, store
+from prune_core.ui.frame.weight_bar import removed_said, zeros_said
 from prune_core.ui.session.keys import SEQ_LENS, TEXTS, set_value, value
 from prune_core.ui.session.language import t, words
 from prune_core.ui.session.link import link_values
 from prune_core.ui.session.recipe_state import set_recipe
-from prune_core.words.numbers import number
+from prune_core.words.numbers import (
+    counted_share,
+    error_in,
+    measured,
+    percent_measured,
+    places,
+)
 
 Method = tuple[str, ...]
 
@@ -102,7 +111,17 @@ def picture(
     limit, limit_size = _limits(found)
     texts = words(
         "tradeoff",
-        *("front", "knee", "dense", "unclear", "dominated", "removed", "estimate", "click"),
+        *(
+            "front",
+            "knee",
+            "dense",
+            "unclear",
+            "dominated",
+            "removed",
+            "added",
+            "estimate",
+            "click",
+        ),
     )
     x, y = t(f"tradeoff.unit_{found.cost}"), t(f"tradeoff.unit_{found.quality}")
     texts |= {
@@ -183,8 +202,8 @@ def findings(found: Frontier, others: int) -> None:
             t(
                 "tradeoff.say_knee",
                 method=plain(method_label(knee.method)),
-                share=percent(knee.sparsity),
-                quality=number(knee.quality.value, 4),
+                share=gone(knee),
+                quality=shown(knee.quality),
                 axis=_axis_name(found.quality).lower(),
             )
         )
@@ -204,6 +223,20 @@ def findings(found: Frontier, others: int) -> None:
         lines.append(t("tradeoff.say_others", count=others))
     if lines:
         st.markdown("\n".join(f"- {line}" for line in lines))
+
+
+def gone(point: Point) -> str:
+    """What a point removes and, where that is less, what it adds to the zeros."""
+    share = counted_share(point.sparsity)
+    if headline_share(point.sparsity, point.added) == point.sparsity:
+        return share
+    return t("tradeoff.share_added", share=share, added=counted_share(point.added))
+
+
+def shown(value: Value) -> str:
+    """A value with the digits that its interval decides."""
+    error = error_in(value.low, value.high)
+    return measured(value.value, error, too_large=t("common.million"))
 
 
 def _some(names: Sequence[str], most: int = 2) -> str:
@@ -238,24 +271,40 @@ def table(found: Frontier) -> None:
             {
                 t("tradeoff.column_method"): method_label(point.method),
                 t("tradeoff.column_removed"): point.sparsity,
-                t(f"tradeoff.unit_{found.cost}"): point.cost.value,
+                t("tradeoff.column_added"): point.added,
+                t(f"tradeoff.unit_{found.cost}"): point.cost.value / SCALES[found.cost],
                 t(f"tradeoff.unit_{found.quality}"): point.quality.value,
                 t("tradeoff.column_low"): point.quality.low,
                 t("tradeoff.column_high"): point.quality.high,
                 t("tradeoff.column_worse"): None if price is None else price[0],
-                t("tradeoff.column_state"): t(f"tradeoff.state_{point.state}"),
+                t("tradeoff.column_state"): t(f"tradeoff.state_{point.state}")
+                if point.method
+                else t("tradeoff.dense"),
             }
         )
     with st.expander(t("tradeoff.table"), icon=":material/table:"):
         st.dataframe(
-            rows,
+            [_readable(row, found) for row in rows],
             hide_index=True,
             column_config={
                 t("tradeoff.column_removed"): st.column_config.NumberColumn(format="percent"),
+                t("tradeoff.column_added"): st.column_config.NumberColumn(format="percent"),
                 t("tradeoff.column_worse"): st.column_config.NumberColumn(format="percent"),
             },
         )
         csv_button(rows, "tradeoff", key="_tradeoff_csv")
+
+
+def _readable(row: Mapping[str, Any], found: Frontier) -> dict[str, Any]:
+    """A row of the table with as many digits as its interval decides; the CSV has them all."""
+    ends = [t("tradeoff.column_low"), t("tradeoff.column_high")]
+    error = error_in(*(row[name] for name in ends))
+    quality, cost = t(f"tradeoff.unit_{found.quality}"), t(f"tradeoff.unit_{found.cost}")
+    decimals = places(row[quality], error)
+    rounded = {name: round(row[name], decimals) for name in (quality, *ends)}
+    shares = [t(f"tradeoff.column_{name}") for name in ("removed", "added")]
+    rounded |= {name: round(row[name], 3) for name in shares}  # one decimal of a percent
+    return {**row, **rounded, cost: round(row[cost], places(row[cost], None))}
 
 
 # ---- presentation ------------------------------------------------------------------------------
@@ -276,13 +325,18 @@ def present(page: Page, found: Frontier, options: Sequence[Option]) -> None:
         picture(page, found, methods, chosen=option.run.id)
     with right:
         st.subheader(t(f"tradeoff.option_{option.name}"), anchor=False)
-        st.metric(t("tradeoff.removed"), percent(option.point.sparsity))
-        st.metric(
-            t("tradeoff.price"),
-            f"+{percent(option.lost)}" if option.lost >= 0 else percent(option.lost),
-            help=t("tradeoff.price_help"),
+        st.metric(t("studio.removed"), gone(option.point))
+        counts = counts_of(option.run.numbers)
+        if counts is not None:
+            st.caption(" · ".join(filter(None, (removed_said(counts), zeros_said(counts)))))
+        error = error_in(option.low, option.high)
+        price, low, high = (
+            percent_measured(share, error, sign=True)
+            for share in (option.lost, option.low, option.high)
         )
-        st.caption(t("tradeoff.interval", low=percent(option.low), high=percent(option.high)))
+        st.metric(t("tradeoff.price"), price, help=t("tradeoff.price_help"))
+        if error is not None:
+            st.caption(t("tradeoff.interval", low=low, high=high))
         st.caption(plain(method_label(option.point.method)))
         with st.container(horizontal=True, gap="small"):
             for key, step in (("Left", -1), ("Right", 1)):

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from prune_core.errors import StoreError
+from prune_core.models.weight_counts import added_share
 from prune_core.sweeps.records import Run
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.runs import ALL, day, method_label, run_label, store, text_label
 from prune_core.ui.session.language import error_sentence, t
 from prune_core.ui.tradeoff.front import open_in_studio
+from prune_core.words.numbers import counted_share, error_in, measured
 
 MOST = 500
 
@@ -100,11 +102,19 @@ def _row(run: Run) -> dict[str, object]:
 
     numbers = run.numbers
     low, high = numbers.get("perplexity_low"), numbers.get("perplexity_high")
+    error = error_in(low, high)
+
+    def shown(value: float | None) -> str:
+        return "" if value is None else measured(value, error, too_large=t("common.million"))
+
     return {
         t("tradeoff.column_method"): method_label(method_of(run.cell.recipe)),
-        t("tradeoff.column_removed"): numbers.get("sparsity", run.cell.recipe.sparsity),
-        t("tradeoff.unit_perplexity"): numbers.get("perplexity"),
-        "95 %": f"{low:.4g} … {high:.4g}" if low is not None and high is not None else "",
+        t("tradeoff.column_removed"): counted_share(
+            numbers.get("sparsity", run.cell.recipe.sparsity)
+        ),
+        t("tradeoff.column_added"): counted_share(added_share(numbers)) if numbers else "",
+        t("tradeoff.unit_perplexity"): shown(numbers.get("perplexity")),
+        "95 %": "" if error is None else f"{shown(low)} … {shown(high)}",
         t("tradeoff.column_state"): t(f"tradeoff.run_{run.state}"),
         t("tradeoff.column_note"): run.note or error_sentence(run.error or ""),
         t("tradeoff.column_model"): run.cell.source,

@@ -8,28 +8,6 @@ const draw = (name, attributes, parent) => {
   for (const [k, v] of Object.entries(attributes)) el.setAttribute(k, v);
   parent.appendChild(el); return el;
 };
-function show(value, format) {
-  if (value === null || value === undefined) return "\u2013";
-  if (format.percent) return (100 * value).toFixed(format.digits) + " %";
-  if (value > 1e6) return "> 1e6";
-  return value.toFixed(format.digits);
-}
-function tween(el, target, format) {
-  cancelAnimationFrame(el._frame);
-  const from = el._shown, start = performance.now();
-  if (from === undefined || from === null || target === null || document.hidden ||
-      !isFinite(from) || !isFinite(target) ||
-      matchMedia("(prefers-reduced-motion: reduce)").matches) {
-    el._shown = target; el.textContent = show(target, format); return;
-  }
-  const step = (now) => {
-    const t = Math.min(1, (now - start) / 300), eased = 1 - (1 - t) ** 3;
-    el._shown = from + (target - from) * eased;
-    el.textContent = show(t < 1 ? el._shown : target, format);
-    if (t < 1) el._frame = requestAnimationFrame(step);
-  };
-  el._frame = requestAnimationFrame(step);
-}
 function spark(svg, points, dense, label) {
   svg.replaceChildren();
   if (!points.length) return;
@@ -79,7 +57,7 @@ export default function (component) {
       make("span", "digits", value);
       make("small", "", value);
       make("div", "detail", left);
-      // only the sentence is read aloud, not the digits on their way
+      // only the sentence is read aloud, not every number that comes in
       if (!index) make("div", "note", left).setAttribute("aria-live", "polite");
       if (!index) {
         const svg = draw("svg", { role: "img" }, el);
@@ -93,7 +71,8 @@ export default function (component) {
     el.dataset.tokens = String(data.tokens);
     el.title = gauge.help;
     el.querySelector(".name").textContent = gauge.name;
-    tween(el.querySelector(".digits"), gauge.value, gauge);
+    // never a number between two: what stands here was measured or counted
+    el.querySelector(".digits").textContent = gauge.text || "\u2013";
     el.querySelector("small").textContent = gauge.aside;
     el.querySelector(".detail").textContent = gauge.detail;
     if (!index) el.querySelector(".note").textContent = data.note;

@@ -30,8 +30,8 @@ def gauges(
     """Draw the gauges; the first is the large one.
 
     Args:
-        numbers: dicts with ``id``, ``name``, ``value`` (or None), ``digits``, ``percent`` (bool),
-            ``aside`` (beside the digits), ``detail`` (below), ``help``.
+        numbers: dicts with ``id``, ``name``, ``value`` (or None), ``text`` (the value as it is
+            shown, or empty), ``aside`` (beside it), ``detail`` (below), ``help``.
         state: ``empty``, ``estimating``, ``settled`` or ``stale`` (dimmed).
         recipe: fingerprint of the recipe the numbers belong to.
         tokens: predictions they rest on.
