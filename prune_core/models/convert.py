@@ -13,8 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prune_core.assets.cache import make_temporary, stop_if, sweep_temporary, sync_folder
-from prune_core.assets.manifest import Cancelled, Progress
+from prune_core.assets.cache import CANCELLED, make_temporary, sweep_temporary, sync_folder
 from prune_core.errors import ModelFileError, UnknownArchitectureError
 from prune_core.faults import point
 from prune_core.models.checks import check_config
@@ -22,6 +21,7 @@ from prune_core.models.fingerprint import file_sha256
 from prune_core.models.headers import GgufHeader, read_gguf_header
 from prune_core.models.sources import shown
 from prune_core.paths import cache_folder
+from prune_core.progress import NONE, Progress
 
 CONVERTER_VERSION = 1
 RECORD = "prunescope.record"  # no .json: it is no part of the model and of its fingerprint
@@ -54,8 +54,7 @@ def convert_gguf(
     path: Path,
     gguf_sha256: str,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> Path:
     """Turn a GGUF file into a safetensors folder in the cache, unless that has been done.
 
@@ -65,8 +64,7 @@ def convert_gguf(
     Args:
         path: the file.
         gguf_sha256: its hash; names the folder.
-        progress: told stage ``convert`` in steps (tensors).
-        cancelled: polled between tensors.
+        progress: stage ``convert`` in steps (tensors); a cancel is seen between tensors.
 
     Returns:
         The folder: config, generation config, weights, tokenizer, chat template.
@@ -74,7 +72,7 @@ def convert_gguf(
     Raises:
         ModelFileError: the file is damaged, lacks tensors, or the disk is full.
         UnknownArchitectureError: GGUF of an architecture that is not supported.
-        Cancelled: ``cancelled`` said so.
+        Cancelled: by ``progress``.
     """
     final = converted_path(gguf_sha256)
     if converted_record(gguf_sha256) is not None:
@@ -82,13 +80,13 @@ def convert_gguf(
     header = read_gguf_header(path)
     root, key = final.parent, gguf_sha256[:16]
     try:
-        with _lock(root / f"{key}.lock", cancelled):
+        with _lock(root / f"{key}.lock", progress):
             if converted_record(gguf_sha256) is not None:
                 return final
             sweep_temporary(root, key)
             temporary = make_temporary(root, key)
             try:
-                _write(path, header, temporary, progress, cancelled)
+                _write(path, header, temporary, progress)
                 point("convert.before_replace")
                 shutil.rmtree(final, ignore_errors=True)
                 temporary.replace(final)
@@ -106,10 +104,10 @@ def convert_gguf(
 
 
 @contextlib.contextmanager
-def _lock(path: Path, cancelled: Cancelled | None) -> Iterator[None]:
+def _lock(path: Path, progress: Progress) -> Iterator[None]:
     lock = FileLock(path)
     while True:
-        stop_if(cancelled)
+        progress.check(CANCELLED)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0.25)
             break
@@ -123,8 +121,7 @@ def _write(
     path: Path,
     header: GgufHeader,
     folder: Path,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+    progress: Progress,
 ) -> None:
     import torch
     from safetensors import SafetensorError
@@ -134,12 +131,12 @@ def _write(
     from prune_core.models.reading import model_class, quiet
 
     steps = len(header.tensors) + 2
+    converting = progress.stage("convert", steps, unit="steps")
     place = {"gguf_file": path.name, "local_files_only": True, "trust_remote_code": False}
 
     def step(done: int) -> None:
-        stop_if(cancelled)
-        if progress is not None:
-            progress("convert", done, steps, "steps")
+        progress.check(CANCELLED)
+        converting.step(done)
 
     step(0)
     with quiet():
@@ -172,7 +169,7 @@ def _write(
         "quantized": header.quantization,
         "license": str(header.fields.get("general.license", "")),
         "title": str(header.fields.get("general.name", "")),
-        "weights_sha256": file_sha256(weights, progress=progress, cancelled=cancelled),
+        "weights_sha256": file_sha256(weights, progress=progress),
     }
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
     step(steps)

@@ -7,17 +7,15 @@ import uuid
 from pathlib import Path
 
 from prune_core.assets.cache import hash_file
-from prune_core.assets.manifest import Cancelled, Progress
 from prune_core.errors import ModelFileError
 from prune_core.models.sources import shown
 from prune_core.paths import cache_folder
+from prune_core.progress import NONE, Progress
 
 _SHAPING = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".spm"})
 
 
-def file_sha256(
-    path: Path, *, progress: Progress | None = None, cancelled: Cancelled | None = None
-) -> str:
+def file_sha256(path: Path, *, progress: Progress = NONE) -> str:
     """SHA-256 of a file, read only once as long as path, size and time of change stay the same.
 
     Raises:
@@ -31,7 +29,7 @@ def file_sha256(
             known = record.read_text(encoding="ascii")
             if len(known) == 64:
                 return known
-        digest = hash_file(path, progress=progress, cancelled=cancelled)
+        digest = hash_file(path, progress=progress)
         unfinished = record.with_name(f"{record.name}.{uuid.uuid4().hex[:8]}")
         unfinished.write_text(digest, encoding="ascii")
         unfinished.replace(record)
@@ -44,13 +42,12 @@ def folder_fingerprint(
     folder: Path,
     dtype: str,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> str:
     """Fingerprint of a model folder: its files' contents and the dtype it is loaded in."""
     digest = hashlib.sha256(f"dtype {dtype}\n".encode())
     for path in sorted(p for p in folder.iterdir() if p.suffix in _SHAPING and p.is_file()):
-        watched = progress if path.suffix == ".safetensors" else None
-        content = file_sha256(path, progress=watched, cancelled=cancelled)
+        watched = progress if path.suffix == ".safetensors" else progress.silent()
+        content = file_sha256(path, progress=watched)
         digest.update(f"{path.name} {content}\n".encode())
     return digest.hexdigest()

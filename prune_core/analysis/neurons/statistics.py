@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_core.analysis.passes import Progress
-from prune_core.errors import Cancelled, ModelFileError, RecipeError
+from prune_core.errors import ModelFileError, RecipeError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
 from prune_core.models.runner import TOKENS
 from prune_core.models.structure import Structure
 from prune_core.paths import cache_folder, trim_folder
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.parts import NEURON_METHODS as NEURON_METHODS
 
 RARE = 0.01
@@ -155,8 +155,7 @@ def gather_neurons(
     structure: Structure,
     windows: Tensor,
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[int, Tensor]:
     """One pass over a text; see :class:`NeuronStatistics` for the rows of what it returns.
 
@@ -167,13 +166,12 @@ def gather_neurons(
         model: a clone of the dense model, free to hang hooks on.
         structure: of the model.
         windows: (windows, seq) int64.
-        progress: told (windows done, windows).
-        cancelled: polled before each MLP.
+        progress: (windows done, windows); a cancel is seen before each MLP.
 
     Raises:
         RecipeError: a model without MLPs.
         ModelFileError: activations that are not finite; the block and the layer are named.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     downs = mlp_layers(structure, "mlp.down")
     if not downs:
@@ -193,8 +191,7 @@ def gather_neurons(
 
     def neurons_seen(index: int, gated: bool, last: bool) -> Callable[..., None]:
         def see(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            if cancelled is not None and cancelled():
-                raise Cancelled("Cancelled while the text was read.")
+            progress.check("Cancelled while the text was read.")
             flat = arguments[0].reshape(-1, arguments[0].shape[-1]).float()
             new, old, row = flat.shape[0], counts[index], sums[index]
             mean = flat.mean(0)
@@ -232,8 +229,7 @@ def gather_neurons(
                 with suppress(_LastSeenError):
                     run_window(model, structure, batch.to(device))
                 done += len(batch)
-                if progress is not None:
-                    progress(done, len(windows))
+                progress.step(done, len(windows))
     finally:
         for handle in handles:
             handle.remove()
@@ -255,8 +251,7 @@ def neuron_statistics(
     windows: Tensor,
     *,
     folder: Path | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> NeuronStatistics:
     """All statistics of all neurons, from the cache on disk or gathered now.
 
@@ -266,8 +261,7 @@ def neuron_statistics(
         model_fingerprint: of the model.
         windows: (windows, seq) int64.
         folder: of the cache; None for the usual one.
-        progress: told (windows done, windows).
-        cancelled: polled before each MLP.
+        progress: (windows done, windows); a cancel is seen before each MLP.
 
     Raises:
         RecipeError, ModelFileError, Cancelled: see :func:`gather_neurons`.
@@ -280,9 +274,7 @@ def neuron_statistics(
     sizes = [structure.layers[name].in_features for name in downs.values()]
     flat = _read(path, sum(sizes))
     if flat is None or not downs:
-        found = gather_neurons(
-            clone_shared(model), structure, windows, progress=progress, cancelled=cancelled
-        )
+        found = gather_neurons(clone_shared(model), structure, windows, progress=progress)
         flat = torch.cat(list(found.values()), dim=1)
         _write(path, flat)
     values = dict(zip(downs, flat.split(sizes, dim=1), strict=True))
