@@ -46,7 +46,7 @@ def naive(model: Any, layer: nn.Module, columns: slice | None, windows: list[Ten
 def main() -> int:
     """Measure and publish."""
     chosen = options("Ablation of every head against a full pass per head.")
-    loaded = Core().loaded(SOURCE, lambda event: None, lambda: False)
+    loaded = Core().loaded(SOURCE)
     handle, structure = loaded.handle, loaded.handle.structure
     windows = loaded.windows(TextSpec("preset", "grimm"), SEQ_LEN, WINDOWS)
     sites = all_sites(structure)

@@ -22,6 +22,7 @@ from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportan
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
 from prune_core.jobs.sweeps import Budget, MeasureCell
 from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
+from prune_core.progress import Progress
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
@@ -97,6 +98,6 @@ def test_events_and_results_are_plain(
     monkeypatch.setenv("PRUNE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     sent: list[object] = []
-    result = Core().run(CASES[name], sent.append, lambda: False)
+    result = Core().run(CASES[name], Progress(sent.append))
     assert result and classes_in(result) == set()
     assert classes_in(sent) == set()
