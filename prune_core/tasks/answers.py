@@ -3,7 +3,7 @@
 A new job is a class in ``prune_core.jobs`` and one function in a file of this folder::
 
     @answers(HeadImportance)
-    def head_importance(loaded: LoadedModel, job: HeadImportance, progress: Progress) -> Result:
+    def head_importance(loaded, job, progress=NONE):
         ...
 
 Nothing else lists it: all files of the folder are imported once, when the first job is looked up.
@@ -16,26 +16,18 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from prune_core.errors import PruneCoreError
 from prune_core.jobs.base import Job
-from prune_core.progress import Progress
-
-if TYPE_CHECKING:
-    from prune_core.tasks.loaded import LoadedModel
 
 Result = dict[str, Any]
-J = TypeVar("J", bound=Job)
+F = TypeVar("F", bound=Callable[..., Result])
 
 _answers: dict[type[Job], Callable[..., Result]] = {}
 
 
-def answers(
-    kind: type[J],
-) -> Callable[
-    [Callable[[LoadedModel, J, Progress], Result]], Callable[[LoadedModel, J, Progress], Result]
-]:
+def answers(kind: type[Job]) -> Callable[[F], F]:
     """Register the function that answers jobs of a class; a decorator.
 
     The function is given the loaded model, the job and the progress, and returns the job's result
@@ -45,9 +37,7 @@ def answers(
         ValueError: the class has an answer already.
     """
 
-    def register(
-        function: Callable[[LoadedModel, J, Progress], Result],
-    ) -> Callable[[LoadedModel, J, Progress], Result]:
+    def register(function: F) -> F:
         if kind in _answers:
             raise ValueError(f"the job {kind.__name__} has an answer already")
         _answers[kind] = function

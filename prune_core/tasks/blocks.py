@@ -10,7 +10,7 @@ from prune_core.analysis.blocks.greedy import greedy_path
 from prune_core.errors import RecipeError
 from prune_core.jobs.blocks import BlockAblation, BlockImportance, GreedyBlocks, LayerImportance
 from prune_core.models.clone import clone_shared
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import dense_statistics
@@ -18,7 +18,7 @@ from prune_core.tasks.planning import dense_statistics
 
 @answers(BlockImportance)
 def block_importance(
-    loaded: LoadedModel, job: BlockImportance, progress: Progress
+    loaded: LoadedModel, job: BlockImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a BlockImportance job; see ``prune_core.jobs.blocks.BlockImportance``.
 
@@ -40,7 +40,9 @@ def block_importance(
 
 
 @answers(BlockAblation)
-def block_ablation(loaded: LoadedModel, job: BlockAblation, progress: Progress) -> dict[str, Any]:
+def block_ablation(
+    loaded: LoadedModel, job: BlockAblation, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a BlockAblation job; see ``prune_core.jobs.blocks.BlockAblation``.
 
     Raises:
@@ -54,7 +56,9 @@ def block_ablation(loaded: LoadedModel, job: BlockAblation, progress: Progress) 
 
 
 @answers(GreedyBlocks)
-def greedy_blocks(loaded: LoadedModel, job: GreedyBlocks, progress: Progress) -> dict[str, Any]:
+def greedy_blocks(
+    loaded: LoadedModel, job: GreedyBlocks, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a GreedyBlocks job; see ``prune_core.jobs.blocks.GreedyBlocks``.
 
     Raises:
@@ -70,7 +74,7 @@ def greedy_blocks(loaded: LoadedModel, job: GreedyBlocks, progress: Progress) ->
 
 @answers(LayerImportance)
 def layer_importance(
-    loaded: LoadedModel, job: LayerImportance, progress: Progress
+    loaded: LoadedModel, job: LayerImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a LayerImportance job; see ``prune_core.jobs.blocks.LayerImportance``.
 

@@ -9,7 +9,7 @@ import torch
 
 from prune_core.errors import RecipeError
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
@@ -19,7 +19,9 @@ MEASURES = ("output", "loss")
 
 
 @answers(BlockDamage)
-def block_damage(loaded: LoadedModel, job: BlockDamage, progress: Progress) -> dict[str, Any]:
+def block_damage(
+    loaded: LoadedModel, job: BlockDamage, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a BlockDamage job; see ``prune_core.jobs.compare.BlockDamage``.
 
     Raises:
@@ -53,7 +55,9 @@ def block_damage(loaded: LoadedModel, job: BlockDamage, progress: Progress) -> d
 
 
 @answers(MaskOverlap)
-def mask_overlap(loaded: LoadedModel, job: MaskOverlap, progress: Progress) -> dict[str, Any]:
+def mask_overlap(
+    loaded: LoadedModel, job: MaskOverlap, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a MaskOverlap job; see ``prune_core.jobs.compare.MaskOverlap``."""
     from prune_core.analysis.weights.scores import jaccard, overlap
 

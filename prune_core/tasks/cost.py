@@ -8,7 +8,7 @@ import torch
 
 from prune_core.errors import RecipeError
 from prune_core.jobs.exports import Cost
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import plan, prepare
@@ -17,7 +17,7 @@ MAX_REPEATS = 100
 
 
 @answers(Cost)
-def cost(loaded: LoadedModel, job: Cost, progress: Progress) -> dict[str, Any]:
+def cost(loaded: LoadedModel, job: Cost, progress: Progress = NONE) -> dict[str, Any]:
     """Run a Cost job; see ``prune_core.jobs.exports.Cost``.
 
     Raises:

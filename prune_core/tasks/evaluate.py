@@ -43,7 +43,7 @@ OnLogits = Callable[[slice, Tensor], None]
 
 
 @answers(Evaluate)
-def evaluate(loaded: LoadedModel, job: Evaluate, progress: Progress) -> dict[str, Any]:
+def evaluate(loaded: LoadedModel, job: Evaluate, progress: Progress = NONE) -> dict[str, Any]:
     """Run an Evaluate job; see :func:`measure`."""
     return measure(loaded, job, progress, loaded.load_seconds)
 

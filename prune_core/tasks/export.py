@@ -7,7 +7,7 @@ from typing import Any
 from prune_core.errors import RecipeError
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.exports import Export
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.cost import check_repeats
 from prune_core.tasks.evaluate import measure
@@ -16,7 +16,7 @@ from prune_core.tasks.planning import named_neurons
 
 
 @answers(Export)
-def export(loaded: LoadedModel, job: Export, progress: Progress) -> dict[str, Any]:
+def export(loaded: LoadedModel, job: Export, progress: Progress = NONE) -> dict[str, Any]:
     """Run an Export job; see ``prune_core.jobs.exports.Export``.
 
     Raises:

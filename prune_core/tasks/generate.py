@@ -8,14 +8,14 @@ from typing import Any
 from prune_core.errors import RecipeError
 from prune_core.jobs.evaluate import Generate
 from prune_core.models.families import FAMILIES
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 
 
 @answers(Generate)
-def generate(loaded: LoadedModel, job: Generate, progress: Progress) -> dict[str, Any]:
+def generate(loaded: LoadedModel, job: Generate, progress: Progress = NONE) -> dict[str, Any]:
     """Run a Generate job; see ``prune_core.jobs.evaluate.Generate``."""
     from prune_core.evaluation import generation
 

@@ -11,7 +11,7 @@ import torch
 from prune_core.errors import RecipeError, TextError
 from prune_core.jobs.blocks import COST_UNITS
 from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportance
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
@@ -23,7 +23,9 @@ METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 
 
 @answers(HeadImportance)
-def head_importance(loaded: LoadedModel, job: HeadImportance, progress: Progress) -> dict[str, Any]:
+def head_importance(
+    loaded: LoadedModel, job: HeadImportance, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a HeadImportance job; see ``prune_core.jobs.heads.HeadImportance``.
 
     Raises:
@@ -123,7 +125,7 @@ def sentence_tokens(loaded: LoadedModel, sentence: str) -> list[int]:
 
 
 @answers(AttentionSteps)
-def steps(loaded: LoadedModel, job: AttentionSteps, progress: Progress) -> dict[str, Any]:
+def steps(loaded: LoadedModel, job: AttentionSteps, progress: Progress = NONE) -> dict[str, Any]:
     """Run an AttentionSteps job; see ``prune_core.jobs.heads.AttentionSteps``.
 
     Raises:
@@ -146,7 +148,9 @@ def steps(loaded: LoadedModel, job: AttentionSteps, progress: Progress) -> dict[
 
 
 @answers(AttentionPattern)
-def pattern(loaded: LoadedModel, job: AttentionPattern, progress: Progress) -> dict[str, Any]:
+def pattern(
+    loaded: LoadedModel, job: AttentionPattern, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run an AttentionPattern job; see ``prune_core.jobs.heads.AttentionPattern``."""
     from prune_core.analysis.heads.scores import attention_pattern
 

@@ -233,6 +233,6 @@ class LoadedModel:
 
 
 @answers(LoadModel)
-def load_model(loaded: LoadedModel, job: LoadModel, progress: Progress) -> dict[str, Any]:
+def load_model(loaded: LoadedModel, job: LoadModel, progress: Progress = NONE) -> dict[str, Any]:
     """What is known of the model, once it is loaded; see ``prune_core.jobs.base.LoadModel``."""
     return loaded.handle.info.to_dict()

@@ -7,7 +7,7 @@ from typing import Any
 
 from prune_core.errors import RecipeError
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.parts import NEURON_METHODS
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.answers import answers
@@ -16,7 +16,7 @@ from prune_core.tasks.loaded import LoadedModel
 
 @answers(NeuronImportance)
 def neuron_importance(
-    loaded: LoadedModel, job: NeuronImportance, progress: Progress
+    loaded: LoadedModel, job: NeuronImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a NeuronImportance job; see ``prune_core.jobs.neurons.NeuronImportance``.
 
@@ -44,7 +44,9 @@ def neuron_importance(
 
 
 @answers(NeuronProfile)
-def neuron_profile(loaded: LoadedModel, job: NeuronProfile, progress: Progress) -> dict[str, Any]:
+def neuron_profile(
+    loaded: LoadedModel, job: NeuronProfile, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a NeuronProfile job; see ``prune_core.jobs.neurons.NeuronProfile``.
 
     Raises:
@@ -69,7 +71,9 @@ def neuron_profile(loaded: LoadedModel, job: NeuronProfile, progress: Progress) 
 
 
 @answers(NeuronDetails)
-def neuron_details(loaded: LoadedModel, job: NeuronDetails, progress: Progress) -> dict[str, Any]:
+def neuron_details(
+    loaded: LoadedModel, job: NeuronDetails, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a NeuronDetails job; see ``prune_core.jobs.neurons.NeuronDetails``.
 
     Raises:

@@ -9,14 +9,16 @@ from typing import Any
 
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.sweeps import Budget, MeasureCell
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.evaluate import begin, measure
 from prune_core.tasks.loaded import LoadedModel
 
 
 @answers(MeasureCell)
-def measure_cell(loaded: LoadedModel, job: MeasureCell, progress: Progress) -> dict[str, Any]:
+def measure_cell(
+    loaded: LoadedModel, job: MeasureCell, progress: Progress = NONE
+) -> dict[str, Any]:
     """See :class:`prune_core.jobs.sweeps.MeasureCell`.
 
     Raises:
@@ -36,7 +38,7 @@ def measure_cell(loaded: LoadedModel, job: MeasureCell, progress: Progress) -> d
 
 
 @answers(Budget)
-def keep_budget(loaded: LoadedModel, job: Budget, progress: Progress) -> dict[str, Any]:
+def keep_budget(loaded: LoadedModel, job: Budget, progress: Progress = NONE) -> dict[str, Any]:
     """See :class:`prune_core.jobs.sweeps.Budget`.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from prune_core.errors import RecipeError
 from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
 from prune_core.models.structure import Layer
-from prune_core.progress import Progress
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.plan import CutPlan
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
@@ -17,7 +17,7 @@ from prune_core.tasks.planning import plan, prepare, work_out
 
 
 @answers(LayerTable)
-def layer_table(loaded: LoadedModel, job: LayerTable, progress: Progress) -> dict[str, Any]:
+def layer_table(loaded: LoadedModel, job: LayerTable, progress: Progress = NONE) -> dict[str, Any]:
     """Run a LayerTable job; see ``prune_core.jobs.weights.LayerTable``."""
     from prune_core.analysis.weights.scores import score_row
     from prune_core.pruning.plan import count_removed
@@ -57,7 +57,7 @@ def known_layer(loaded: LoadedModel, name: str) -> Layer:
 
 
 @answers(Histograms)
-def histograms(loaded: LoadedModel, job: Histograms, progress: Progress) -> dict[str, Any]:
+def histograms(loaded: LoadedModel, job: Histograms, progress: Progress = NONE) -> dict[str, Any]:
     """Run a Histograms job; see ``prune_core.jobs.weights.Histograms``."""
     from prune_core.analysis.weights.distributions import magnitude_histograms
 
@@ -68,7 +68,9 @@ def histograms(loaded: LoadedModel, job: Histograms, progress: Progress) -> dict
 
 
 @answers(ScoreHistogram)
-def score_histogram(loaded: LoadedModel, job: ScoreHistogram, progress: Progress) -> dict[str, Any]:
+def score_histogram(
+    loaded: LoadedModel, job: ScoreHistogram, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a ScoreHistogram job; see ``prune_core.jobs.weights.ScoreHistogram``."""
     from prune_core.analysis.weights.scores import score_bins
     from prune_core.pruning.ranks import layer_scores

@@ -93,7 +93,7 @@ def test_ablation_is_the_loss_without_the_block(
 ) -> None:
     handle = handles[name]
     events: list[dict[str, Any]] = []
-    found = block_costs(handle, texts(), ("block", "attention", "mlp"), events.append)
+    found = block_costs(handle, texts(), ("block", "attention", "mlp"), Progress(events.append))
     assert found["metric"] == ("loss" if handle.info.has_language_head else "distance")
     for block in handle.structure.blocks:
         expected = cost(without_blocks(handle, (block.index,)), handle, texts())

@@ -167,6 +167,8 @@ def test_it_reports_and_stops() -> None:
     with pytest.raises(Cancelled):
         core.run(
             BlockDamage("tiny-llama", HALF, TEXT, 32, 2, "loss"),
-            events.append,
-            lambda: events[-1].get("stage") == "blocks" and events[-1]["done"] == 1,
+            Progress(
+                events.append,
+                lambda: events[-1].get("stage") == "blocks" and events[-1]["done"] == 1,
+            ),
         )

@@ -76,7 +76,7 @@ def test_ablation_is_a_pass_without_each_head(
 ) -> None:
     handle, text = handles[name], windows()
     events: list[dict[str, Any]] = []
-    found = head_costs(handle, text, events.append, groups=groups)
+    found = head_costs(handle, text, Progress(events.append), groups=groups)
     sites = all_sites(handle.structure)
     assert len(found["mean"]) == len(sites)
     for place, (_, attention) in enumerate(sites):

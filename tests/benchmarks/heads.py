@@ -18,6 +18,7 @@ from prune_core.analysis.heads.ablation import head_costs
 from prune_core.analysis.heads.scores import all_sites, gradient_scores
 from prune_core.engine.core import Core
 from prune_core.jobs.base import TextSpec
+from prune_core.progress import Progress
 from tests.benchmarks.core import SOURCE, seconds
 from tests.benchmarks.report import header, options, publish, table
 
@@ -67,7 +68,9 @@ def main() -> int:
 
     places: list[Any] = []
     found: dict[str, Any] = {}
-    spent = seconds(lambda: found.update(head_costs(handle, windows, between))) - sum(sampled)
+    spent = seconds(lambda: found.update(head_costs(handle, windows, Progress(between)))) - sum(
+        sampled
+    )
     each = statistics.median(sampled) * WINDOWS
     error = 0.0
     for block, attention in sites[::EVERY]:
