@@ -83,8 +83,8 @@ def cost_numbers(
         ``prefill``, ``decode`` (``median``, ``low``, ``high``, ``values``: tokens per second) and
         ``peak_memory`` (bytes) of the pruned model, shrunk where it can be, and under
         ``dense_prefill``, ``dense_decode``, ``dense_peak_memory`` of the dense one, under
-        ``zeros_…`` of the one with zeros in place; None unless measured, or where the model does
-        not write.
+        ``zeros_prefill``, ``zeros_decode``, ``zeros_peak_memory`` of the one with zeros in place;
+        None unless measured, or where the model does not write.
 
     Raises:
         SpeedError: a process that measures was ended.

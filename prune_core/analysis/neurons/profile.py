@@ -29,11 +29,11 @@ def neuron_profile(
         progress: a cancel is seen between methods.
 
     Returns:
-        ``blocks`` (flat indices), ``sizes``, ``dead``, ``rare`` (counts by block) and for each
-        method under ``methods``: ``scores`` and ``neurons``, (block x bins) nested lists of the
-        score and the index of the neuron in the middle of each bin, lowest first; ``least`` and
-        ``most``, (block x 5) indices; ``gone``: ``gone[p][b]`` neurons that block b loses where
-        all compete for a share of p percent, p from 0 to 100.
+        ``blocks`` (flat indices), ``sizes``, ``dead``, ``rare`` (counts by block), ``tokens``
+        (read) and for each method under ``methods``: ``scores`` and ``neurons``, (block x bins)
+        nested lists of the score and the index of the neuron in the middle of each bin, lowest
+        first; ``least`` and ``most``, (block x 5) indices; ``gone``: ``gone[p][b]`` neurons that
+        block b loses where all compete for a share of p percent, p from 0 to 100.
 
     Raises:
         RecipeError: a number of bins out of range.
