@@ -26,9 +26,10 @@ from prune_core.progress import NONE, Progress
 from prune_core.pruning.plan import CutPlan, emptied
 from prune_core.pruning.prefix_cache import BlockStates
 from prune_core.pruning.working_copy import Applied
+from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.planning import Prepared, plan, prepare
+from prune_core.tasks.planning import plan, prepare
 from prune_core.texts.windows import MAX_WINDOWS, check_windows
 
 FIRST_TOKENS = 128
@@ -111,19 +112,23 @@ def begin(
     mark = time.perf_counter()
     applied = loaded.copy.apply(cuts, progress)
     seconds["apply"] = time.perf_counter() - mark
-    return Measurement(prepared, job, windows, applied, cuts, seconds, started, progress)
+    # statistics are as large as the model for some criteria: they go before the windows come
+    named = prepared.named
+    del prepared
+    return Measurement(loaded, named, job, windows, applied, cuts, seconds, started, progress)
 
 
 class Measurement:
     """What one Evaluate job knows so far.
 
     Attributes:
-        prepared: the recipe that the working copy is at.
+        named: the recipe that the working copy is at, its share of neurons as named ones.
     """
 
     def __init__(
         self,
-        prepared: Prepared,
+        loaded: LoadedModel,
+        named: Recipe,
         job: Evaluate,
         windows: list[Tensor],
         applied: Applied,
@@ -132,8 +137,7 @@ class Measurement:
         started: float,
         progress: Progress,
     ) -> None:
-        loaded = prepared.loaded
-        self.prepared, self.loaded, self.job, self.windows = prepared, loaded, job, windows
+        self.loaded, self.named, self.job, self.windows = loaded, named, job, windows
         self.applied, self.left_dense = applied, list(cuts.left_dense)
         self.clipped = list(cuts.clipped)
         self.emptied = emptied(cuts, loaded.handle.structure)

@@ -30,9 +30,12 @@ def measure_cell(
     measurement = begin(loaded, asked, progress, loaded.load_seconds, start=job.start)
     found = measurement.run(look=False)
     del found["strip"]
-    recipe = measurement.prepared.named
     cost = cost_numbers(
-        loaded.handle, loaded.copy.model, recipe, measured=job.cost, progress=progress
+        loaded.handle,
+        loaded.copy.model,
+        measurement.named,
+        measured=job.cost,
+        progress=progress,
     )
     return {**found, **cost}
 
