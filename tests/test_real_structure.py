@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
-    return Core().loaded("smollm2-135m", lambda event: None, lambda: False)
+    return Core().loaded("smollm2-135m")
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import Cancelled
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.structure import Structure
-
-Progress = Callable[[int, int], None]
+from prune_core.progress import Progress
 
 
 def run_windows(
     model: nn.Module,
     structure: Structure,
     windows: Sequence[Tensor],
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
+    progress: Progress,
     after: Callable[[], None],
 ) -> None:
     """Run a model over windows for what its hooks see.
@@ -28,23 +25,20 @@ def run_windows(
         model: a clone of the dense model.
         structure: of the model.
         windows: (seq,) each.
-        progress: told (windows done, windows).
-        cancelled: polled before each window.
+        progress: (windows done, windows); a cancel is seen before each window.
         after: called after each window.
 
     Raises:
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
         for done, window in enumerate(windows, start=1):
-            if cancelled is not None and cancelled():
-                raise Cancelled("Cancelled while the text was read.")
+            progress.check("Cancelled while the text was read.")
             tokens = window[None].to(device)
             if structure.kind == "encoder":
                 model(input_ids=tokens)  # it may have no head, so no logits either
             else:
                 run_window(model, structure, tokens)
             after()
-            if progress is not None:
-                progress(done, len(windows))
+            progress.step(done, len(windows))

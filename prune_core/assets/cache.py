@@ -14,40 +14,33 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from prune_core import errors
-from prune_core.assets.manifest import Asset, Cancelled, Member, Progress
+from prune_core.assets.manifest import Asset, Member
 from prune_core.errors import AssetError
 from prune_core.faults import point
 from prune_core.paths import cache_folder
+from prune_core.progress import NONE, Progress
 
 CHUNK = 1 << 20
+CANCELLED = "The fetch was cancelled."
 STALE_SECONDS = 24 * 3600
 TEMP_PREFIX = ".tmp-"
-
-
-def stop_if(cancelled: Cancelled | None) -> None:
-    """Raise ``errors.Cancelled`` when the caller no longer wants the result."""
-    if cancelled is not None and cancelled():
-        raise errors.Cancelled("The fetch was cancelled.")
 
 
 def hash_file(
     path: Path,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> str:
     """SHA-256 of a file, reported as stage ``verify``."""
     digest = hashlib.sha256()
-    total = path.stat().st_size
+    verifying = progress.stage("verify", path.stat().st_size, unit="bytes")
     done = 0
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
-            stop_if(cancelled)
+            progress.check(CANCELLED)
             digest.update(chunk)
             done += len(chunk)
-            if progress is not None:
-                progress("verify", done, total, "bytes")
+            verifying.step(done)
     return digest.hexdigest()
 
 
@@ -128,8 +121,7 @@ def store_member(
     folder: Path,
     temporary: Path,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> None:
     """Copy one file into the cache: counted, hashed, synced, renamed; its ``.ok`` comes last.
 
@@ -138,25 +130,24 @@ def store_member(
         member: what they must be.
         folder: the asset's cache folder.
         temporary: a folder on the same file system, removed by the caller.
-        progress: told the bytes copied.
-        cancelled: polled between chunks.
+        progress: stage ``verify`` in bytes; a cancel is seen between chunks.
 
     Raises:
         AssetError: longer or shorter than pinned, or another hash.
     """
     unfinished = temporary / f"member-{uuid.uuid4().hex[:8]}"
     digest = hashlib.sha256()
+    verifying = progress.stage("verify", member.size, unit="bytes")
     done = 0
     with unfinished.open("wb") as target:
         while chunk := stream.read(CHUNK):
-            stop_if(cancelled)
+            progress.check(CANCELLED)
             done += len(chunk)
             if done > member.size:  # a zip can claim one size and unpack to another
                 break
             digest.update(chunk)
             target.write(chunk)
-            if progress is not None:
-                progress("verify", done, member.size, "bytes")
+            verifying.step(done)
         target.flush()
         os.fsync(target.fileno())
     if done != member.size or digest.hexdigest() != member.sha256:

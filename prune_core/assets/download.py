@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from prune_core.assets.cache import stop_if
-from prune_core.assets.manifest import Asset, Cancelled, Progress
+from prune_core.assets.cache import CANCELLED
+from prune_core.assets.manifest import Asset
 from prune_core.errors import AssetError
+from prune_core.progress import NONE, Progress
 
 POLL_SECONDS = 0.1
 REPORT_EVERY = 5  # polls; walking the temporary folder is cheap but not free
@@ -52,8 +53,7 @@ def pip_download(
     asset: Asset,
     temporary: Path,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> Path:
     """Download the asset's wheel with pip into ``temporary``; return the wheel.
 
@@ -61,7 +61,7 @@ def pip_download(
 
     Raises:
         AssetError: no network, a refused or unknown package, another hash, a full disk.
-        Cancelled: ``cancelled`` said so; pip has been ended.
+        Cancelled: by ``progress``; pip has been ended.
     """
     target = temporary / "wheel"
     target.mkdir()
@@ -69,7 +69,7 @@ def pip_download(
     command += ["--require-hashes", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]
     command += ["--progress-bar=off", "--retries=1", "--timeout=20", f"--dest={target}"]
     command += ["-r", str(_requirements(asset, temporary))]
-    _run(command, asset, temporary, "pip", progress=progress, cancelled=cancelled)
+    _run(command, asset, temporary, "pip", progress=progress)
     wheel = target / asset.source.wheel
     if not wheel.is_file():
         raise AssetError(f"pip brought no {asset.source.wheel}; {by_hand(asset)}.")
@@ -80,8 +80,7 @@ def uv_install(
     asset: Asset,
     temporary: Path,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> Path:
     """Unpack the asset's wheel with uv below ``temporary``; return the folder it was unpacked to.
 
@@ -95,7 +94,7 @@ def uv_install(
     command = [uv, "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--no-cache", "--no-progress", f"--python={sys.executable}", f"--target={target}"]
     command += ["-r", str(_requirements(asset, temporary))]
-    _run(command, asset, temporary, "uv", progress=progress, cancelled=cancelled)
+    _run(command, asset, temporary, "uv", progress=progress)
     return target
 
 
@@ -112,8 +111,7 @@ def _run(
     temporary: Path,
     tool: str,
     *,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+    progress: Progress,
 ) -> None:
     dropped = {*_REDIRECTING, *_CONSTRAINING}
     environment = {k: v for k, v in os.environ.items() if k.upper() not in dropped}
@@ -122,6 +120,7 @@ def _run(
     scratch.mkdir()
     environment |= {"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     output = temporary / "output.txt"
+    fetching = progress.stage("fetch", asset.source.size, unit="bytes")
     with (
         output.open("wb") as stream,
         subprocess.Popen(
@@ -136,10 +135,9 @@ def _run(
         try:
             polls = 0
             while process.poll() is None:
-                stop_if(cancelled)
-                if progress is not None and polls % REPORT_EVERY == 0:
-                    done = min(_grown(temporary), asset.source.size)
-                    progress("fetch", done, asset.source.size, "bytes")
+                progress.check(CANCELLED)
+                if polls % REPORT_EVERY == 0:
+                    fetching.step(min(_grown(temporary), asset.source.size))
                 polls += 1
                 time.sleep(POLL_SECONDS)
         except BaseException:
@@ -148,8 +146,7 @@ def _run(
     if process.returncode != 0:
         text = output.read_text(encoding="utf-8", errors="replace")
         raise AssetError(_explain(text, asset, tool, process.returncode))
-    if progress is not None:
-        progress("fetch", asset.source.size, asset.source.size, "bytes")
+    fetching.step(asset.source.size)
 
 
 def _grown(folder: Path) -> int:

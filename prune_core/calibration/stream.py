@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import Cancelled, ModelFileError
+from prune_core.errors import ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.runner import TOKENS, BlockRunner
 from prune_core.models.structure import Block, Structure
+from prune_core.progress import NONE, Progress
 
 
 class _BlockDoneError(Exception):
@@ -27,7 +28,7 @@ class BlockStream:
         model: a clone whose weights may change between two calls.
         structure: of the model.
         windows: (windows, seq_len) int64.
-        cancelled: polled between batches.
+        progress: a cancel is seen between batches.
     """
 
     def __init__(
@@ -36,10 +37,10 @@ class BlockStream:
         model: nn.Module,
         structure: Structure,
         windows: Tensor,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress = NONE,
     ) -> None:
         self._runner, self._model, self._structure = runner, model, structure
-        self._cancelled = cancelled
+        self._progress = progress
         device = next(model.parameters()).device
         count = max(1, TOKENS // windows.shape[1])
         self._batches = [part.to(device) for part in windows.split(count)]
@@ -57,8 +58,7 @@ class BlockStream:
         try:
             with torch.inference_mode():
                 for index, batch in enumerate(self._batches):
-                    if self._cancelled is not None and self._cancelled():
-                        raise Cancelled("Cancelled while the calibration text was read.")
+                    self._progress.check("Cancelled while the calibration text was read.")
                     known = [self._before[index][b.stack] for b in self._earlier(block)]
                     record: list[Any] = []
                     with (

@@ -16,6 +16,7 @@ from prune_core.evaluation.paired import compare_results
 from prune_core.jobs.base import Job, TextSpec
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 from prune_core.words.numbers import (
     counted_share,
@@ -123,7 +124,7 @@ def _run(core: Any, job: Job, what: str) -> Result:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
     try:
-        result: Result = core.run(job, emit, lambda: False)
+        result: Result = core.run(job, Progress(emit))
     except Cancelled:
         raise
     except PruneCoreError as error:

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from prune_core.cli.running import Result
+from prune_core.progress import Progress
 
 
 def fetch(parsed: argparse.Namespace) -> Result:
@@ -17,14 +18,14 @@ def fetch(parsed: argparse.Namespace) -> Result:
     manifest = project_manifest()
     shows = sys.stderr.isatty()
 
-    def progress(stage: str, done: int, total: int, unit: str) -> None:
-        if shows:
-            part = f"{done / total:.0%}" if total else f"{done} {unit}"
-            print(f"\r\033[K{stage} {part}", end="", file=sys.stderr, flush=True)
+    def show(event: Result) -> None:
+        done, total = event["done"], event["total"]
+        part = f"{done / total:.0%}" if total else f"{done} {event['unit']}"
+        print(f"\r\033[K{event['stage']} {part}", end="", file=sys.stderr, flush=True)
 
     fetched = []
     for name in names:
-        path = fetch_asset(name, verify=True, progress=progress)
+        path = fetch_asset(name, verify=True, progress=Progress(show if shows else None))
         asset = manifest[name]
         if shows:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from prune_core.jobs.base import Job, LoadModel, TextSpec
 from prune_core.jobs.questions import held_out_job, measure_job
 from prune_core.models.sources import parse_source
 from prune_core.recipes.calibration import Calibration
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
+from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, choices_read_calibration
 from prune_core.sweeps.axes import COSTS, QUALITIES, alike_groups, same_question
 from prune_core.sweeps.budget import FileSize, families, solve
 from prune_core.sweeps.frontier import frontier
@@ -117,7 +117,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
     core = Core()
 
     def ask(job: Job) -> Result:
-        return with_warnings(core.run(job, lambda event: None, lambda: False), core, source)
+        return with_warnings(core.run(job), core, source)
 
     def measure(recipe: Recipe) -> Mapping[str, Any]:
         return ask(measure_job(question, recipe))
@@ -156,12 +156,9 @@ def _recipes(
     parsed: argparse.Namespace, criteria: Sequence[str], calibration: Calibration
 ) -> list[Recipe]:
     """A recipe for each criterion and pattern, at some sparsity: the solver turns the dial."""
-    from prune_core.criteria import CRITERIA
-
     found = []
     for criterion in criteria:
-        reads = CRITERIA[criterion].needs or parsed.allocation == "sensitivity"
-        reads = bool(reads) or parsed.reconstruction != "none"
+        reads = choices_read_calibration(criterion, parsed.allocation, parsed.reconstruction)
         for pattern in filter(None, parsed.pattern.split(",")):
             plain = Recipe(criterion=criterion, sparsity=0.5).with_pattern(pattern.strip())
             found.append(

@@ -12,7 +12,7 @@ from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.checks import checked_sparsity
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
+from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, choices_read_calibration
 from prune_core.texts.windows import STARTS
 
 Pairs = tuple[tuple[int, int], ...]
@@ -174,13 +174,12 @@ def block_indices(text: str, option: str) -> tuple[int, ...]:
 
 def calibration_from(parsed: argparse.Namespace) -> Calibration:
     """The calibration of the options, or the usual one where nothing would read it."""
-    from prune_core.criteria import CRITERIA
-
-    reads = CRITERIA[parsed.criterion].needs or parsed.allocation == "sensitivity"
-    reads = reads or neuron_share(parsed)[0] is not None or parsed.compensate
-    if not reads and parsed.reconstruction == "none":
-        return Calibration()  # nothing reads it: it must not part equal recipes
-    return full_calibration(parsed)
+    neurons = neuron_share(parsed)[0] is not None or parsed.compensate
+    if choices_read_calibration(
+        parsed.criterion, parsed.allocation, parsed.reconstruction, neurons=neurons
+    ):
+        return full_calibration(parsed)
+    return Calibration()  # nothing reads it: it must not part equal recipes
 
 
 def full_calibration(parsed: argparse.Namespace) -> Calibration:

@@ -141,7 +141,7 @@ def _with_examples(content: Content, prompts: list[str], count: int) -> Content:
     core, shows = Core(), sys.stderr.isatty()
 
     def ask(job: Job) -> Mapping[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     def told(done: int, total: int) -> None:
         if shows:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prune_core.cli.checks import with_warnings
 from prune_core.jobs.base import Job
+from prune_core.progress import Progress
 
 if TYPE_CHECKING:
     from prune_core.engine.core import Core
@@ -47,7 +48,7 @@ def run_on(core: Core, job: Job) -> Result:
             line = f"{event.get('stage', 'working')} {done or 0} / {total or '?'}"
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
-    result = core.run(job, emit, lambda: False)
+    result = core.run(job, Progress(emit))
     if shows:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     return with_warnings(result, core, job.source)

@@ -20,6 +20,7 @@ from prune_core.engine.tickets import FINAL, Computation, Ticket
 from prune_core.errors import PruneCoreError, WorkerError
 from prune_core.jobs.base import Job
 from prune_core.jobs.file_versions import lookup_key
+from prune_core.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class Engine:
                 computation.event = event
 
             try:
-                result = self._core.run(computation.job, emit, lambda: False)
+                result = self._core.run(computation.job, Progress(emit))
                 self._finish(computation, "done", result=result)
             except PruneCoreError as error:
                 self._finish(computation, "failed", error=str(error))

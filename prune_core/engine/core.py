@@ -12,25 +12,12 @@ from typing import Any
 
 import torch
 
-from prune_core.errors import Cancelled, PruneCoreError
-from prune_core.jobs import base as jobs
-from prune_core.jobs.blocks import BlockAblation, BlockImportance, GreedyBlocks, LayerImportance
-from prune_core.jobs.compare import BlockDamage, MaskOverlap
-from prune_core.jobs.evaluate import Evaluate, Generate
-from prune_core.jobs.exports import Cost, Export
+from prune_core.errors import PruneCoreError
+from prune_core.jobs.base import Job
 from prune_core.jobs.file_versions import source_stamp
-from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportance
-from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
-from prune_core.jobs.sweeps import Budget, MeasureCell
-from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
-from prune_core.progress import Emit, Poll
-from prune_core.tasks import blocks, cost, export, heads, neurons, sweeps
-from prune_core.tasks.compare import block_damage, mask_overlap
-from prune_core.tasks.evaluate import measure
-from prune_core.tasks.generate import generate
-from prune_core.tasks.heads import pattern
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import all_answers, answer_to
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.weights import histograms, layer_table, score_histogram
 
 
 class Core:
@@ -48,14 +35,15 @@ class Core:
         self.dtype = dtype or os.environ.get("PRUNE_DTYPE", "float32")
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
         self._stamps: dict[str, Any] = {}
+        all_answers()  # what they import is there before the first job, whose time is taken
 
-    def run(self, job: jobs.Job, emit: Emit, cancelled: Poll) -> dict[str, Any]:
+    def run(self, job: Job, progress: Progress = NONE) -> dict[str, Any]:
         """Run a job to its end.
 
         Args:
             job: what to do.
-            emit: given events while it runs.
-            cancelled: polled between blocks, windows, layers and tokens.
+            progress: given events while it runs; a cancel is seen between blocks, windows, layers
+                and tokens.
 
         Returns:
             The job's result; see ``prune_core.jobs.base``.
@@ -64,58 +52,12 @@ class Core:
             PruneCoreError: one sentence for the user; ``Cancelled`` among them.
         """
         started = time.perf_counter()
-        if cancelled():
-            raise Cancelled("Cancelled before it began.")
+        progress.check("Cancelled before it began.")
+        answer = answer_to(job)
         try:
-            loaded = self.loaded(job.source, emit, cancelled)
-            loading = time.perf_counter() - started
-            match job:
-                case jobs.LoadModel():
-                    return loaded.handle.info.to_dict()
-                case Evaluate():
-                    return measure(loaded, job, emit, cancelled, loading)
-                case MeasureCell():
-                    return sweeps.measure_cell(loaded, job, emit, cancelled, loading)
-                case Budget():
-                    return sweeps.keep_budget(loaded, job, emit, cancelled)
-                case Generate():
-                    return generate(loaded, job, emit, cancelled)
-                case LayerTable():
-                    return layer_table(loaded, job, emit, cancelled)
-                case Histograms():
-                    return histograms(loaded, job, emit, cancelled)
-                case ScoreHistogram():
-                    return score_histogram(loaded, job, emit, cancelled)
-                case MaskOverlap():
-                    return mask_overlap(loaded, job, emit, cancelled)
-                case HeadImportance():
-                    return heads.head_importance(loaded, job, emit, cancelled)
-                case BlockDamage():
-                    return block_damage(loaded, job, emit, cancelled)
-                case BlockImportance():
-                    return blocks.block_importance(loaded, job, emit, cancelled)
-                case BlockAblation():
-                    return blocks.block_ablation(loaded, job, emit, cancelled)
-                case GreedyBlocks():
-                    return blocks.greedy_blocks(loaded, job, emit, cancelled)
-                case LayerImportance():
-                    return blocks.layer_importance(loaded, job, emit, cancelled)
-                case NeuronImportance():
-                    return neurons.neuron_importance(loaded, job, emit, cancelled)
-                case NeuronProfile():
-                    return neurons.neuron_profile(loaded, job, emit, cancelled)
-                case NeuronDetails():
-                    return neurons.neuron_details(loaded, job, emit, cancelled)
-                case Export():
-                    return export.export(loaded, job, emit, cancelled)
-                case Cost():
-                    return cost.cost(loaded, job, emit, cancelled)
-                case AttentionSteps():
-                    return heads.steps(loaded, job, emit, cancelled)
-                case AttentionPattern():
-                    return pattern(loaded, job, emit, cancelled)
-                case _:
-                    raise PruneCoreError(f"There is no such job: {type(job).__name__}.")
+            loaded = self.loaded(job.source, progress)
+            loaded.load_seconds = time.perf_counter() - started
+            return answer(loaded, job, progress)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one of the former
             if not _out_of_memory(error):
                 raise
@@ -131,7 +73,7 @@ class Core:
         model = self._models.get(parse_source(source).text)
         return () if model is None else model.handle.info.warnings
 
-    def loaded(self, source: str, emit: Emit, cancelled: Poll) -> LoadedModel:
+    def loaded(self, source: str, progress: Progress = NONE) -> LoadedModel:
         """The model of a source, loaded if it is not.
 
         Raises:
@@ -146,9 +88,6 @@ class Core:
             self._models.move_to_end(key)
             return self._models[key]
 
-        def progress(stage: str, done: int, total: int, unit: str) -> None:
-            emit({"stage": stage, "done": done, "total": total, "unit": unit})
-
         gone = self._models.pop(key, None) is not None  # its files have changed
         while len(self._models) >= self.max_models:
             self._models.popitem(last=False)
@@ -160,7 +99,6 @@ class Core:
             dtype=self.dtype,
             device=self.device,
             progress=progress,
-            cancelled=cancelled,
         )
         self._models[key] = LoadedModel(handle)
         self._stamps[key] = stamp

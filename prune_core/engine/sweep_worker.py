@@ -42,7 +42,7 @@ def measure_cell(cell: Mapping[str, Any], windows: int, threads: int) -> dict[st
         try:
             if _core is None:
                 _core = Core()
-            numbers = _core.run(job, lambda event: None, lambda: False)
+            numbers = _core.run(job)
             return {"numbers": {**numbers, "warnings": list(_core.warnings(asked.source))}}
         except PruneCoreError as error:
             return {"error": str(error)}

@@ -16,6 +16,7 @@ from typing import Any
 
 from prune_core import faults
 from prune_core.errors import Cancelled, PruneCoreError
+from prune_core.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def _run(core: Any, inbox: _Inbox, connection: Connection, number: int, job: Any
         connection.send(("event", number, event))
 
     try:
-        result = core.run(job, emit, lambda: number in inbox.cancelled)
+        result = core.run(job, Progress(emit, lambda: number in inbox.cancelled))
         connection.send(("done", number, result))
     except Cancelled:
         connection.send(("cancelled", number, None))

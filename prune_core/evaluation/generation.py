@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prune_core.errors import RecipeError, TextError
 from prune_core.models.sources import shown
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -262,7 +263,7 @@ def first_difference(left: list[int], right: list[int], *, finished: bool) -> in
 def write_in_step(
     streams: dict[str, Iterator[int]],
     tokenizer: PreTrainedTokenizerBase,
-    cancelled: Callable[[], bool],
+    progress: Progress = NONE,
 ) -> Iterator[dict[str, Writing]]:
     """Advance several answers by one token each, and yield after every round.
 
@@ -270,7 +271,7 @@ def write_in_step(
         Cancelled: never; a cancelled round is simply the last one. The caller looks.
     """
     writings = {name: Writing(tokenizer) for name in streams}
-    while not all(w.finished for w in writings.values()) and not cancelled():
+    while not all(w.finished for w in writings.values()) and not progress.cancelled:
         for name, stream in streams.items():
             if writings[name].finished:
                 continue

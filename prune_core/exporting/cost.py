@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import RecipeError
 from prune_core.exporting.bias import allow_biases, fill_biases
 from prune_core.exporting.shrink import shrink, skeleton, tie_alike
 from prune_core.exporting.speed import PROMPT_TOKENS, REPEATS, Checkpoint, measure_in_turn
@@ -24,9 +24,8 @@ from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import model_class, quiet
 from prune_core.models.weight_counts import bitmask_saving
 from prune_core.paths import cache_folder
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.recipe import Recipe
-
-Progress = Callable[[str, int, int], None]
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
@@ -61,8 +60,7 @@ def cost_numbers(
     zeros: bool = False,
     tokens: Sequence[int] | None = None,
     repeats: int = REPEATS,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, Any]:
     """What a recipe saves, as plain numbers.
 
@@ -75,8 +73,7 @@ def cost_numbers(
             its zeros in place.
         tokens: prompt of the measurement; None takes the tokens 0, 1, 2, … of the vocabulary.
         repeats: rounds that count.
-        progress: told stage, done, total.
-        cancelled: polled between the steps.
+        progress: stages ``write`` and ``measure``; a cancel is seen between the steps.
 
     Returns:
         ``parameters``, ``nonzero_dense`` (dense), ``nonzero`` (of the pruned model as it stands,
@@ -89,12 +86,12 @@ def cost_numbers(
         ``prefill``, ``decode`` (``median``, ``low``, ``high``, ``values``: tokens per second) and
         ``peak_memory`` (bytes) of the pruned model, shrunk where it can be, and under
         ``dense_prefill``, ``dense_decode``, ``dense_peak_memory`` of the dense one, under
-        ``zeros_…`` of the one with zeros in place; None unless measured, or where the model does
-        not write.
+        ``zeros_prefill``, ``zeros_decode``, ``zeros_peak_memory`` of the one with zeros in place;
+        None unless measured, or where the model does not write.
 
     Raises:
         SpeedError: a process that measures was ended.
-        Cancelled: by ``cancelled``; nothing is kept on disk.
+        Cancelled: by ``progress``; nothing is kept on disk.
     """
     parameters = list(handle.model.parameters())
     dense = _dense_nonzeros(handle.model)
@@ -124,7 +121,6 @@ def cost_numbers(
         tokens=tokens,
         repeats=repeats,
         progress=progress,
-        cancelled=cancelled,
     )
     in_place = found.get("masked", None if cut else found["pruned"])
     for key in ("prefill", "decode", "peak_memory"):
@@ -206,8 +202,7 @@ def measure_models(
     *,
     tokens: Sequence[int] | None = None,
     repeats: int = REPEATS,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, dict[str, Any]]:
     """Write models to temporary checkpoints and measure them in turn.
 
@@ -218,20 +213,16 @@ def measure_models(
         recipe: what was removed.
         tokens: of the prompt.
         repeats: rounds that count.
-        progress: told stage, done, total.
-        cancelled: polled between the steps.
+        progress: stages ``write`` and ``measure``; a cancel is seen between the steps.
 
     Returns:
         See ``prune_core.exporting.speed.measure_in_turn``.
     """
-    poll = cancelled or (lambda: False)
     checkpoints = {}
     with temporary_checkpoints() as place:
         for index, (name, model) in enumerate(models.items()):
-            if poll():
-                raise Cancelled("Cancelled while models were written for measuring.")
-            if progress is not None:
-                progress("write", index, len(models))
+            progress.check("Cancelled while models were written for measuring.")
+            progress.stage("write").step(index, len(models))
             folder = place / name
             write_weights(handle, model, recipe if name != "masked" else Recipe(), folder)
             checkpoints[name] = checkpoint_of(handle, folder)
@@ -239,8 +230,7 @@ def measure_models(
             checkpoints,
             tokens or prompt(handle),
             repeats=repeats,
-            progress=None if progress is None else lambda a, b: progress("measure", a, b),
-            cancelled=cancelled,
+            progress=progress.stage("measure"),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import RecipeError
 from prune_core.evaluation.estimate import safe_exp
 from prune_core.evaluation.scoring import run_window
 from prune_core.exporting.card import model_card, shared_recipe, shared_source
@@ -43,6 +43,7 @@ from prune_core.exporting.write import (
 from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import quiet
 from prune_core.paths import PROJECT_ROOT
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.recipe import Recipe
 
 TOLERANCE, ROUNDINGS = 1e-3, 16
@@ -52,7 +53,7 @@ file with its zeros rounds otherwise."""
 
 STEPS = ("write", "load", "verify", "measure")
 
-Emit = Callable[[dict[str, Any]], None]
+CANCELLED = "Cancelled while exporting; nothing was kept."
 
 
 def export(
@@ -66,8 +67,7 @@ def export(
     *,
     overwrite: bool,
     repeats: int = REPEATS,
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    progress: Progress = NONE,
     resolved: Recipe | None = None,
 ) -> dict[str, Any]:
     """Write a checkpoint, load it with plain transformers, measure it, move it into place.
@@ -82,8 +82,7 @@ def export(
         screen: what the app measured on them: the result of ``engine.jobs.Evaluate``.
         overwrite: an existing export is replaced.
         repeats: of the measurement of speed and memory; 0 leaves them out.
-        emit: told ``stage``, ``done``, ``total``.
-        cancelled: polled between the steps.
+        progress: the stages :data:`STEPS` and ``done``; a cancel is seen between the steps.
         resolved: the recipe with its share of neurons as named ones, if it has one.
 
     Returns:
@@ -93,7 +92,7 @@ def export(
         ExportError: the place cannot be written, or what was written does not answer like the
             model on screen; then nothing is kept.
         RecipeError: see :func:`prune_core.exporting.shrink.shrink`.
-        Cancelled: by ``cancelled``; nothing is kept.
+        Cancelled: by ``progress``; nothing is kept.
     """
     if form not in FORMATS:
         raise ExportError(f"unknown format {form!r}; use {' or '.join(FORMATS)}.")
@@ -102,9 +101,8 @@ def export(
     result["parts"] = cutting.parts_dropped
 
     def step(stage: str) -> None:
-        if cancelled():
-            raise Cancelled("Cancelled while exporting; nothing was kept.")
-        emit({"stage": stage, "done": STEPS.index(stage), "total": len(STEPS)})
+        progress.check(CANCELLED)
+        progress.stage(stage).step(STEPS.index(stage), len(STEPS))
 
     def fill(place: Path) -> None:
         step("write")
@@ -115,7 +113,7 @@ def export(
         again = _load(handle, place, result["library_format"])
         step("verify")
         result["difference"] = _difference(handle, pruned, again, windows[0])
-        perplexity = _perplexity(handle, again, windows, cancelled)
+        perplexity = _perplexity(handle, again, windows, progress)
         _same(handle, cutting, form, result["difference"], (perplexity, screen["perplexity"]))
         step("measure")
         result["exported"] = {
@@ -132,7 +130,7 @@ def export(
             "perplexity": screen["perplexity_dense"],
         }
         result["screen"] = _shown(screen)
-        _measure_speed(handle, place, windows, result, emit, cancelled)
+        _measure_speed(handle, place, windows, result, progress)
         auto = checkpoint_of(handle, place).auto
         result["card"] = model_card(handle.info, recipe, result, auto)
         (place / "README.md").write_text(result["card"], encoding="utf-8")
@@ -143,7 +141,7 @@ def export(
     check_space(folder, _expected(handle, pruned, cutting, form))
     write_folder(folder, fill, overwrite=overwrite)
     result["files"] = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    emit({"stage": "done", "done": len(STEPS), "total": len(STEPS)})
+    progress.stage("done").step(len(STEPS), len(STEPS))
     return result
 
 
@@ -204,8 +202,7 @@ def _measure_speed(
     place: Path,
     windows: Sequence[Tensor],
     result: dict[str, Any],
-    emit: Emit,
-    cancelled: Callable[[], bool],
+    progress: Progress = NONE,
 ) -> None:
     """Adds ``bytes`` of a dense file, ``prefill``, ``decode`` and ``peak_memory`` of both."""
     tokens = prompt(handle, windows[0].tolist())
@@ -224,8 +221,7 @@ def _measure_speed(
             },
             tokens,
             repeats=result["repeats"],
-            progress=lambda done, total: emit({"stage": "measure", "done": done, "total": total}),
-            cancelled=cancelled,
+            progress=progress.stage("measure"),
         )
     for name in ("dense", "exported"):
         for key in ("prefill", "decode", "peak_memory"):
@@ -303,7 +299,7 @@ def _difference(handle: ModelHandle, pruned: Any, again: Any, window: Tensor) ->
 
 
 def _perplexity(
-    handle: ModelHandle, model: Any, windows: Sequence[Tensor], cancelled: Callable[[], bool]
+    handle: ModelHandle, model: Any, windows: Sequence[Tensor], progress: Progress
 ) -> float | None:
     """Of the loaded file, by whole forward passes; None without a language head."""
     if not handle.info.has_language_head:
@@ -312,8 +308,7 @@ def _perplexity(
     device = next(model.parameters()).device
     with torch.inference_mode():
         for window in windows:
-            if cancelled():
-                raise Cancelled("Cancelled while exporting; nothing was kept.")
+            progress.check(CANCELLED)
             logits, targets = run_window(model, handle.structure, window[None].to(device))
             loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
             total += float(loss)

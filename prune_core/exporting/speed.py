@@ -15,14 +15,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prune_core.errors import Cancelled, PruneCoreError
+from prune_core.errors import PruneCoreError
+from prune_core.progress import NONE, Progress
 
 REPEATS = 5
 PROMPT_TOKENS = 128
@@ -66,9 +67,9 @@ class _Probe:
         checkpoint: Checkpoint,
         tokens: Sequence[int],
         new_tokens: int,
-        cancelled: Callable[[], bool],
+        progress: Progress,
     ) -> None:
-        self._cancelled = cancelled
+        self._progress = progress
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_PROBE)],
@@ -110,8 +111,7 @@ class _Probe:
         """
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if self._cancelled():
-                raise Cancelled("Cancelled while speed was measured.")
+            self._progress.check("Cancelled while speed was measured.")
             try:
                 found = self._lines.get(timeout=0.05)
             except queue.Empty:
@@ -157,8 +157,7 @@ def measure_in_turn(
     *,
     repeats: int = REPEATS,
     new_tokens: int = NEW_TOKENS,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, dict[str, Any]]:
     """Speed and memory of several checkpoints, in alternating order.
 
@@ -170,8 +169,7 @@ def measure_in_turn(
         tokens: of the prompt.
         repeats: rounds that count.
         new_tokens: greedy steps that decode is timed over.
-        progress: told rounds done and all.
-        cancelled: polled while waiting.
+        progress: (rounds done, rounds); a cancel is seen while waiting.
 
     Returns:
         By name: ``prefill`` and ``decode`` in tokens per second, each ``median``, ``low``,
@@ -181,9 +179,8 @@ def measure_in_turn(
 
     Raises:
         SpeedError: a checkpoint does not load, or a process was ended.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
-    poll = cancelled or (lambda: False)
     probes: dict[str, _Probe] = {}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in checkpoints}
     total, done = len(checkpoints) * (repeats + 2), 0
@@ -191,12 +188,11 @@ def measure_in_turn(
     def step() -> None:
         nonlocal done
         done += 1
-        if progress is not None:
-            progress(done, total)
+        progress.step(done, total)
 
     try:
         for name, checkpoint in checkpoints.items():
-            probes[name] = _Probe(checkpoint, tokens, new_tokens, poll)
+            probes[name] = _Probe(checkpoint, tokens, new_tokens, progress)
         for probe in probes.values():
             probe.answer()  # ready
             step()

@@ -33,10 +33,11 @@ class BlockAblation(Job):
     """Loss without each block minus the dense loss, signed; see ``engine.block_ablation``.
 
     ``parts``: of ``block``, ``attention`` and ``mlp``: the whole block, or only that half of it.
-    Events and result: ``metric`` (``loss`` in nats per token; ``classes``, the loss of the dense
-    model's class in nats per window, for encoders with a classification head; or ``distance``:
-    1 - cosine of the sentence embeddings, for those without); for each part a dict of ``mean``
-    and ``stderr`` by block (None where nothing is known yet, or the block lacks that half);
+    Events and result: ``stage``; ``metric`` (``loss`` in nats per token; ``classes``, the loss of
+    the dense model's class in nats per window, for encoders with a classification head; or
+    ``distance``: 1 - cosine of the sentence embeddings, for those without); for each part a dict
+    of ``mean`` and ``stderr`` by block (None where nothing is known yet, or the block lacks that
+    half);
     ``window`` (windows done), ``windows``, ``done``, ``total`` (units of work),
     ``seconds_left`` (or None), ``nll_dense``. The result has in addition ``tokens``, ``seconds``.
     """
@@ -53,7 +54,7 @@ class GreedyBlocks(Job):
     """Blocks removed one at a time, the cheapest first, scored again after each.
 
     ``steps``: how many go. ``ends``: the first and the last block of a stack may go too.
-    Events and result: ``metric`` (``perplexity``, or ``classes`` or ``distance`` as in
+    Events and result: ``stage``; ``metric`` (``perplexity``, or ``classes`` or ``distance`` as in
     :class:`BlockAblation`), ``dense`` (its value without removals), ``step`` (found so far),
     ``steps``; ``path``: list of dicts ``block`` (that went),
     ``blocks`` (all that are gone then), ``value``, ``low``, ``high`` (95 %, from the paired

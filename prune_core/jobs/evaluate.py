@@ -70,7 +70,8 @@ class Evaluate(Job):
 class Generate(Job):
     """Continue a prompt with the pruned model and, in step, with the dense one.
 
-    Events and result: ``prompt_tokens`` (count), ``pruned`` and ``dense`` (None unless asked
+    Events while the recipe is worked out: as :class:`ScoreHistogram`.
+    Events then, and result: ``prompt_tokens`` (count), ``pruned`` and ``dense`` (None unless asked
     for): each ``text`` so far, ``pieces`` (token texts), ``ids`` (tokens), ``finished`` (bool);
     ``divergence``: index of the first differing token, or None; ``tokens_per_second`` (of both
     together).

@@ -18,8 +18,8 @@ class HeadImportance(Job):
     second-order term of 1 - cosine), ``weight-norm``, ``ablation`` (loss without the head minus
     the dense loss, signed), ``confidence`` (arXiv 1905.09418) or ``entropy``. A classifier's loss
     is that of the class which the dense model gives.
-    Events: ``done``, ``total``; of ablation also ``seconds_left``, ``unit`` and ``sites`` as far as
-    they are known (scores are None where nothing is).
+    Events: ``done``, ``total``; of ablation also ``stage``, ``seconds_left``, ``unit`` and
+    ``sites`` as far as they are known (scores are None where nothing is).
     Result: ``method``, ``sites``: list of dicts ``kind`` (``self`` or ``cross``), ``stack``,
     ``scores``: list over that stack's blocks of lists over heads, ``stderr`` likewise (of
     ablation, over windows; else None), ``blocks``: flat block index of each row, ``group_size``;

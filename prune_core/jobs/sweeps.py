@@ -39,7 +39,8 @@ class Budget(Job):
     ``known``: runs that answer already, as JSON (``sweeps.store.portable.run_to_dict``).
     Events: ``stage`` ``budget``, ``method`` (list), ``sparsity`` (measured now), ``evaluations``
     (of this method so far), ``limit`` (most of them), ``answers`` (of methods that are through).
-    Result: what ``prune_core.sweeps.telling.solution_to_dict`` gives, and ``seconds``.
+    Result: ``budget``, ``answers`` (one for each method), ``best`` (of them, or None) and
+    ``sentence``, see ``prune_core.sweeps.telling.solution_to_dict``; ``seconds``.
     """
 
     recipes: tuple[Recipe, ...] = ()

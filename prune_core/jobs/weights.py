@@ -13,6 +13,7 @@ from prune_core.recipes.recipe import Recipe
 class LayerTable(Job):
     """Statistics of every layer's dense weights, and what the recipe removes of each.
 
+    Events: ``done``, ``total`` (layers read), then as :class:`ScoreHistogram`.
     Result: ``rows``: list of dicts with ``name``, ``block``, ``stack``, ``role``, ``rows``,
     ``columns``, ``numel``, ``mean_abs``, ``std``, ``kurtosis``, ``zeros`` (count), ``norm``
     (Frobenius), ``q01``, ``q25``, ``q50``, ``q75``, ``q99`` (quantiles of |w|), ``max_abs``,
@@ -31,6 +32,7 @@ class LayerTable(Job):
 class Histograms(Job):
     """Histograms of |w| of chosen layers on common bins.
 
+    Events: as :class:`ScoreHistogram`.
     Result: ``edges`` (bins + 1 values of |w|), ``layers``: list of dicts ``name``, ``block``,
     ``role``, ``counts`` (per bin), ``removed_counts`` (per bin, under the recipe),
     ``cut`` (|w| of the largest removed weight, or None), ``numel``, ``removed``.

@@ -14,8 +14,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prune_core.assets.cache import hash_file, make_temporary, stop_if, sweep_temporary, sync_folder
-from prune_core.assets.manifest import Cancelled, Progress
+from prune_core.assets.cache import (
+    CANCELLED,
+    hash_file,
+    make_temporary,
+    sweep_temporary,
+    sync_folder,
+)
 from prune_core.errors import ModelFileError, PruneCoreError
 from prune_core.faults import point
 from prune_core.models.checks import check_config
@@ -23,6 +28,7 @@ from prune_core.models.fingerprint import file_sha256
 from prune_core.models.headers import GgufHeader, read_gguf_header
 from prune_core.models.sources import shown
 from prune_core.paths import cache_root
+from prune_core.progress import NONE, Progress
 
 CONVERTER_VERSION = 3
 RECORD = "prunescope.record"  # no .json: it is no part of the model and of its fingerprint
@@ -64,8 +70,7 @@ def convert_gguf(
     path: Path,
     gguf_sha256: str,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> Path:
     """Turn a GGUF file into a safetensors folder in the cache, unless that has been done.
 
@@ -75,8 +80,7 @@ def convert_gguf(
     Args:
         path: the file.
         gguf_sha256: its hash; names the folder.
-        progress: told stage ``convert`` in steps (tensors).
-        cancelled: polled between tensors.
+        progress: stage ``convert`` in steps (tensors); a cancel is seen between tensors.
 
     Returns:
         The folder: config, generation config, weights, tokenizer, chat template.
@@ -85,7 +89,7 @@ def convert_gguf(
         ModelFileError: the file is damaged, lacks tensors, holds a field or a tensor that is not
             known here, or the disk is full.
         UnknownArchitectureError: GGUF of an architecture that is not supported.
-        Cancelled: ``cancelled`` said so.
+        Cancelled: by ``progress``.
     """
     final = converted_path(gguf_sha256)
     if converted_record(gguf_sha256) is not None:
@@ -94,13 +98,13 @@ def convert_gguf(
     root, key = final.parent, gguf_sha256[:16]
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _lock(root / f"{key}.lock", cancelled):
+        with _lock(root / f"{key}.lock", progress):
             if converted_record(gguf_sha256) is not None:
                 return final
             sweep_temporary(root, key)
             temporary = make_temporary(root, key)
             try:
-                _write(path, header, temporary, progress, cancelled)
+                _write(path, header, temporary, progress)
                 point("convert.before_replace")
                 shutil.rmtree(final, ignore_errors=True)
                 temporary.replace(final)
@@ -118,10 +122,10 @@ def convert_gguf(
 
 
 @contextlib.contextmanager
-def _lock(path: Path, cancelled: Cancelled | None) -> Iterator[None]:
+def _lock(path: Path, progress: Progress) -> Iterator[None]:
     lock = FileLock(path)
     while True:
-        stop_if(cancelled)
+        progress.check(CANCELLED)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0.25)
             break
@@ -135,8 +139,7 @@ def _write(
     path: Path,
     header: GgufHeader,
     folder: Path,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+    progress: Progress,
 ) -> None:
     import torch
     from safetensors import SafetensorError
@@ -150,11 +153,11 @@ def _write(
     from prune_core.models.reading import model_class, quiet
 
     steps = len(header.tensors) + 2
+    converting = progress.stage("convert", steps, unit="steps")
 
     def step(done: int) -> None:
-        stop_if(cancelled)
-        if progress is not None:
-            progress("convert", done, steps, "steps")
+        progress.check(CANCELLED)
+        converting.step(done)
 
     step(0)
     with quiet():
@@ -203,7 +206,7 @@ def _write(
         "warnings": warnings,
         "files": {
             file.relative_to(folder).as_posix(): hash_file(
-                file, progress=progress if file == weights else None, cancelled=cancelled
+                file, progress=progress if file == weights else progress.silent()
             )
             for file in sorted(folder.rglob("*"))
             if file.is_file()

@@ -6,18 +6,16 @@ import hashlib
 from pathlib import Path
 
 from prune_core.assets.cache import hash_file
-from prune_core.assets.manifest import Cancelled, Progress
 from prune_core.disk_cache import DiskCache
 from prune_core.errors import ModelFileError
 from prune_core.models.sources import shown
+from prune_core.progress import NONE, Progress
 
 _HASHES = DiskCache("hashes", 1, 10_000_000)
 _SHAPING = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".spm"})
 
 
-def file_sha256(
-    path: Path, *, progress: Progress | None = None, cancelled: Cancelled | None = None
-) -> str:
+def file_sha256(path: Path, *, progress: Progress = NONE) -> str:
     """SHA-256 of a file, read only once as long as path, size and time of change stay the same.
 
     Raises:
@@ -30,7 +28,7 @@ def file_sha256(
         record = _HASHES.read(place)
         if record is not None:
             return str(record.about)
-        digest = hash_file(path, progress=progress, cancelled=cancelled)
+        digest = hash_file(path, progress=progress)
         _HASHES.write(place, {}, digest)
     except OSError as error:
         raise ModelFileError(f"{shown(path.name)} cannot be read ({error.strerror}).") from error
@@ -41,13 +39,12 @@ def folder_fingerprint(
     folder: Path,
     dtype: str,
     *,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> str:
     """Fingerprint of a model folder: its files' contents and the dtype it is loaded in."""
     digest = hashlib.sha256(f"dtype {dtype}\n".encode())
     for path in sorted(p for p in folder.iterdir() if p.suffix in _SHAPING and p.is_file()):
-        watched = progress if path.suffix == ".safetensors" else None
-        content = file_sha256(path, progress=watched, cancelled=cancelled)
+        watched = progress if path.suffix == ".safetensors" else progress.silent()
+        content = file_sha256(path, progress=watched)
         digest.update(f"{path.name} {content}\n".encode())
     return digest.hexdigest()

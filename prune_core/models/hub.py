@@ -7,20 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from prune_core.assets.cache import stop_if
+from prune_core.assets.cache import CANCELLED
 from prune_core.assets.fetch import offline
-from prune_core.assets.manifest import Cancelled, Progress
 from prune_core.errors import PruneCoreError, SourceError
 from prune_core.models.checks import read_config
 from prune_core.models.sources import HubId, shown
+from prune_core.progress import NONE, Progress
 
 PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _IGNORED = ["*/*"]  # ONNX exports and the like; the model itself lies at the top
 
 
-def hub_folder(
-    source: HubId, *, progress: Progress | None = None, cancelled: Cancelled | None = None
-) -> Path:
+def hub_folder(source: HubId, *, progress: Progress = NONE) -> Path:
     """Bring a hub repository into the hub's own cache and return its folder.
 
     Its ``config.json`` comes first and is checked before the weights are asked for. Honours
@@ -29,28 +27,29 @@ def hub_folder(
     Raises:
         SourceError: no network, no such repository or revision, or no access to it.
         ModelFileError, UnknownArchitectureError: its configuration is refused.
-        Cancelled: ``cancelled`` said so.
+        Cancelled: by ``progress``.
     """
-    if progress is not None:
-        progress("fetch", 0, 0, "bytes")
-    folder = _snapshot(source, ["config.json", "adapter_config.json"], _bar(None, cancelled))
+    progress.stage("fetch", unit="bytes").step(0, 0)
+    folder = _snapshot(source, ["config.json", "adapter_config.json"], _bar(progress.silent()))
     read_config(folder)
-    return _snapshot(source, PATTERNS, _bar(progress, cancelled))
+    return _snapshot(source, PATTERNS, _bar(progress))
 
 
-def _bar(progress: Progress | None, cancelled: Cancelled | None) -> type[Any]:
+def _bar(progress: Progress) -> type[Any]:
     """A progress bar for the hub's library that draws nothing, reports bytes and can say stop."""
     from huggingface_hub.utils.tqdm import tqdm
+
+    fetching = progress.stage("fetch", unit="bytes")
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"disable": False, "file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> bool | None:
-            stop_if(cancelled)
+            progress.check(CANCELLED)
             drawn: bool | None = super().update(n)
-            if progress is not None and self.unit == "B":
-                progress("fetch", int(self.n), int(self.total or 0), "bytes")
+            if self.unit == "B":
+                fetching.step(int(self.n), int(self.total or 0))
             return drawn
 
     return Bar

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prune_core.assets.cache import stop_if
+from prune_core.assets.cache import CANCELLED
 from prune_core.assets.fetch import fetch_asset
-from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
+from prune_core.assets.manifest import Asset, project_manifest
 from prune_core.errors import SourceError
 from prune_core.models.checks import (
     INDEX_NAME,
@@ -46,6 +46,7 @@ from prune_core.models.sources import (
     shown,
 )
 from prune_core.models.stored import Stored, understand
+from prune_core.progress import NONE, Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,8 +73,7 @@ def load_model(
     *,
     dtype: str = "float32",
     device: str = "cpu",
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    progress: Progress = NONE,
 ) -> ModelHandle:
     """Fetch if needed, check and load a model in evaluation mode, without gradients.
 
@@ -81,9 +81,8 @@ def load_model(
         source: as :func:`prune_core.models.sources.parse_source` reads it.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device.
-        progress: told stage (``fetch``, ``verify``, ``convert``, ``load``, ``check``), done, total
-            and unit.
-        cancelled: polled during fetch and conversion and between steps.
+        progress: stages ``fetch``, ``verify``, ``convert``, ``load``, ``check``, each with its
+            ``unit``; a cancel is seen during fetch and conversion and between steps.
 
     Raises:
         SourceError: no such model, or not allowed.
@@ -91,7 +90,7 @@ def load_model(
         ModelFileError: files missing, damaged or refused; tensors missing, misshapen, not finite.
         UnknownArchitectureError: a layout that is not known in full.
         MemoryGuardError: it would not fit.
-        Cancelled: ``cancelled`` said so.
+        Cancelled: by ``progress``.
     """
     from prune_core.models.handle import build_handle
 
@@ -101,17 +100,16 @@ def load_model(
     parsed = parse_source(source) if isinstance(source, str) else source
     if isinstance(parsed, Preset) and parsed.name in TINY_TITLES:
         return _load_tiny(parsed, dtype, device, started)
-    origin = _locate(parsed, dtype, progress, cancelled)
+    origin = _locate(parsed, dtype, progress)
     config, stored, warnings = _check_folder(origin, dtype)
     warnings = (*origin.warnings, *warnings)
     if not origin.license:
         warnings = (*warnings, "The model's licence is not known here; check it before sharing.")
-    fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress, cancelled=cancelled)
+    fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress)
     if not stored.is_plain:  # caches may hold what an older version made of the raw numbers
         fingerprint = hashlib.sha256(f"{fingerprint} stored 1\n".encode()).hexdigest()
-    report = progress or _ignore
-    stop_if(cancelled)
-    report("load", 0, 1, "steps")
+    progress.check(CANCELLED)
+    progress.stage("load", unit="steps").step(0, 1)
     model, unexpected = read_model(origin.folder, config, stored, dtype)
     tokenizer = read_tokenizer(origin.folder, config, exact=origin.converted)
     if unexpected:
@@ -120,12 +118,13 @@ def load_model(
             f"{len(unexpected)} tensors of the file are not part of the model and were left out: "
             f"{shown(', '.join(unexpected), 200)}.",
         )
-    stop_if(cancelled)
-    report("check", 0, 1, "steps")
+    progress.check(CANCELLED)
+    checking = progress.stage("check", 1, unit="steps")
+    checking.step(0)
     check_finite(model)
     warnings = (*warnings, *check_vocabulary(model, tokenizer))
     model.eval().requires_grad_(False)
-    report("check", 1, 1, "steps")
+    checking.step(1)
     model = _to_device(model, device)
     return build_handle(
         model,
@@ -176,13 +175,11 @@ def _to_device(model: PreTrainedModel, device: str) -> PreTrainedModel:
         raise SourceError(f"Device {shown(device)} cannot be used here; use cpu.") from error
 
 
-def _locate(
-    source: Source, dtype: str, progress: Progress | None, cancelled: Cancelled | None
-) -> _Origin:
+def _locate(source: Source, dtype: str, progress: Progress) -> _Origin:
     if isinstance(source, Preset):
-        return _preset(project_manifest()[source.name], dtype, progress, cancelled)
+        return _preset(project_manifest()[source.name], dtype, progress)
     if isinstance(source, HubId):
-        folder = hub_folder(source, progress=progress, cancelled=cancelled)
+        folder = hub_folder(source, progress=progress)
         return _Origin(
             folder,
             source.repo,
@@ -191,34 +188,30 @@ def _locate(
         )
     if isinstance(source, LocalFolder):
         return _Origin(source.path, source.path.name, provenance="A folder on this machine.")
-    return _gguf(source, dtype, progress, cancelled)
+    return _gguf(source, dtype, progress)
 
 
-def _preset(
-    asset: Asset, dtype: str, progress: Progress | None, cancelled: Cancelled | None
-) -> _Origin:
+def _preset(asset: Asset, dtype: str, progress: Progress) -> _Origin:
     quantised, converted = None, asset.format == "gguf"
     if converted:
         sha256 = asset.members[0].sha256
         record = converted_record(sha256)
         if record is None:
-            path = fetch_asset(asset.name, progress=progress, cancelled=cancelled)
+            path = fetch_asset(asset.name, progress=progress)
             _guard_gguf(path, asset.title, dtype)
-            convert_gguf(path, sha256, progress=progress, cancelled=cancelled)
+            convert_gguf(path, sha256, progress=progress)
             record = converted_record(sha256) or {}
         folder, quantised = converted_path(sha256), record.get("quantized")
     else:
-        folder = fetch_asset(asset.name, progress=progress, cancelled=cancelled)
+        folder = fetch_asset(asset.name, progress=progress)
     named = (asset.title, quantised, asset.license, asset.provenance)
     return _Origin(folder, *named, converted=converted)
 
 
-def _gguf(
-    source: GgufFile, dtype: str, progress: Progress | None, cancelled: Cancelled | None
-) -> _Origin:
+def _gguf(source: GgufFile, dtype: str, progress: Progress) -> _Origin:
     _guard_gguf(source.path, source.path.name, dtype)
-    sha256 = file_sha256(source.path, progress=progress, cancelled=cancelled)
-    folder = convert_gguf(source.path, sha256, progress=progress, cancelled=cancelled)
+    sha256 = file_sha256(source.path, progress=progress)
+    folder = convert_gguf(source.path, sha256, progress=progress)
     record = converted_record(sha256) or {}
     return _Origin(
         folder,
@@ -261,7 +254,3 @@ def _check_folder(origin: _Origin, dtype: str) -> tuple[dict[str, Any], Stored, 
     vocabulary = config.get("vocab_size") or 0
     guard_memory(origin.title, parameter_count(header), dtype=dtype, vocabulary=vocabulary)
     return config, stored, (*warnings, *stored.warnings)
-
-
-def _ignore(stage: str, done: int, total: int, unit: str) -> None:
-    """Progress that nobody watches."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prune_core.errors import Cancelled
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 TOKENS = 1024
 """Tokens of several windows that go through a block together; more no longer fit the cache."""
@@ -31,7 +31,7 @@ class BlockRunner:
         self.blocks_run = 0
         self.skipped: frozenset[int] = frozenset()
         self.bypassed: Mapping[int, Any] = {}
-        self._cancelled: Callable[[], bool] | None = None
+        self._progress = NONE
         self._known: list[Any] = []
         self._record: list[Any] | None = None
         self._handed_on: list[Any] = []
@@ -46,8 +46,7 @@ class BlockRunner:
         elif index in self.bypassed:
             output = _passed_on(args, kwargs, self.bypassed[index])
         else:
-            if self._cancelled is not None and self._cancelled():
-                raise Cancelled("Cancelled between two blocks.")
+            self._progress.check("Cancelled between two blocks.")
             output = forward(*args, **kwargs)
             if index in self.skipped:
                 # it ran all the same: caches, and what some families' first block computes for
@@ -65,7 +64,7 @@ class BlockRunner:
         known: list[Any] | None = None,
         record: list[Any] | None = None,
         handed_on: list[Any] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress = NONE,
     ) -> Iterator[None]:
         """While open: the first ``len(known)`` blocks answer from ``known``, all go to ``record``.
 
@@ -73,14 +72,14 @@ class BlockRunner:
         computed and recorded, and the next is given that other run's output in its place.
 
         Raises:
-            Cancelled: from inside the model's forward, when ``cancelled`` says so.
+            Cancelled: from inside the model's forward, when ``progress`` says so.
         """
-        self._known, self._record, self._cancelled = known or [], record, cancelled
+        self._known, self._record, self._progress = known or [], record, progress
         self._handed_on = handed_on or []
         try:
             yield
         finally:
-            self._known, self._record, self._cancelled = [], None, None
+            self._known, self._record, self._progress = [], None, NONE
             self._handed_on = []
 
 

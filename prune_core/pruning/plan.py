@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from prune_core.allocation.sensitivity import Increases
 from prune_core.errors import RecipeError
 from prune_core.models.structure import Layer, Structure
 from prune_core.patterns import Pattern, PerLayer, parse_pattern
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.parts import (
     LayerCut,
     Remaining,
@@ -32,7 +33,7 @@ from prune_core.pruning.parts import (
     remove_parts,
     structural_cuts,
 )
-from prune_core.pruning.ranks import RankedLayers, RankProgress, RankStore
+from prune_core.pruning.ranks import RankedLayers, RankStore
 from prune_core.recipes.recipe import ALLOCATION_ARGS, Recipe
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ def plan_counts(
     *,
     statistics: Statistics | None = None,
     increases: Increases | None = None,
-    progress: RankProgress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
     """The cut of each layer by allocation and overrides: places among what structure leaves.
 
@@ -114,8 +114,7 @@ def plan_counts(
         parts: what structure takes of each layer, see ``structural_cuts``.
         statistics: what the criterion needs of a calibration text.
         increases: measured losses, for the allocation ``sensitivity``.
-        progress: told (layers done, layers) while layers are sorted.
-        cancelled: polled between layers.
+        progress: (layers done, layers) while layers are sorted; a cancel is seen between layers.
 
     Returns:
         Cuts by layer; layers that the pattern does not fit; layers removed whole because their
@@ -137,7 +136,7 @@ def plan_counts(
             remove_parts(below, parts.get(name, WHOLE), False)
             counts[name] = int(below.sum())
     elif recipe.allocation == "global" and recipe.sparsity:
-        counts = _global(store, recipe, parts, statistics, progress, cancelled)
+        counts = _global(store, recipe, parts, statistics, progress)
     elif recipe.allocation != "uniform" and recipe.sparsity:
         rest = {n: Part(*shapes[n], x.block, x.role) for n, x in fitting.items() if all(shapes[n])}
         shares = _shares(recipe, structure, store, rest, statistics, increases)
@@ -159,14 +158,12 @@ def _global(
     recipe: Recipe,
     parts: Mapping[str, LayerCut],
     statistics: Statistics | None,
-    progress: RankProgress | None,
-    cancelled: Callable[[], bool] | None,
+    progress: Progress,
 ) -> dict[str, int]:
     """Global ranking over what is left: scores that dropped parts take are counted out."""
     asked: dict[str, Any] = {
         "statistics": statistics,
         "progress": progress,
-        "cancelled": cancelled,
     }
     ordered = store.ordered(recipe.criterion, recipe.criterion_args, **asked)
     if not parts:
@@ -228,8 +225,7 @@ def plan_cuts(
     *,
     statistics: Statistics | None = None,
     increases: Increases | None = None,
-    progress: RankProgress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
     by_ranks: bool = True,
 ) -> CutPlan:
     """Work out a recipe: ranks (cached), shares per layer, counts, cuts.
@@ -253,7 +249,6 @@ def plan_cuts(
         statistics=statistics,
         increases=increases,
         progress=progress,
-        cancelled=cancelled,
     )
     pattern = parse_pattern(recipe.pattern)
     cuts = {name: replace(parts.get(name, WHOLE), cut=counts[name]) for name in structure.layers}
@@ -266,7 +261,6 @@ def plan_cuts(
         recipe.pattern,
         statistics=statistics,
         progress=progress,
-        cancelled=cancelled,
     )
     cuts = {
         name: replace(cut, ranks=ranked.fingerprint if cut.cut else "")

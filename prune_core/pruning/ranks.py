@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from prune_core.criteria import CRITERIA, LayerStats
 from prune_core.disk_cache import DiskCache, Record, key_of
-from prune_core.errors import Cancelled, ModelFileError, RecipeError
+from prune_core.errors import ModelFileError, RecipeError
 from prune_core.models.structure import Layer
 from prune_core.patterns import Pattern, parse_pattern
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.parts import LayerCut, Remaining
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ REMAINING_BUDGET = 256_000_000
 
 _VERSION = 1
 _NO_STATS = LayerStats()
-
-RankProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,7 @@ class RankStore:
         pattern: str,
         *,
         statistics: Statistics | None = None,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress = NONE,
     ) -> RankedLayers:
         """Ranks of every layer that the pattern fits: from memory, disk, or made now.
 
@@ -149,12 +147,11 @@ class RankStore:
             args: its keyword arguments.
             pattern: ``per-layer``, ``per-row``, ``nm:N:M``.
             statistics: what the criterion needs of a calibration text.
-            progress: told (layers done, layers).
-            cancelled: polled between layers.
+            progress: (layers done, layers); a cancel is seen between layers.
 
         Raises:
             ModelFileError: scores that are not finite.
-            Cancelled: by ``cancelled``.
+            Cancelled: by ``progress``.
         """
         key = self._key("ranks", criterion, args, pattern, statistics)
         if key in self._ranked and self._intact(key):
@@ -170,7 +167,7 @@ class RankStore:
             ranks = rule.rank(scores)
             out[:] = (ranks.T if layer.transposed else ranks).reshape(-1)
 
-        flat = self._stored(key, fitting, dtype, make, progress, cancelled)
+        flat = self._stored(key, fitting, dtype, make, progress)
         ranks = {}
         for layer, part in zip(fitting, flat, strict=True):
             shape = layer.stored_weight(self.model).shape
@@ -188,8 +185,7 @@ class RankStore:
         args: Mapping[str, Any],
         *,
         statistics: Statistics | None = None,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress = NONE,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Each layer's scores sorted ascending: what global ranking bisects.
 
@@ -209,7 +205,7 @@ class RankStore:
             for other in self._ordered:
                 self._records.pop(other, None)
             layers = list(self.layers.values())
-            flat = self._stored(key, layers, np.dtype(np.float32), make, progress, cancelled)
+            flat = self._stored(key, layers, np.dtype(np.float32), make, progress)
             self._ordered = {
                 key: {x.name: part.numpy() for x, part in zip(layers, flat, strict=True)}
             }
@@ -298,8 +294,7 @@ class RankStore:
         layers: list[Layer],
         dtype: np.dtype[Any],
         make: Callable[[Layer, np.ndarray[Any, Any]], None],
-        progress: RankProgress | None,
-        cancelled: Callable[[], bool] | None,
+        progress: Progress,
     ) -> list[Tensor]:
         """One flat array per layer, in one file; kept in memory where the disk does not take it."""
         total = sum(x.numel for x in layers)
@@ -308,7 +303,7 @@ class RankStore:
             values = np.empty(total, dtype=dtype)
             with CACHE.stream(key, values.nbytes, folder=self._folder) as stream:
                 stream.add("values", dtype.name, (total,))
-                for part in _filled(values, layers, make, progress, cancelled):
+                for part in _filled(values, layers, make, progress):
                     stream.extend(part.data)
                 kept = stream.keep()
             # its pages can be given back to the system, those of ``values`` cannot
@@ -327,8 +322,7 @@ def _filled(
     values: np.ndarray[Any, Any],
     layers: list[Layer],
     make: Callable[[Layer, np.ndarray[Any, Any]], None],
-    progress: RankProgress | None,
-    cancelled: Callable[[], bool] | None,
+    progress: Progress,
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Fills ``values`` layer by layer; gives each layer's part, in order, as soon as it is made."""
     ends = np.cumsum([x.numel for x in layers])
@@ -338,12 +332,10 @@ def _filled(
         waiting = [pool.submit(make, layer, out) for layer, out in zip(layers, parts, strict=True)]
         try:
             for count, (future, part) in enumerate(zip(waiting, parts, strict=True), start=1):
-                if cancelled is not None and cancelled():
-                    raise Cancelled("Cancelled while ranking weights.")
+                progress.check("Cancelled while ranking weights.")
                 future.result()
                 yield part
-                if progress is not None:
-                    progress(count, len(layers))
+                progress.step(count, len(layers))
         finally:
             for future in waiting:
                 future.cancel()

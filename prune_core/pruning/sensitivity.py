@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import BlockRunner
 from prune_core.patterns import parse_pattern
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.ranks import RankStore
 from prune_core.recipes.recipe import Recipe
 
@@ -32,8 +31,7 @@ def block_increases(
     windows: Tensor,
     statistics: Statistics | None,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> Increases:
     """Loss increase of each block at a few sparsities, all others dense; kept on disk.
 
@@ -58,7 +56,7 @@ def block_increases(
         recipe.criterion_args,
         recipe.pattern,
         statistics=statistics,
-        cancelled=cancelled,
+        progress=progress.silent(),
     )
     model = clone_shared(handle.model)
     runner = BlockRunner(model, structure)
@@ -68,7 +66,7 @@ def block_increases(
         for number, row in enumerate(windows):
             tokens = row[None].to(device)
             outputs: list[object] = []
-            with runner.session(record=outputs, cancelled=cancelled):
+            with runner.session(record=outputs, progress=progress):
                 dense = float(mean_loss(model, structure, tokens))
             for block in structure.blocks:
                 for place, share in enumerate(SPARSITIES):
@@ -85,14 +83,13 @@ def block_increases(
                         module.weight = nn.Parameter(weight, requires_grad=False)
                     known = outputs[: block.index]
                     try:
-                        with runner.session(known=known, cancelled=cancelled):
+                        with runner.session(known=known, progress=progress):
                             loss = float(mean_loss(model, structure, tokens))
                     finally:
                         for name, weight in originals.items():
                             model.get_submodule(name).weight = weight
                     totals[block.index][place] += (loss - dense) / len(windows)
-                if progress is not None:
-                    done = number * len(structure.blocks) + block.index + 1
-                    progress(done, len(structure.blocks) * len(windows))
+                done = number * len(structure.blocks) + block.index + 1
+                progress.step(done, len(structure.blocks) * len(windows))
     CACHE.write(key, {}, totals)
     return SPARSITIES, totals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from prune_core.models.clone import clone_shared
 from prune_core.models.runner import BlockRunner
 from prune_core.models.structure import Block, Layer, Structure
 from prune_core.patterns import NM, Blocks, PerLayer, PerRow, parse_pattern
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.edits import Edits, pack
 from prune_core.pruning.parts import LayerCut, remove_parts
 from prune_core.pruning.ranks import weight_scores
@@ -34,8 +35,7 @@ def prune_by_block(
     parts: Mapping[str, LayerCut] | None = None,
     dropped_blocks: Collection[int] = (),
     gradients: Mapping[str, LayerStats] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> Edits:
     """Prune a model block after block, repairing what stays if the recipe asks for it.
 
@@ -53,13 +53,12 @@ def prune_by_block(
         parts: what structure takes of layers: it goes first, and blocks are read without it.
         dropped_blocks: blocks that pass on what they are given.
         gradients: statistics that are not of inputs, gathered beforehand.
-        progress: told (blocks done, blocks).
-        cancelled: polled between batches and layers.
+        progress: (blocks done, blocks); a cancel is seen between batches and layers.
 
     Raises:
         RecipeError: dropped parts run through groups or squares of the pattern.
         ModelFileError: inputs or scores that are not finite; the layer is named.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     parts = parts or {}
     _check_groups(structure, recipe, cuts, parts)
@@ -67,7 +66,7 @@ def prune_by_block(
     _take(work, structure, parts)
     runner = BlockRunner(work, structure)
     runner.skipped = frozenset(dropped_blocks)
-    stream = BlockStream(runner, work, structure, windows, cancelled)
+    stream = BlockStream(runner, work, structure, windows, progress)
     weights: dict[str, Tensor] = {}
     bits: dict[str, Tensor] = {}
     removed: dict[str, int] = {}
@@ -89,8 +88,7 @@ def prune_by_block(
                 work.get_submodule(name).weight = parameter
         if done + 1 < len(structure.blocks):
             stream.run(block, keep=True)
-        if progress is not None:
-            progress(done + 1, len(structure.blocks))
+        progress.step(done + 1, len(structure.blocks))
     return Edits(fingerprint, weights, bits, removed, tuple(damped))
 
 

@@ -11,7 +11,7 @@ what the screen says is what the exported file answers, to the last bit (docs/de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prune_core.errors import Cancelled, ModelFileError
+from prune_core.errors import ModelFileError
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import BlockRunner
 from prune_core.models.structure import Layer
 from prune_core.models.weight_counts import WeightCounts, bitmask_saving
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.parts import LayerCut, remove_parts
 from prune_core.pruning.plan import CutPlan, count_removed
 
@@ -81,7 +82,7 @@ class WorkingCopy:
         self._zeros = _Zeros({layer.name: layer.zeros for layer in handle.info.layers})
         self.runner = BlockRunner(self.model, self.structure)
 
-    def apply(self, plan: CutPlan, cancelled: Callable[[], bool] | None = None) -> Applied:
+    def apply(self, plan: CutPlan, progress: Progress = NONE) -> Applied:
         """Bring the working copy to a plan; only layers whose cut changed are touched.
 
         On a CPU the zeros of each rewritten layer are counted and compared with the plan.
@@ -97,8 +98,7 @@ class WorkingCopy:
             for name, cut in plan.cuts.items():
                 if self._states[name] == cut:
                     continue
-                if cancelled is not None and cancelled():
-                    raise Cancelled("Cancelled while weights were removed.")
+                progress.check("Cancelled while weights were removed.")
                 # a layer half written must not pass for one that is done
                 self._states[name] = UNKNOWN
                 self._write(name, cut, plan)

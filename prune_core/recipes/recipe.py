@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from prune_core.criteria import CRITERIA
 from prune_core.errors import RecipeError
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.checks import (
@@ -33,6 +34,33 @@ ALLOCATIONS = ("uniform", "global", "per-role", "manual", "erk", "owl", "sensiti
 ALLOCATION_ARGS: Mapping[str, Mapping[str, float]] = {"owl": {"m": 5.0, "spread": 0.08}}
 """Arguments of allocations that take named ones, with their defaults."""
 RECONSTRUCTIONS = ("none", "sparsegpt")
+
+
+def choices_read_calibration(
+    criterion: str,
+    allocation: str = "uniform",
+    reconstruction: str = "none",
+    *,
+    neurons: bool = False,
+    criterion_args: Mapping[str, Any] | None = None,
+) -> bool:
+    """True if a recipe of these choices reads a calibration text as soon as weights go.
+
+    The one place that decides it: of a whole recipe ask :attr:`Recipe.reads_calibration`, and this
+    where the share that goes is not chosen yet (a form, a grid, a search for the right share).
+
+    Args:
+        criterion: registered criterion.
+        allocation: of :data:`ALLOCATIONS`.
+        reconstruction: of :data:`RECONSTRUCTIONS`.
+        neurons: what neurons do on a text decides something, see :attr:`Recipe.reads_neurons`.
+        criterion_args: of the criterion.
+
+    Raises:
+        UnknownNameError: no such criterion.
+    """
+    scored = bool(CRITERIA[criterion].needs_for(criterion_args or {}))
+    return neurons or scored or allocation == "sensitivity" or reconstruction != "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +292,35 @@ class Recipe:
     def reads_neurons(self) -> bool:
         """True if what neurons do on the calibration text decides something."""
         return self.neurons is not None or self.compensate
+
+    @property
+    def reads_calibration(self) -> bool:
+        """True if a calibration text decides what goes or what stays in its place.
+
+        Raises:
+            UnknownNameError: no such criterion.
+        """
+        if not self.removes_weights:
+            return self.reads_neurons
+        return choices_read_calibration(
+            self.criterion,
+            self.allocation if self.sparsity else "uniform",  # nothing to allocate
+            self.reconstruction,
+            neurons=self.reads_neurons,
+            criterion_args=self.criterion_args,
+        )
+
+    @property
+    def computes_weights(self) -> bool:
+        """True if weights are computed block by block for this very recipe, not cut from ranks.
+
+        Raises:
+            UnknownNameError: no such criterion.
+        """
+        if not self.removes_weights:
+            return False
+        scored = bool(CRITERIA[self.criterion].needs_for(self.criterion_args))
+        return self.reconstruction != "none" or (self.is_sequential and scored)
 
     def with_heads_of(self, block: int) -> Recipe:
         """The same recipe with all heads of one block kept."""

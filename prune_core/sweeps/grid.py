@@ -18,7 +18,7 @@ from prune_core.models.sources import parse_source
 from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.checks import checked_sparsity
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
+from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, choices_read_calibration
 from prune_core.sweeps.records import Cell
 
 MAX_CELLS = 20_000
@@ -179,15 +179,9 @@ class Grid:
         parts: Mapping[str, Any],
     ) -> Recipe:
         plain = Recipe(sparsity=sparsity).with_pattern(pattern)
-        reads = bool(CRITERIA[criterion].needs) or allocation == "sensitivity" or repair != "none"
         if not plain.sparsity:  # nothing to choose: one dense cell, or the structure alone
-            criterion, pattern, allocation, repair, reads = (
-                "magnitude",
-                "per-layer",
-                "uniform",
-                "none",
-                False,
-            )
+            criterion, pattern, allocation, repair = ("magnitude", "per-layer", "uniform", "none")
+        reads = choices_read_calibration(criterion, allocation, repair, neurons=bool(share))
         return Recipe(
             criterion=criterion,
             pattern=pattern,
@@ -195,7 +189,7 @@ class Grid:
             sparsity=plain.sparsity,
             reconstruction=repair,
             neurons=NeuronShare(share, self.neuron_method, self.neuron_scope) if share else None,
-            calibration=self.calibration if reads or share else Calibration(),
+            calibration=self.calibration if reads else Calibration(),
             **parts,
         )
 

@@ -80,7 +80,7 @@ def preparations(cell: Cell) -> frozenset[str]:
         found.add(f"statistics {cell.source} {recipe.calibration} {need}")
     if recipe.allocation == "sensitivity":
         found.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
-    if recipe.neurons is not None:
+    if recipe.reads_neurons:
         found.add(f"neurons {cell.source} {recipe.calibration}")
     return frozenset(found)
 

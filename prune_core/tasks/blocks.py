@@ -7,15 +7,18 @@ from typing import Any
 
 from prune_core.analysis.blocks.ablation import block_costs, layer_costs
 from prune_core.analysis.blocks.greedy import greedy_path
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import RecipeError
 from prune_core.jobs.blocks import BlockAblation, BlockImportance, GreedyBlocks, LayerImportance
 from prune_core.models.clone import clone_shared
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.planning import Emit, Poll, staged
+from prune_core.tasks.planning import dense_statistics
 
 
+@answers(BlockImportance)
 def block_importance(
-    loaded: LoadedModel, job: BlockImportance, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: BlockImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a BlockImportance job; see ``prune_core.jobs.blocks.BlockImportance``.
 
@@ -31,14 +34,14 @@ def block_importance(
         clone_shared(loaded.handle.model),
         loaded.handle.structure,
         windows,
-        progress=lambda done, total: emit({"done": done, "total": total}),
-        cancelled=cancelled,
+        progress=progress,
     )
     return {**found, **_measured(windows, started)}
 
 
+@answers(BlockAblation)
 def block_ablation(
-    loaded: LoadedModel, job: BlockAblation, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: BlockAblation, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a BlockAblation job; see ``prune_core.jobs.blocks.BlockAblation``.
 
@@ -48,12 +51,13 @@ def block_ablation(
     _check_blocks(loaded)
     windows = loaded.windows(job.text, job.seq_len, job.windows)
     started = time.perf_counter()
-    found = block_costs(loaded.handle, windows, job.parts, emit, cancelled)
+    found = block_costs(loaded.handle, windows, job.parts, progress)
     return {**found, **_measured(windows, started)}
 
 
+@answers(GreedyBlocks)
 def greedy_blocks(
-    loaded: LoadedModel, job: GreedyBlocks, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: GreedyBlocks, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a GreedyBlocks job; see ``prune_core.jobs.blocks.GreedyBlocks``.
 
@@ -64,14 +68,13 @@ def greedy_blocks(
     windows = loaded.windows(job.text, job.seq_len, job.windows)
     started = time.perf_counter()
     path = loaded.path_of(windows, ends=job.ends)
-    found = greedy_path(
-        loaded.handle, windows, job.steps, emit, cancelled, ends=job.ends, path=path
-    )
+    found = greedy_path(loaded.handle, windows, job.steps, progress, ends=job.ends, path=path)
     return {**found, **_measured(windows, started)}
 
 
+@answers(LayerImportance)
 def layer_importance(
-    loaded: LoadedModel, job: LayerImportance, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: LayerImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a LayerImportance job; see ``prune_core.jobs.blocks.LayerImportance``.
 
@@ -90,23 +93,21 @@ def layer_importance(
     if job.method == "ablation":
         _check_blocks(loaded)
         windows = loaded.windows(job.text, job.seq_len, job.windows)
-        found = layer_costs(loaded.handle, windows, emit, cancelled)
+        found = layer_costs(loaded.handle, windows, progress)
         scores = {"scores": found["mean"], "stderr": found["stderr"]}
         return {**named, **scores, **_measured(windows, started)}
     if job.method != "score":
         raise RecipeError(f"unknown method {job.method!r}; use ablation or score.")
     recipe, means = job.recipe, []
-    statistics = loaded.dense_statistics(
-        recipe, progress=staged("statistics", emit), cancelled=cancelled
-    )
+    statistics = dense_statistics(loaded, recipe, progress)
+    scoring = progress.stage("ranks", len(layers))
     for done, layer in enumerate(layers.values(), start=1):
-        if cancelled():
-            raise Cancelled("Cancelled while weights were scored.")
+        progress.check("Cancelled while weights were scored.")
         found_scores = layer_scores(
             loaded.handle.model, layer, recipe.criterion, recipe.criterion_args, statistics
         )
         means.append(float(found_scores.double().mean()))
-        emit({"stage": "ranks", "done": done, "total": len(layers)})
+        scoring.step(done)
     return {**named, "scores": means, "stderr": None, **_measured([], started)}
 
 

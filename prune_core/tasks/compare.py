@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import RecipeError
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
-from prune_core.progress import Emit, Poll
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.planning import staged, work_out
+from prune_core.tasks.planning import work_out
 from prune_core.tasks.weights import keep_mask
 
 MEASURES = ("output", "loss")
 
 
+@answers(BlockDamage)
 def block_damage(
-    loaded: LoadedModel,
-    job: BlockDamage,
-    emit: Callable[[dict[str, Any]], None],
-    cancelled: Callable[[], bool],
+    loaded: LoadedModel, job: BlockDamage, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a BlockDamage job; see ``prune_core.jobs.compare.BlockDamage``.
 
@@ -38,19 +36,15 @@ def block_damage(
         raise RecipeError("This model is an encoder without a loss; measure the blocks' outputs.")
     started = time.perf_counter()
     windows = loaded.windows(job.text, job.seq_len, job.windows)
-    plan = work_out(loaded, job.recipe, emit, cancelled)
-    loaded.copy.apply(plan, cancelled)
-    dense, told = (loaded.dense, loaded.dense_runner), staged("blocks", emit)
+    plan = work_out(loaded, job.recipe, progress)
+    loaded.copy.apply(plan, progress)
+    dense, running = (loaded.dense, loaded.dense_runner), progress.stage("blocks")
     found: dict[str, Any]
     if job.measure == "loss":
-        increase = loss_damage(
-            *dense, loaded.copy, plan, windows, progress=told, cancelled=cancelled
-        )
+        increase = loss_damage(*dense, loaded.copy, plan, windows, progress=running)
         found = {"increase": increase}
     else:
-        found = dict(
-            output_damage(*dense, loaded.copy, windows, progress=told, cancelled=cancelled)
-        )
+        found = dict(output_damage(*dense, loaded.copy, windows, progress=running))
     return {
         "measure": job.measure,
         **found,
@@ -60,17 +54,20 @@ def block_damage(
     }
 
 
-def mask_overlap(loaded: LoadedModel, job: MaskOverlap, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(MaskOverlap)
+def mask_overlap(
+    loaded: LoadedModel, job: MaskOverlap, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run a MaskOverlap job; see ``prune_core.jobs.compare.MaskOverlap``."""
     from prune_core.analysis.weights.scores import jaccard, overlap
 
-    ours, theirs = (work_out(loaded, recipe, emit, poll) for recipe in (job.recipe, job.other))
+    ours, theirs = (work_out(loaded, recipe, progress) for recipe in (job.recipe, job.other))
     rows: list[dict[str, Any]] = []
     total = {"numel": 0, "ours": 0, "theirs": 0, "both": 0, "either": 0}
+    comparing = progress.stage("overlap", len(loaded.handle.structure.layers))
     chance = 0.0  # weights that independent masks of these counts would share
     for index, (name, layer) in enumerate(loaded.handle.structure.layers.items()):
-        if poll():
-            raise Cancelled("Cancelled while masks were compared.")
+        progress.check("Cancelled while masks were compared.")
         masks = [keep_mask(loaded, plan, name) for plan in (ours, theirs)]
         whole = torch.ones(layer.out_features, layer.in_features, dtype=torch.bool)
         first, second = (whole if mask is None else mask for mask in masks)
@@ -79,7 +76,7 @@ def mask_overlap(loaded: LoadedModel, job: MaskOverlap, emit: Emit, poll: Poll) 
         total = {key: total[key] + counts[key] for key in total}
         place = {"name": name, "block": layer.block, "role": layer.role}
         rows.append({**place, **counts, "jaccard": jaccard(counts["both"], counts["either"])})
-        emit({"stage": "overlap", "done": index + 1, "total": len(loaded.handle.structure.layers)})
+        comparing.step(index + 1)
     either = total["ours"] + total["theirs"] - chance
     return {
         "layers": rows,

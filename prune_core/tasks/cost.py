@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from prune_core.errors import RecipeError
 from prune_core.jobs.exports import Cost
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.planning import staged, work_out
-
-Emit = Callable[[dict[str, Any]], None]
-Poll = Callable[[], bool]
+from prune_core.tasks.planning import plan, prepare
 
 MAX_REPEATS = 100
 
 
-def cost(loaded: LoadedModel, job: Cost, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(Cost)
+def cost(loaded: LoadedModel, job: Cost, progress: Progress = NONE) -> dict[str, Any]:
     """Run a Cost job; see ``prune_core.jobs.exports.Cost``.
 
     Raises:
         RecipeError: the recipe does not fit the model, or the number of repeats is no number of
             repeats.
         SpeedError: a process that measures was ended.
-        Cancelled: by ``poll``; nothing is kept on disk.
+        Cancelled: by ``progress``; nothing is kept on disk.
     """
     import transformers
 
@@ -34,25 +33,24 @@ def cost(loaded: LoadedModel, job: Cost, emit: Emit, poll: Poll) -> dict[str, An
 
     check_repeats(job.repeats)
     handle = loaded.handle
-    loaded.copy.apply(work_out(loaded, job.recipe, emit, poll), poll)
-    resolved = loaded.resolved(job.recipe, progress=staged("statistics", emit), cancelled=poll)
+    prepared = prepare(loaded, job.recipe, progress)
+    loaded.copy.apply(plan(prepared, progress), progress)
     tokens = prompt(handle)
     numbers = cost_numbers(
         handle,
         loaded.copy.model,
-        resolved,
+        prepared.named,
         measured=job.repeats > 0,
         zeros=True,
         tokens=tokens,
         repeats=job.repeats,
-        progress=lambda stage, done, total: emit({"stage": stage, "done": done, "total": total}),
-        cancelled=poll,
+        progress=progress,
     )
     return {
         **numbers,
         "item": handle.model.dtype.itemsize,
         "repeats": job.repeats,
-        "parts": resolved.parts_dropped,
+        "parts": prepared.named.parts_dropped,
         "protocol": {
             "dtype": handle.info.dtype,
             "device": handle.info.device,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prune_core.errors import Cancelled, ModelFileError, RecipeError, TextError
+from prune_core.errors import ModelFileError, RecipeError, TextError
 from prune_core.evaluation.estimate import Z95, Estimate, estimate, safe_exp
 from prune_core.evaluation.reference import window_fingerprint, windows_fingerprint
 from prune_core.evaluation.scoring import (
@@ -23,11 +23,14 @@ from prune_core.evaluation.scoring import (
     score_window,
 )
 from prune_core.jobs.evaluate import Evaluate
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.plan import CutPlan, emptied
 from prune_core.pruning.prefix_cache import BlockStates
 from prune_core.pruning.working_copy import Applied
+from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.texts.overlap import check_apart
+from prune_core.tasks.planning import plan, prepare
 from prune_core.texts.windows import MAX_WINDOWS, adds_start, check_windows, start_of_windows
 
 FIRST_TOKENS = 128
@@ -38,19 +41,21 @@ CHECKED_TOKENS = 64
 
 STRIP_TOKENS = 512
 
-Emit = Callable[[dict[str, Any]], None]
-Poll = Callable[[], bool]
 OnLogits = Callable[[slice, Tensor], None]
+
+
+@answers(Evaluate)
+def evaluate(loaded: LoadedModel, job: Evaluate, progress: Progress = NONE) -> dict[str, Any]:
+    """Run an Evaluate job; see :func:`measure`."""
+    return measure(loaded, job, progress, loaded.load_seconds)
 
 
 def measure(
     loaded: LoadedModel,
     job: Evaluate,
-    emit: Emit,
-    cancelled: Poll,
-    load_seconds: float,
+    progress: Progress = NONE,
+    load_seconds: float = 0.0,
     *,
-    start: int = 0,
     look: bool = True,
 ) -> dict[str, Any]:
     """Run an Evaluate job; see ``prune_core.jobs.evaluate.Evaluate`` for events and result.
@@ -58,15 +63,37 @@ def measure(
     Args:
         loaded: the model.
         job: what to measure.
-        emit: told of progress.
-        cancelled: polled between blocks, layers and windows.
+        progress: a cancel is seen between blocks, layers and windows.
         load_seconds: what loading took.
-        start: windows of the text to leave out at its beginning.
         look: give a first number early, which costs a little more in all.
 
     Raises:
         RecipeError, TextError: the recipe or text does not fit the model.
         Cancelled: between blocks, layers or windows.
+    """
+    return begin(loaded, job, progress, load_seconds).run(look=look)
+
+
+def begin(
+    loaded: LoadedModel,
+    job: Evaluate,
+    progress: Progress = NONE,
+    load_seconds: float = 0.0,
+    *,
+    start: int = 0,
+) -> Measurement:
+    """Bring the working copy to a job's recipe, ready to be measured.
+
+    Args:
+        loaded: the model.
+        job: what to measure.
+        progress: a cancel is seen between blocks and layers.
+        load_seconds: what loading took.
+        start: windows of the text to leave out at its beginning.
+
+    Raises:
+        RecipeError, TextError: the recipe or text does not fit the model.
+        Cancelled: between blocks or layers.
     """
     check_windows(job.seq_len, job.windows)
     if not 0 <= start <= MAX_WINDOWS:
@@ -76,54 +103,47 @@ def measure(
     windows = loaded.windows(job.text, job.seq_len, start + job.windows)[start:]
     if not windows:
         raise TextError(f"the text has no windows after the first {start}; name a longer text.")
-
-    stage = "reconstruction" if loaded.needs_edits(job.recipe) else "ranks"
-
-    def ranking(done: int, total: int) -> None:
-        emit({"stage": stage, "done": done, "total": total, "windows": len(windows)})
-
-    def calibrating(done: int, total: int) -> None:
-        emit({"stage": "statistics", "done": done, "total": total, "windows": len(windows)})
-
-    def sensing(done: int, total: int) -> None:
-        emit({"stage": "sensitivity", "done": done, "total": total, "windows": len(windows)})
-
+    before = progress.stage("", windows=len(windows))
     mark = time.perf_counter()
-    if loaded.needs_calibration(job.recipe):
-        check_apart(loaded.calibration(job.recipe), windows)
-    loaded.statistics(job.recipe, progress=calibrating, cancelled=cancelled)
-    loaded.increases(job.recipe, progress=sensing, cancelled=cancelled)
+    prepared = prepare(loaded, job.recipe, before, apart_from=windows)
     seconds["statistics"] = time.perf_counter() - mark
     mark = time.perf_counter()
-    plan = loaded.plan(job.recipe, progress=ranking, cancelled=cancelled)
+    cuts = plan(prepared, before)
     seconds["ranks"] = time.perf_counter() - mark
     mark = time.perf_counter()
-    applied = loaded.copy.apply(plan, cancelled)
+    applied = loaded.copy.apply(cuts, progress)
     seconds["apply"] = time.perf_counter() - mark
-    run = _Measurement(loaded, job, windows, applied, plan, seconds, started, emit)
-    return run.run(cancelled, look=look)
+    # statistics are as large as the model for some criteria: they go before the windows come
+    named = prepared.named
+    del prepared
+    return Measurement(loaded, named, job, windows, applied, cuts, seconds, started, progress)
 
 
-class _Measurement:
-    """What one Evaluate job knows so far."""
+class Measurement:
+    """What one Evaluate job knows so far.
+
+    Attributes:
+        named: the recipe that the working copy is at, its share of neurons as named ones.
+    """
 
     def __init__(
         self,
         loaded: LoadedModel,
+        named: Recipe,
         job: Evaluate,
         windows: list[Tensor],
         applied: Applied,
-        plan: CutPlan,
+        cuts: CutPlan,
         seconds: dict[str, float],
         started: float,
-        emit: Emit,
+        progress: Progress,
     ) -> None:
-        self.loaded, self.job, self.windows = loaded, job, windows
-        self.applied, self.left_dense = applied, list(plan.left_dense)
-        self.clipped = list(plan.clipped)
-        self.emptied = emptied(plan, loaded.handle.structure)
-        self.damped = list(plan.edits.damped) if plan.edits is not None else []
-        self.seconds, self.started, self.emit = seconds, started, emit
+        self.loaded, self.named, self.job, self.windows = loaded, named, job, windows
+        self.applied, self.left_dense = applied, list(cuts.left_dense)
+        self.clipped = list(cuts.clipped)
+        self.emptied = emptied(cuts, loaded.handle.structure)
+        self.damped = list(cuts.edits.damped) if cuts.edits is not None else []
+        self.seconds, self.started, self.progress = seconds, started, progress
         self.structure = loaded.handle.structure
         self.language = loaded.handle.info.has_language_head
         self.leading = part_scores_alike(self.structure, loaded.handle.model.config)
@@ -133,7 +153,13 @@ class _Measurement:
         self.kl_error: float | None = None
         self.exact = torch.empty(0)
 
-    def run(self, cancelled: Poll, *, look: bool) -> dict[str, Any]:
+    def run(self, *, look: bool = True) -> dict[str, Any]:
+        """Measure window by window; the job's result.
+
+        Raises:
+            ModelFileError: answers that are not finite.
+            Cancelled: between blocks or windows.
+        """
         mark = time.perf_counter()
         known = [self.loaded.reference.find(tokens) for tokens in self.windows]
         self.loaded.prefix.retain(window_fingerprint(t) for t in self.windows)
@@ -142,30 +168,30 @@ class _Measurement:
         if complete:
             self.dense = [k for k in known if k is not None]
         if look:
-            self._first_look(known[0], states, cancelled)
+            self._first_look(known[0], states)
         for index, tokens in enumerate(self.windows):
             answer = known[index]
             if answer is None:
-                answer = self._dense(tokens, cancelled)
+                answer = self._dense(tokens)
             if not complete:
                 self.dense.append(answer)
-            self._window(tokens, answer, states, cancelled)
+            self._window(tokens, answer, states)
             self.seconds["evaluate"] = time.perf_counter() - mark
             if index + 1 < len(self.windows):
-                self.emit(self.state("evaluate"))
+                self.progress.tell(self.state("evaluate"))
         if self.language:
-            self.kl_error = self._kl_error(cancelled)
+            self.kl_error = self._kl_error()
         return self.result()
 
-    def _kl_error(self, cancelled: Poll) -> float:
+    def _kl_error(self) -> float:
         """Mean exact KL minus mean compact KL over the first positions of the text, in nats."""
-        pruned, dense = self.exact, self._exact_dense(cancelled).double()
+        pruned, dense = self.exact, self._exact_dense().double()
         ids = self.dense[0].top_ids[: len(dense)]
         full = (dense.exp() * (dense - pruned)).sum(-1)
         compact = compact_kl(dense.gather(1, ids), pruned.gather(1, ids))
         return max(0.0, float(full.mean() - compact.double().mean()))
 
-    def _exact_dense(self, cancelled: Poll) -> Tensor:
+    def _exact_dense(self) -> Tensor:
         """The dense model's log-probabilities there; those of the last text are kept."""
         tokens, kept = self.windows[0], self.loaded.exact_start
         key = window_fingerprint(tokens)
@@ -174,7 +200,7 @@ class _Measurement:
         if self.leading:
             tokens = tokens[: CHECKED_TOKENS + 1]
         found: list[Tensor] = []
-        with self.loaded.dense_runner.session(cancelled=cancelled):
+        with self.loaded.dense_runner.session(progress=self.progress):
             batch = tokens[None].to(self.loaded.device)
             on_logits = _start(found)
             score_window(
@@ -183,10 +209,10 @@ class _Measurement:
         self.loaded.exact_start = (key, found[0].float())
         return self.loaded.exact_start[1]
 
-    def _dense(self, tokens: Tensor, cancelled: Poll) -> DenseWindow:
+    def _dense(self, tokens: Tensor) -> DenseWindow:
         if not self.scores:
-            self.emit({**self.state("dense"), "stage": "dense"})
-        with self.loaded.dense_runner.session(cancelled=cancelled):
+            self.progress.tell({**self.state("dense"), "stage": "dense"})
+        with self.loaded.dense_runner.session(progress=self.progress):
             return self.loaded.reference.measure(tokens)
 
     def _score(
@@ -195,15 +221,14 @@ class _Measurement:
         dense: DenseWindow,
         known: list[Any],
         record: list[Any] | None,
-        cancelled: Poll,
         on_logits: OnLogits | None = None,
     ) -> WindowScore:
         copy = self.loaded.copy
-        with copy.runner.session(known=known, record=record, cancelled=cancelled):
+        with copy.runner.session(known=known, record=record, progress=self.progress):
             batch = tokens[None].to(self.loaded.device)
             return score_window(copy.model, self.structure, batch, dense, on_logits=on_logits)
 
-    def _first_look(self, dense: DenseWindow | None, states: BlockStates, cancelled: Poll) -> None:
+    def _first_look(self, dense: DenseWindow | None, states: BlockStates) -> None:
         """A first number from the start of the first window, where that is much cheaper.
 
         Only where a leading part is scored as it is in the whole window.
@@ -214,17 +239,14 @@ class _Measurement:
         known = self.loaded.prefix.known(window_fingerprint(tokens), states)
         if len(known) > len(self.structure.blocks) // 2:
             return  # the whole window will be there as soon
-        score = self._score(tokens[:FIRST_TOKENS], dense, [], None, cancelled)
+        score = self._score(tokens[:FIRST_TOKENS], dense, [], None)
         before = self.dense
         self.scores, self.dense = [score], before or [dense]
-        self.emit(self.state("evaluate", looking=True))
+        self.progress.tell(self.state("evaluate", looking=True))
         self.scores, self.dense = [], before
 
-    def _window(
-        self, tokens: Tensor, dense: DenseWindow, states: BlockStates, cancelled: Poll
-    ) -> None:
-        if cancelled():
-            raise Cancelled("Cancelled between two windows.")
+    def _window(self, tokens: Tensor, dense: DenseWindow, states: BlockStates) -> None:
+        self.progress.check("Cancelled between two windows.")
         key = window_fingerprint(tokens)
         known = self.loaded.prefix.known(key, states)
         if self.first_block is None or len(known) < self.first_block:
@@ -232,7 +254,7 @@ class _Measurement:
         record: list[Any] = []
         found: list[Tensor] = []
         on_logits = None if self.scores else _start(found)
-        score = self._score(tokens, dense, known, record, cancelled, on_logits)
+        score = self._score(tokens, dense, known, record, on_logits)
         if found:
             self.exact = found[0]
         if not (score.losses.isfinite().all() and score.kl.isfinite().all()):
@@ -333,8 +355,8 @@ class _Measurement:
         if self.job.recipe.removes_structure:
             from prune_core.exporting.cost import shrunk_numbers
 
-            whole = self.loaded.resolved(self.job.recipe)
-            result["bytes_shrunk"] = shrunk_numbers(self.loaded.handle, whole)["bytes_shrunk"]
+            sizes = shrunk_numbers(self.loaded.handle, self.named)
+            result["bytes_shrunk"] = sizes["bytes_shrunk"]
         result["strip"] = self._strip()
         result["window_nll"] = [float(s.losses.mean()) for s in self.scores if len(s.losses)]
         result["window_nll_dense"] = [float(d.losses.mean()) for d in self.dense if len(d.losses)]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from prune_core.errors import RecipeError
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.exports import Export
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
 from prune_core.tasks.cost import check_repeats
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.planning import staged
-
-Emit = Callable[[dict[str, Any]], None]
-Poll = Callable[[], bool]
+from prune_core.tasks.planning import named_neurons
 
 
-def export(loaded: LoadedModel, job: Export, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(Export)
+def export(loaded: LoadedModel, job: Export, progress: Progress = NONE) -> dict[str, Any]:
     """Run an Export job; see ``prune_core.jobs.exports.Export``.
 
     Raises:
         ExportError: the place or the result will not do; nothing is kept.
         RecipeError: the recipe does not fit the model or the format.
-        Cancelled: by ``poll``; nothing is kept.
+        Cancelled: by ``progress``; nothing is kept.
     """
     from prune_core.exporting.formats import format_problem
     from prune_core.exporting.run import export as write
@@ -32,14 +31,14 @@ def export(loaded: LoadedModel, job: Export, emit: Emit, poll: Poll) -> dict[str
 
     check_repeats(job.repeats)
     folder = chosen_folder(job.folder, overwrite=job.overwrite)  # before minutes of work
-    resolved = loaded.resolved(job.recipe, progress=staged("statistics", emit), cancelled=poll)
+    resolved = named_neurons(loaded, job.recipe, progress)
     if job.format == "shrunk":
         plan_surgery(loaded.handle.model, loaded.handle.structure, resolved)
     problem = format_problem(job.format, loaded.handle.info, resolved)
     if problem is not None:
         raise RecipeError(problem)
     asked = Evaluate(job.source, job.recipe, job.text, job.seq_len, job.windows)
-    screen = measure(loaded, asked, emit, poll, 0.0)
+    screen = measure(loaded, asked, progress)
     return write(
         loaded.handle,
         loaded.copy.model,
@@ -50,7 +49,6 @@ def export(loaded: LoadedModel, job: Export, emit: Emit, poll: Poll) -> dict[str
         screen,
         overwrite=job.overwrite,
         repeats=job.repeats,
-        emit=emit,
-        cancelled=poll,
+        progress=progress,
         resolved=resolved,
     )

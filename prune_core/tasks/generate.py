@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import RecipeError
 from prune_core.jobs.evaluate import Generate
 from prune_core.models.families import FAMILIES
-from prune_core.progress import Emit, Poll
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 
 
-def generate(loaded: LoadedModel, job: Generate, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(Generate)
+def generate(loaded: LoadedModel, job: Generate, progress: Progress = NONE) -> dict[str, Any]:
     """Run a Generate job; see ``prune_core.jobs.evaluate.Generate``."""
     from prune_core.evaluation import generation
 
@@ -39,7 +41,7 @@ def generate(loaded: LoadedModel, job: Generate, emit: Emit, poll: Poll) -> dict
         relative = FAMILIES[handle.structure.family].positions == "relative"
         room = job.max_new_tokens if relative else handle.info.context - 1  # it starts with one
     ends = generation.end_tokens(handle.model, handle.tokenizer)
-    loaded.copy.apply(work_out(loaded, job.recipe, emit, poll), poll)
+    loaded.copy.apply(work_out(loaded, job.recipe, progress), progress)
     models = {"pruned": loaded.copy.model} | ({"dense": loaded.dense} if job.with_dense else {})
     streams = {
         name: generation.next_tokens(
@@ -54,7 +56,7 @@ def generate(loaded: LoadedModel, job: Generate, emit: Emit, poll: Poll) -> dict
     }
     started = time.perf_counter()
     state: dict[str, Any] = {}
-    for writings in generation.write_in_step(streams, handle.tokenizer, poll):
+    for writings in generation.write_in_step(streams, handle.tokenizer, progress):
         written = sum(len(w.ids) for w in writings.values())
         finished = all(w.finished for w in writings.values())
         state = {
@@ -68,7 +70,6 @@ def generate(loaded: LoadedModel, job: Generate, emit: Emit, poll: Poll) -> dict
             state["divergence"] = generation.first_difference(
                 writings["pruned"].ids, writings["dense"].ids, finished=finished
             )
-        emit(state)
-    if poll():
-        raise Cancelled("Cancelled while writing.")
+        progress.tell(state)
+    progress.check("Cancelled while writing.")
     return state

@@ -11,8 +11,10 @@ import torch
 from prune_core.errors import RecipeError, TextError
 from prune_core.jobs.blocks import COST_UNITS
 from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportance
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
-from prune_core.tasks.planning import Emit, Poll, work_out
+from prune_core.tasks.planning import work_out
 
 SENTENCE_TOKENS = 128
 """Of a sentence whose attention is drawn; the rest is not read."""
@@ -20,15 +22,16 @@ SENTENCE_TOKENS = 128
 METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 
 
+@answers(HeadImportance)
 def head_importance(
-    loaded: LoadedModel, job: HeadImportance, emit: Emit, poll: Poll
+    loaded: LoadedModel, job: HeadImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a HeadImportance job; see ``prune_core.jobs.heads.HeadImportance``.
 
     Raises:
         RecipeError: no attention, or an unknown method.
         TextError: the text does not fit, or the model gives no attention weights.
-        Cancelled: by ``poll``.
+        Cancelled: by ``progress``.
     """
     from prune_core.analysis.heads import scores as heads
     from prune_core.analysis.heads.ablation import head_costs
@@ -45,9 +48,6 @@ def head_importance(
         windows = loaded.windows(job.text, job.seq_len, job.windows)
     stderr: Sequence[Sequence[float | None]] | None = None
 
-    def told(done: int, total: int) -> None:
-        emit({"done": done, "total": total})
-
     match job.method:
         case "weight-norm":
             rows: Any = heads.weight_norm_scores(model, structure)
@@ -58,26 +58,23 @@ def head_importance(
                 structure,
                 windows,
                 normalize=job.normalize,
-                progress=told,
-                cancelled=poll,
+                progress=progress,
             )
             unit = "of the block's L2 norm" if job.normalize else "nats per unit of gate"
         case "gradient":
-            rows = heads.curvature_scores(model, structure, windows, progress=told, cancelled=poll)
+            rows = heads.curvature_scores(model, structure, windows, progress=progress)
             unit = "1 - cosine, predicted"
         case "ablation":
 
-            def so_far(event: dict[str, Any]) -> None:
+            def so_far(event: dict[str, Any]) -> dict[str, Any]:
                 kept = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
                 counted = COST_UNITS[event["metric"]]
-                emit({**kept, "sites": _sites(sites, event["mean"]), "unit": counted})
+                return {**kept, "sites": _sites(sites, event["mean"]), "unit": counted}
 
-            found = head_costs(loaded.handle, windows, so_far, poll)
+            found = head_costs(loaded.handle, windows, progress.through(so_far))
             rows, stderr, unit = found["mean"], found["stderr"], COST_UNITS[found["metric"]]
         case _:
-            rows = pattern_scores(
-                model, structure, windows, job.method, progress=told, cancelled=poll
-            )
+            rows = pattern_scores(model, structure, windows, job.method, progress=progress)
             unit = "share" if job.method == "confidence" else "nats"
     return {
         "method": job.method,
@@ -128,7 +125,8 @@ def sentence_tokens(loaded: LoadedModel, sentence: str) -> list[int]:
     return ids
 
 
-def steps(loaded: LoadedModel, job: AttentionSteps, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(AttentionSteps)
+def steps(loaded: LoadedModel, job: AttentionSteps, progress: Progress = NONE) -> dict[str, Any]:
     """Run an AttentionSteps job; see ``prune_core.jobs.heads.AttentionSteps``.
 
     Raises:
@@ -137,11 +135,10 @@ def steps(loaded: LoadedModel, job: AttentionSteps, emit: Emit, poll: Poll) -> d
     import torch
 
     from prune_core.analysis.heads.steps import attention_steps
-    from prune_core.tasks.planning import work_out
 
     ids = sentence_tokens(loaded, job.sentence)
     recipe = job.recipe.with_heads_of(job.block)
-    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
+    loaded.copy.apply(work_out(loaded, recipe, progress), progress)
     model = loaded.handle.model if recipe.is_dense else loaded.copy.model
     tokens = torch.tensor([ids], device=loaded.device)
     found = attention_steps(
@@ -151,14 +148,17 @@ def steps(loaded: LoadedModel, job: AttentionSteps, emit: Emit, poll: Poll) -> d
     return {**found, "tokens": texts, "key_tokens": texts}
 
 
-def pattern(loaded: LoadedModel, job: AttentionPattern, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(AttentionPattern)
+def pattern(
+    loaded: LoadedModel, job: AttentionPattern, progress: Progress = NONE
+) -> dict[str, Any]:
     """Run an AttentionPattern job; see ``prune_core.jobs.heads.AttentionPattern``."""
     from prune_core.analysis.heads.scores import attention_pattern
 
     ids = sentence_tokens(loaded, job.sentence)
     # a head that this block has lost is shown as it would look: its queries are zero
     recipe = job.recipe.with_heads_of(job.block)
-    loaded.copy.apply(work_out(loaded, recipe, emit, poll), poll)
+    loaded.copy.apply(work_out(loaded, recipe, progress), progress)
     model = loaded.handle.model if recipe.is_dense else loaded.copy.model
     tokens = torch.tensor([ids], device=loaded.device)
     maps = attention_pattern(model, loaded.handle.structure, tokens, job.block, job.kind)

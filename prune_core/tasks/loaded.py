@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prune_core.allocation.sensitivity import Increases
 from prune_core.analysis.blocks.greedy import Step
-from prune_core.analysis.neurons.statistics import NeuronStatistics
 from prune_core.analysis.neurons.store import NeuronStore
 from prune_core.analysis.weights.distributions import layer_row
-from prune_core.calibration.statistics import GRADIENTS, Statistics, statistics_of
+from prune_core.calibration.statistics import Statistics, statistics_of
 from prune_core.calibration.windows import calibration_windows
-from prune_core.criteria import CRITERIA
+from prune_core.criteria import LayerStats
 from prune_core.disk_cache import key_of
-from prune_core.errors import Cancelled
 from prune_core.evaluation.reference import DenseReference, windows_fingerprint
-from prune_core.jobs.base import TextSpec
+from prune_core.jobs.base import LoadModel, TextSpec
 from prune_core.jobs.file_versions import Stamp, text_stamp
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import BlockRunner
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.edits import Edits, read_edits, write_edits
-from prune_core.pruning.plan import CutPlan, plan_cuts, plan_edits
+from prune_core.pruning.plan import CutPlan
 from prune_core.pruning.prefix_cache import PrefixCache
-from prune_core.pruning.ranks import RankProgress, RankStore, check_arguments
-from prune_core.pruning.sensitivity import block_increases
+from prune_core.pruning.ranks import RankStore
 from prune_core.pruning.sequential import decides, prune_by_block
 from prune_core.pruning.working_copy import WorkingCopy
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.answers import answers
 from prune_core.texts.reading import read_text
 from prune_core.texts.windows import start_of_windows, token_windows
 
@@ -55,10 +53,12 @@ class LoadedModel:
         prefix: block outputs at the last recipes measured.
         exact_start: log-probabilities of the dense model at the start of the last text measured,
             with the fingerprint of its first window.
+        load_seconds: how long the job that runs waited for the model.
     """
 
     def __init__(self, handle: ModelHandle) -> None:
         self.handle = handle
+        self.load_seconds = 0.0
         self.dense = clone_shared(handle.model)
         self.dense_runner = BlockRunner(self.dense, handle.structure)
         self.ranks = RankStore(handle.model, handle.structure.layers, handle.fingerprint)
@@ -85,167 +85,48 @@ class LoadedModel:
         """Where the model is."""
         return self.handle.model.device
 
-    def plan(
-        self,
-        recipe: Recipe,
-        *,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> CutPlan:
-        """Work out a recipe for this model; see ``prune_core.pruning.plan.plan_cuts``.
-
-        Raises:
-            TextError: a criterion needs a calibration text, and that one is of no use.
-        """
-        statistics = self.statistics(recipe, cancelled=cancelled)
-        plan = plan_cuts(
-            self.ranks,
-            self.handle.structure,
-            self.resolved(recipe, cancelled=cancelled),
-            statistics=statistics,
-            increases=self.increases(recipe, cancelled=cancelled),
-            progress=progress,
-            cancelled=cancelled,
-            by_ranks=not self.needs_edits(recipe),
-        )
-        if self.needs_edits(recipe):
-            plan = plan_edits(plan, self._edits_of(recipe, plan, statistics, progress, cancelled))
-        if not recipe.compensate:
-            return plan
-        return self.neurons.compensated(plan, self.neuron_statistics(recipe, cancelled=cancelled))
-
-    def resolved(
-        self,
-        recipe: Recipe,
-        *,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Recipe:
-        """The recipe with its share of neurons, if it has one, as named neurons."""
-        if recipe.neurons is None:
-            return recipe
-        self.neurons.check(recipe)
-        found = self.neuron_statistics(recipe, progress=progress, cancelled=cancelled)
-        return self.neurons.resolved(recipe, found)
-
-    def neuron_statistics(
-        self,
-        recipe: Recipe,
-        *,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> NeuronStatistics:
-        """What the recipe's calibration text teaches about the neurons of the dense model."""
-        windows = self.calibration(recipe)
-        return self.neurons.statistics(windows, progress=progress, cancelled=cancelled)
-
-    @staticmethod
-    def needs_edits(recipe: Recipe) -> bool:
-        """True if weights are computed for this very recipe, not cut from ranks."""
-        if not recipe.removes_weights:
-            return False
-        reads = bool(CRITERIA[recipe.criterion].needs_for(recipe.criterion_args))
-        return recipe.reconstruction != "none" or (recipe.is_sequential and reads)
-
-    @classmethod
-    def needs_calibration(cls, recipe: Recipe) -> bool:
-        """True if the recipe reads a calibration text."""
-        if recipe.reads_neurons:
-            return True
-        if not recipe.removes_weights:
-            return False
-        return (
-            bool(CRITERIA[recipe.criterion].needs_for(recipe.criterion_args))
-            or (recipe.allocation == "sensitivity" and bool(recipe.sparsity))
-            or cls.needs_edits(recipe)
-        )
-
     def statistics(
-        self,
-        recipe: Recipe,
-        *,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        self, windows: Tensor, needs: frozenset[str], progress: Progress = NONE
     ) -> Statistics | None:
-        """What the recipe needs of its calibration text in the dense model; None if nothing.
+        """Statistics of the dense model's layers on a text; None if nothing is needed.
 
-        Sequential calibration gathers statistics of inputs as it prunes: then only those that
-        the allocation or a gradient criterion asks for are gathered here.
+        Args:
+            windows: (windows, seq_len) int64.
+            needs: see ``prune_core.calibration.statistics.statistics_of``.
+            progress: of the pass that runs; a cancel is seen between blocks.
         """
-        needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
-        check_arguments(recipe.criterion, recipe.criterion_args)
-        if recipe.reads_neurons:  # the first pass over the text: here it can say how far it is
-            self.neurons.check(recipe)
-            self.neuron_statistics(recipe, progress=progress, cancelled=cancelled)
-        scored = recipe.allocation in ("owl", "sensitivity", "global") and recipe.sparsity
-        if self.needs_edits(recipe) and not scored:
-            needs = frozenset(n for n in needs if n in GRADIENTS)
-        if not recipe.removes_weights:
-            return None
-        return self._statistics(recipe, needs, progress, cancelled)
-
-    def dense_statistics(
-        self,
-        recipe: Recipe,
-        *,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Statistics | None:
-        """What the recipe's criterion needs to score the dense model, whatever is removed."""
-        check_arguments(recipe.criterion, recipe.criterion_args)
-        needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
-        return self._statistics(recipe, needs, progress, cancelled)
-
-    def _statistics(
-        self,
-        recipe: Recipe,
-        needs: frozenset[str],
-        progress: RankProgress | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> Statistics | None:
         if not needs:
             return None
         return statistics_of(
             self.handle.model,
             self.handle.structure,
             self.handle.fingerprint,
-            self.calibration(recipe),
+            windows,
             needs,
             has_language_head=self.handle.info.has_language_head,
             progress=progress,
-            cancelled=cancelled,
         )
 
-    def increases(
-        self,
-        recipe: Recipe,
-        *,
-        progress: RankProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Increases | None:
-        """Each block's loss increase alone, where the allocation is ``sensitivity``."""
-        if recipe.allocation != "sensitivity" or not recipe.sparsity:
-            return None
-        return block_increases(
-            self.ranks,
-            self.handle,
-            recipe,
-            self.calibration(recipe),
-            self.statistics(recipe, cancelled=cancelled),
-            progress=progress,
-            cancelled=cancelled,
-        )
-
-    def _edits_of(
+    def edits(
         self,
         recipe: Recipe,
         plan: CutPlan,
-        statistics: Statistics | None,
-        progress: RankProgress | None,
-        cancelled: Callable[[], bool] | None,
+        windows: Tensor,
+        gradients: Mapping[str, LayerStats] | None,
+        progress: Progress = NONE,
     ) -> Edits:
-        """Computed weights: those of the last recipe, from disk, or computed now."""
-        windows = self.calibration(recipe)
+        """Computed weights: those of the last recipe, from disk, or computed now.
+
+        Args:
+            recipe: that computes them.
+            plan: its cuts.
+            windows: (windows, seq_len) int64 of its calibration text.
+            gradients: statistics that are not of inputs, if its criterion reads some.
+            progress: (blocks done, blocks); a cancel is seen between batches and layers.
+
+        Raises:
+            PruneCoreError: see ``prune_core.pruning.sequential.prune_by_block``.
+        """
         cuts = {name: cut.cut for name, cut in plan.cuts.items()}
         parts = {name: cut for name, cut in plan.cuts.items() if cut.structural}
         content = [1, self.handle.fingerprint, decides(recipe), cuts, list(windows.shape)]
@@ -267,21 +148,19 @@ class LoadedModel:
                     key,
                     parts=parts,
                     dropped_blocks=plan.dropped_blocks,
-                    gradients=statistics.layers if statistics is not None else None,
+                    gradients=gradients,
                     progress=progress,
-                    cancelled=cancelled,
                 )
                 write_edits(edits)
             self._edits = edits
         return edits
 
-    def calibration(self, recipe: Recipe) -> Tensor:
-        """The recipe's calibration windows, (windows, seq_len); the last text is remembered.
+    def calibration(self, chosen: Calibration) -> Tensor:
+        """Calibration windows, (windows, seq_len) int64; the last text is remembered.
 
         Raises:
             TextError: see ``prune_core.calibration.windows``.
         """
-        chosen = recipe.calibration
         known = (chosen, text_stamp(chosen.text))
         if self._calibration is None or self._calibration[0] != known or known[1] is None:
             start = () if self.handle.structure.classes else self._ends()[0]
@@ -341,21 +220,24 @@ class LoadedModel:
         first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
         return [x for x in (first,) if x is not None], [x for x in (last,) if x is not None]
 
-    def layer_rows(
-        self, emit: Callable[[dict[str, Any]], None], cancelled: Callable[[], bool]
-    ) -> list[dict[str, Any]]:
+    def layer_rows(self, progress: Progress = NONE) -> list[dict[str, Any]]:
         """Weight statistics of every layer; the dense model never changes, so once is enough."""
         if not self._rows:
             layers = list(self.handle.structure.layers.values())
             rows = []
             for index, layer in enumerate(layers):
-                if cancelled():
-                    raise Cancelled("Cancelled while weights were read.")
+                progress.check("Cancelled while weights were read.")
                 rows.append(layer_row(self.handle.model, self.handle.structure, layer))
-                emit({"done": index + 1, "total": len(layers)})
+                progress.step(index + 1, len(layers))
             self._rows = rows
         return self._rows
 
     def token_text(self, token: int) -> str:
         """One token as text; a byte that is no whole character shows as the replacement sign."""
         return str(self.handle.tokenizer.decode([token]))
+
+
+@answers(LoadModel)
+def load_model(loaded: LoadedModel, job: LoadModel, progress: Progress = NONE) -> dict[str, Any]:
+    """What is known of the model, once it is loaded; see ``prune_core.jobs.base.LoadModel``."""
+    return loaded.handle.info.to_dict()

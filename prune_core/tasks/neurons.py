@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from prune_core.errors import RecipeError
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.parts import NEURON_METHODS
 from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
 
-Emit = Callable[[dict[str, Any]], None]
-Poll = Callable[[], bool]
 
-
+@answers(NeuronImportance)
 def neuron_importance(
-    loaded: LoadedModel, job: NeuronImportance, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: NeuronImportance, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a NeuronImportance job; see ``prune_core.jobs.neurons.NeuronImportance``.
 
@@ -30,7 +29,7 @@ def neuron_importance(
     loaded.neurons.check(Recipe())
     windows = loaded.windows(job.text, job.seq_len, job.windows)
     started = time.perf_counter()
-    found = loaded.neurons.statistics(windows, progress=_told(emit), cancelled=cancelled)
+    found = loaded.neurons.statistics(windows, progress=progress)
     scores = [row.tolist() for row in found.scores(method).values()]
     return {
         "method": method,
@@ -44,8 +43,9 @@ def neuron_importance(
     }
 
 
+@answers(NeuronProfile)
 def neuron_profile(
-    loaded: LoadedModel, job: NeuronProfile, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: NeuronProfile, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a NeuronProfile job; see ``prune_core.jobs.neurons.NeuronProfile``.
 
@@ -58,21 +58,21 @@ def neuron_profile(
 
     loaded.neurons.check(Recipe())
     started = time.perf_counter()
-    recipe = Recipe(calibration=job.calibration)
-    found = loaded.neuron_statistics(recipe, progress=_told(emit), cancelled=cancelled)
+    found = loaded.neurons.statistics(loaded.calibration(job.calibration), progress=progress)
     structure, model = loaded.handle.structure, loaded.handle.model
     gated = bool(mlp_layers(structure, "mlp.gate", "mlp.gate_up"))
     place = has_bias_place(model, mlp_layers(structure, "mlp.down").values())
     return {
-        **profile.neuron_profile(found, job.bins, cancelled),
+        **profile.neuron_profile(found, job.bins, progress),
         "gated": gated,
         "bias": place,
         "seconds": time.perf_counter() - started,
     }
 
 
+@answers(NeuronDetails)
 def neuron_details(
-    loaded: LoadedModel, job: NeuronDetails, emit: Emit, cancelled: Poll
+    loaded: LoadedModel, job: NeuronDetails, progress: Progress = NONE
 ) -> dict[str, Any]:
     """Run a NeuronDetails job; see ``prune_core.jobs.neurons.NeuronDetails``.
 
@@ -89,8 +89,7 @@ def neuron_details(
     if down is None or not 0 <= job.neuron < structure.layers[down].in_features:
         raise RecipeError(f"this model has no neuron {job.neuron} in block {job.block}.")
     started = time.perf_counter()
-    recipe = Recipe(calibration=job.calibration)
-    found = loaded.neuron_statistics(recipe, progress=_told(emit), cancelled=cancelled)
+    found = loaded.neurons.statistics(loaded.calibration(job.calibration), progress=progress)
     block, k = structure.blocks[job.block], job.neuron
     scores, places = {}, {}
     for method in NEURON_METHODS:
@@ -98,9 +97,7 @@ def neuron_details(
         scores[method] = float(row[k])
         places[method] = int((row < row[k]).sum())
     windows = loaded.windows(job.text, job.seq_len, job.windows)
-    tokens, values = loaded.neurons.activations(
-        block, down, windows, progress=_told(emit), cancelled=cancelled
-    )
+    tokens, values = loaded.neurons.activations(block, down, windows, progress=progress)
     written = details.what_it_writes(model, structure, block, down, k)
     return {
         "block": job.block,
@@ -119,7 +116,3 @@ def neuron_details(
         "tokens": tokens.numel(),
         "seconds": time.perf_counter() - started,
     }
-
-
-def _told(emit: Emit) -> Callable[[int, int], None]:
-    return lambda done, total: emit({"done": done, "total": total})

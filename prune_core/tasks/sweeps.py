@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.sweeps import Budget, MeasureCell
-from prune_core.tasks.evaluate import measure
+from prune_core.progress import NONE, Progress
+from prune_core.tasks.answers import answers
+from prune_core.tasks.evaluate import begin, measure
 from prune_core.tasks.loaded import LoadedModel
 
-Emit = Callable[[dict[str, Any]], None]
-Poll = Callable[[], bool]
 
-
+@answers(MeasureCell)
 def measure_cell(
-    loaded: LoadedModel, job: MeasureCell, emit: Emit, poll: Poll, load_seconds: float
+    loaded: LoadedModel, job: MeasureCell, progress: Progress = NONE
 ) -> dict[str, Any]:
     """See :class:`prune_core.jobs.sweeps.MeasureCell`.
 
@@ -27,20 +27,21 @@ def measure_cell(
     from prune_core.exporting.cost import cost_numbers
 
     asked = Evaluate(job.source, job.recipe, job.text, job.seq_len, job.windows)
-    found = measure(loaded, asked, emit, poll, load_seconds, start=job.start, look=False)
+    measurement = begin(loaded, asked, progress, loaded.load_seconds, start=job.start)
+    found = measurement.run(look=False)
     del found["strip"]
-
-    def told(stage: str, done: int, total: int) -> None:
-        emit({"stage": stage, "done": done, "total": total})
-
-    recipe = loaded.resolved(job.recipe)
     cost = cost_numbers(
-        loaded.handle, loaded.copy.model, recipe, measured=job.cost, progress=told, cancelled=poll
+        loaded.handle,
+        loaded.copy.model,
+        measurement.named,
+        measured=job.cost,
+        progress=progress,
     )
     return {**found, **cost}
 
 
-def keep_budget(loaded: LoadedModel, job: Budget, emit: Emit, poll: Poll) -> dict[str, Any]:
+@answers(Budget)
+def keep_budget(loaded: LoadedModel, job: Budget, progress: Progress = NONE) -> dict[str, Any]:
     """See :class:`prune_core.jobs.sweeps.Budget`.
 
     Raises:
@@ -72,17 +73,17 @@ def keep_budget(loaded: LoadedModel, job: Budget, emit: Emit, poll: Poll) -> dic
 
     def look(recipe: Recipe) -> Mapping[str, Any]:
         asked = measure_job(question, recipe)
-        return measure(loaded, asked, lambda event: None, poll, 0.0, look=False)
+        return measure(loaded, asked, progress.silent(), look=False)
 
     def confirm(recipe: Recipe) -> Mapping[str, Any]:
         asked = held_out_job(question, recipe)
         plain = Evaluate(asked.source, recipe, asked.text, asked.seq_len, asked.windows)
-        return measure(loaded, plain, lambda event: None, poll, 0.0, start=asked.start, look=False)
+        return begin(loaded, plain, progress.silent(), start=asked.start).run(look=False)
 
     answers: list[dict[str, Any]] = []
 
     def told(event: Mapping[str, Any]) -> None:
-        emit({"stage": "budget", **event, "limit": EVALUATIONS, "answers": list(answers)})
+        progress.tell({"stage": "budget", **event, "limit": EVALUATIONS, "answers": list(answers)})
 
     def one(family: Family) -> Solution:
         found = solve(promise, [family], look, confirm=confirm, known=known, size=size, told=told)

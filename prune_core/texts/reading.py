@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune_core.assets.fetch import fetch_asset
-from prune_core.assets.manifest import Asset, Cancelled, Progress, project_manifest
+from prune_core.assets.manifest import Asset, project_manifest
 from prune_core.errors import TextError
 from prune_core.models.sources import mode, shown
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.calibration import TextSpec
 from prune_core.texts.windows import MIN_TOKENS
 
@@ -87,16 +88,13 @@ def text_choices() -> list[dict[str, Any]]:
     ]
 
 
-def read_text(
-    spec: TextSpec, progress: Progress | None = None, cancelled: Cancelled | None = None
-) -> str:
+def read_text(spec: TextSpec, progress: Progress = NONE) -> str:
     """The text that a spec names.
 
     Args:
         spec: ``preset`` (fetched if needed), ``file`` (at most 20 MB of UTF-8) or ``inline`` (at
             most 1 MB).
-        progress: told the fetch of a preset.
-        cancelled: polled during that fetch.
+        progress: of the fetch of a preset; a cancel is seen during it.
 
     Raises:
         TextError: unknown, unreadable, too large, not UTF-8, with NUL characters, or empty.
@@ -107,7 +105,7 @@ def read_text(
             raise TextError(
                 f"There is no text called {shown(spec.value)}; presets are {', '.join(TEXTS)}."
             )
-        path = fetch_asset(spec.value, progress=progress, cancelled=cancelled)
+        path = fetch_asset(spec.value, progress=progress)
         return _table_text(path.read_text(encoding="utf-8"))
     if spec.kind == "file":
         return _read_file(spec.value)

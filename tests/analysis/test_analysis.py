@@ -23,6 +23,7 @@ from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-neox", "tiny-opt", "tiny-t5"]
@@ -216,7 +217,7 @@ def test_a_removed_head_is_a_gate_at_zero(handles: Mapping[str, ModelHandle]) ->
     for name in FAMILIES:
         handle = handles[name]
         loaded = LoadedModel(handle)
-        loaded.copy.apply(loaded.plan(Recipe(drop_heads=((1, 1),))))
+        loaded.copy.apply(work_out(loaded, Recipe(drop_heads=((1, 1),))))
         model, sites = clone_shared(handle.model), all_sites(handle.structure)
         site = next(i for i, (b, a) in enumerate(sites) if b.index == 1 and a.kind == "self")
         tokens = window()[None]

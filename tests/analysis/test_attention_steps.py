@@ -69,7 +69,7 @@ def test_steps_are_the_models_own(name: str, handles: Mapping[str, ModelHandle])
 
 def test_the_job_names_the_tokens() -> None:
     job = AttentionSteps("tiny-llama", "a cat sat", 1, 2, 1)
-    found = Core().run(job, lambda event: None, lambda: False)
+    found = Core().run(job)
     assert len(found["tokens"]) == len(found["shares"])
     assert sum(found["shares"]) == pytest.approx(1.0, abs=1e-5)
 
@@ -93,7 +93,7 @@ def test_what_is_not_there_is_one_sentence(
 
 def test_an_empty_sentence_is_one_sentence() -> None:
     with pytest.raises(TextError):
-        Core().run(AttentionSteps("tiny-llama", ""), lambda event: None, lambda: False)
+        Core().run(AttentionSteps("tiny-llama", ""))
 
 
 def test_a_soft_cap_is_a_step_too() -> None:

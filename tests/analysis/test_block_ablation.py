@@ -26,6 +26,7 @@ from prune_core.jobs.command_lines import command_line
 from prune_core.models.handle import ModelHandle
 from prune_core.models.layers import describe
 from prune_core.models.tiny import TINY
+from prune_core.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = sorted(TINY)
@@ -86,17 +87,13 @@ def silenced(handle: ModelHandle, name: str) -> nn.Module:
     return model
 
 
-def quiet(_event: dict[str, Any]) -> None:
-    return None
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_ablation_is_the_loss_without_the_block(
     name: str, handles: Mapping[str, ModelHandle]
 ) -> None:
     handle = handles[name]
     events: list[dict[str, Any]] = []
-    found = block_costs(handle, texts(), ("block", "attention", "mlp"), events.append)
+    found = block_costs(handle, texts(), ("block", "attention", "mlp"), Progress(events.append))
     assert found["metric"] == ("loss" if handle.info.has_language_head else "distance")
     for block in handle.structure.blocks:
         expected = cost(without_blocks(handle, (block.index,)), handle, texts())
@@ -128,7 +125,7 @@ def test_only_the_blocks_after_the_removed_one_run(handles: Mapping[str, ModelHa
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-gpt2", "tiny-t5", "tiny-bert"])
 def test_each_layer_alone(name: str, handles: Mapping[str, ModelHandle]) -> None:
     handle = handles[name]
-    found = layer_costs(handle, texts(2), quiet)
+    found = layer_costs(handle, texts(2))
     for place, layer in enumerate(handle.structure.layers):
         if place % 3 == 0:
             expected = cost(silenced(handle, layer), handle, texts(2))
@@ -142,7 +139,7 @@ def test_greedy_takes_the_cheapest_at_every_step(
     handle, windows = handles[name], texts(2)
     stacks = {b.stack for b in handle.structure.blocks}
     steps = min(2, len(handle.structure.blocks) - len(stacks))
-    found = greedy_path(handle, windows, steps, quiet, ends=True)
+    found = greedy_path(handle, windows, steps, ends=True)
     assert len(found["path"]) == steps
     gone: tuple[int, ...] = ()
     for step in found["path"]:
@@ -168,7 +165,7 @@ def test_greedy_takes_the_cheapest_at_every_step(
 
 def test_greedy_goes_on_from_where_it_was_stopped(handles: Mapping[str, ModelHandle]) -> None:
     handle, windows = handles["tiny-llama"], texts(2)
-    whole = greedy_path(handle, windows, 2, quiet, ends=True)
+    whole = greedy_path(handle, windows, 2, ends=True)
     path: list[Step] = []
     calls = itertools.count()
     with pytest.raises(Cancelled):
@@ -176,27 +173,29 @@ def test_greedy_goes_on_from_where_it_was_stopped(handles: Mapping[str, ModelHan
             handle,
             windows,
             2,
-            lambda event: next(calls) if event["step"] == 1 else None,
-            lambda: next(calls) > 10_000 or len(path) == 1,
+            Progress(
+                lambda event: next(calls) if event["step"] == 1 else None,
+                lambda: next(calls) > 10_000 or len(path) == 1,
+            ),
             ends=True,
             path=path,
         )
     assert len(path) == 1
     events: list[dict[str, Any]] = []
-    again = greedy_path(handle, windows, 2, events.append, ends=True, path=path)
+    again = greedy_path(handle, windows, 2, Progress(events.append), ends=True, path=path)
     assert again["path"] == whole["path"]
     assert all(event["step"] >= 1 for event in events)
     # fewer steps than are known cost nothing and say no more than asked
-    shorter = greedy_path(handle, windows, 1, quiet, ends=True, path=path)
+    shorter = greedy_path(handle, windows, 1, ends=True, path=path)
     assert shorter["path"] == whole["path"][:1]
 
 
 def test_dense_outputs_that_do_not_fit_are_computed_again(
     handles: Mapping[str, ModelHandle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = greedy_path(handles["tiny-t5"], texts(2), 2, quiet, ends=True)
+    kept = greedy_path(handles["tiny-t5"], texts(2), 2, ends=True)
     monkeypatch.setattr("prune_core.analysis.blocks.greedy.KEPT_BYTES", 0)
-    assert greedy_path(handles["tiny-t5"], texts(2), 2, quiet, ends=True)["path"] == kept["path"]
+    assert greedy_path(handles["tiny-t5"], texts(2), 2, ends=True)["path"] == kept["path"]
 
 
 def with_blocks(handle: ModelHandle, count: int) -> ModelHandle:
@@ -280,13 +279,18 @@ def test_what_cannot_be_is_one_sentence(handles: Mapping[str, ModelHandle]) -> N
             candidates(with_blocks(handle, blocks).structure, ends=ends)
     for steps in (0, count, -1):
         with pytest.raises(RecipeError, match=f"between 1 and {count - 1} blocks"):
-            greedy_path(handle, texts(1), steps, quiet, ends=True)
+            greedy_path(handle, texts(1), steps, ends=True)
     with pytest.raises(RecipeError, match="removed by block, attention, mlp"):
-        block_costs(handle, texts(1), ("head",), quiet)
+        block_costs(handle, texts(1), ("head",))
     for stop_at in range(4):
         calls = itertools.count()
         with pytest.raises(Cancelled):
-            block_costs(handle, texts(1), ("block", "mlp"), quiet, lambda: next(calls) >= stop_at)  # noqa: B023
+            block_costs(
+                handle,
+                texts(1),
+                ("block", "mlp"),
+                Progress(cancelled=lambda: next(calls) >= stop_at),  # noqa: B023
+            )
     assert not any(m._forward_hooks for m in handle.model.modules())
 
 
@@ -299,7 +303,7 @@ def test_a_text_that_is_too_short_is_said(text: str) -> None:
         BlockImportance("tiny-llama", TextSpec("inline", text), 32, 1),
     ):
         with pytest.raises(PruneCoreError, match=r"token|empty|text"):
-            core.run(job, quiet, lambda: False)
+            core.run(job)
 
 
 def test_a_broken_model_is_named(handles: Mapping[str, ModelHandle]) -> None:
@@ -312,4 +316,4 @@ def test_a_broken_model_is_named(handles: Mapping[str, ModelHandle]) -> None:
     weight.data[0, 0] = float("nan")
     broken = replace(handle, model=model, structure=describe(model))
     with pytest.raises(PruneCoreError, match="not finite"):
-        block_costs(broken, texts(1), ("block",), quiet)
+        block_costs(broken, texts(1), ("block",))

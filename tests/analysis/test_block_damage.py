@@ -16,6 +16,7 @@ from prune_core.jobs.compare import BlockDamage
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
+from prune_core.progress import Progress
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.recipe import Recipe
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(job: BlockDamage | Evaluate, core: Core | None = None) -> dict[str, Any]:
-    return (core or Core()).run(job, lambda event: None, lambda: False)
+    return (core or Core()).run(job)
 
 
 def pruned(handle: ModelHandle, blocks: list[int]) -> nn.Module:
@@ -77,7 +78,7 @@ def test_outputs_turn_as_in_copies_pruned_by_hand(
 ) -> None:
     handle, core = handles[name], Core()
     result = run(BlockDamage(name, HALF, TEXT, 32, 2), core)
-    windows = core.loaded(name, lambda e: None, lambda: False).windows(TEXT, 32, 2)
+    windows = core.loaded(name).windows(TEXT, 32, 2)
     assert result["windows"] == 2 and result["tokens"] == 64
     count = len(handle.structure.blocks)
     own, accumulated = [[0.0] * count for _ in range(2)]
@@ -100,7 +101,7 @@ def test_loss_rises_as_in_copies_with_one_block_pruned(
 ) -> None:
     handle, core = handles[name], Core()
     result = run(BlockDamage(name, HALF, TEXT, 32, 2, "loss"), core)
-    windows = core.loaded(name, lambda e: None, lambda: False).windows(TEXT, 32, 2)
+    windows = core.loaded(name).windows(TEXT, 32, 2)
     for block in range(len(handle.structure.blocks)):
         model, expected = pruned(handle, [block]), 0.0
         for window in windows:
@@ -160,12 +161,14 @@ def test_bad_input() -> None:
 def test_it_reports_and_stops() -> None:
     events: list[dict[str, Any]] = []
     core = Core()
-    core.run(BlockDamage("tiny-llama", HALF, TEXT, 32, 2), events.append, lambda: False)
+    core.run(BlockDamage("tiny-llama", HALF, TEXT, 32, 2), Progress(events.append))
     steps = [(e["done"], e["total"]) for e in events if e.get("stage") == "blocks"]
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     with pytest.raises(Cancelled):
         core.run(
             BlockDamage("tiny-llama", HALF, TEXT, 32, 2, "loss"),
-            events.append,
-            lambda: events[-1].get("stage") == "blocks" and events[-1]["done"] == 1,
+            Progress(
+                events.append,
+                lambda: events[-1].get("stage") == "blocks" and events[-1]["done"] == 1,
+            ),
         )

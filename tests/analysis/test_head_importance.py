@@ -19,6 +19,7 @@ from prune_core.jobs.base import TextSpec
 from prune_core.jobs.heads import HeadImportance
 from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
+from prune_core.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GRIMM = TextSpec("preset", "grimm")
@@ -75,7 +76,7 @@ def test_ablation_is_a_pass_without_each_head(
 ) -> None:
     handle, text = handles[name], windows()
     events: list[dict[str, Any]] = []
-    found = head_costs(handle, text, events.append, groups=groups)
+    found = head_costs(handle, text, Progress(events.append), groups=groups)
     sites = all_sites(handle.structure)
     assert len(found["mean"]) == len(sites)
     for place, (_, attention) in enumerate(sites):
@@ -104,7 +105,7 @@ def test_ablation_is_cancelled_between_blocks(handles: Mapping[str, ModelHandle]
         return polls > 6
 
     with pytest.raises(Cancelled):
-        head_costs(handles["tiny-llama"], windows(), lambda event: None, cancelled)
+        head_costs(handles["tiny-llama"], windows(), Progress(cancelled=cancelled))
     assert polls == 7
 
 
@@ -187,7 +188,7 @@ def test_an_encoder_bends_as_small_steps_of_its_gates_say(
 def test_the_job_gives_every_method(name: str, method: str) -> None:
     core, events = Core(), list[dict[str, Any]]()
     job = HeadImportance(name, method, GRIMM, 32, 2)
-    found = core.run(job, events.append, lambda: False)
+    found = core.run(job, Progress(events.append))
     assert found["method"] == method
     assert found["tokens"] == (0 if method == "weight-norm" else 64)
     kinds = {(site["kind"], site["stack"]) for site in found["sites"]}
@@ -203,6 +204,4 @@ def test_the_job_gives_every_method(name: str, method: str) -> None:
 
 def test_unknown_methods_are_named() -> None:
     with pytest.raises(RecipeError, match="use weight-norm, gradient, ablation"):
-        Core().run(
-            HeadImportance("tiny-llama", "magic", GRIMM, 32, 2), lambda event: None, lambda: False
-        )
+        Core().run(HeadImportance("tiny-llama", "magic", GRIMM, 32, 2))

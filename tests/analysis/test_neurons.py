@@ -40,10 +40,12 @@ from prune_core.models.handle import ModelHandle, build_handle
 from prune_core.models.layers import describe
 from prune_core.models.structure import Structure
 from prune_core.models.tiny import TINY, tiny_model, tiny_tokenizer
+from prune_core.progress import Progress
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import NEURON_METHODS, NeuronShare
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import named_neurons, work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 FAMILIES = sorted(TINY)
@@ -173,7 +175,9 @@ def test_statistics_are_kept_on_disk_and_a_damaged_file_is_made_again(tmp_path: 
     def never() -> bool:
         raise AssertionError("the text was read again")
 
-    again = neuron_statistics(model, structure, "m", windows(), folder=tmp_path, cancelled=never)
+    again = neuron_statistics(
+        model, structure, "m", windows(), folder=tmp_path, progress=Progress(cancelled=never)
+    )
     for block in first.blocks:
         assert torch.equal(first.values[block], again.values[block])
     path.write_bytes(path.read_bytes()[:200])
@@ -200,10 +204,17 @@ def test_cancel_leaves_no_hook_and_no_file(tmp_path: Path) -> None:
     model, structure = model_of("llama")
     work = clone_shared(model)
     with pytest.raises(Cancelled):
-        gather_neurons(work, structure, windows(), cancelled=lambda: True)
+        gather_neurons(work, structure, windows(), progress=Progress(cancelled=lambda: True))
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in work.modules())
     with pytest.raises(Cancelled):
-        neuron_statistics(model, structure, "m", windows(), folder=tmp_path, cancelled=lambda: True)
+        neuron_statistics(
+            model,
+            structure,
+            "m",
+            windows(),
+            folder=tmp_path,
+            progress=Progress(cancelled=lambda: True),
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -212,9 +223,7 @@ def test_cancel_leaves_no_hook_and_no_file(tmp_path: Path) -> None:
 
 def naive_share(handle: ModelHandle, share: NeuronShare) -> set[tuple[int, int]]:
     loaded = LoadedModel(handle)
-    exact = activations(
-        handle.model, handle.structure, loaded.calibration(Recipe(calibration=READ))
-    )
+    exact = activations(handle.model, handle.structure, loaded.calibration(READ))
     scores: dict[tuple[int, int], float] = {}
     for index, (a, _) in exact.items():
         norm = handle.structure.layers[mlp_layers(handle.structure, "mlp.down")[index]]
@@ -239,10 +248,10 @@ def test_a_share_is_what_sorting_gives(
 ) -> None:
     handle, share = handles[name], NeuronShare(0.3, "weighted", scope)
     recipe = Recipe(neurons=share, calibration=READ)
-    resolved = LoadedModel(handle).resolved(recipe)
+    resolved = named_neurons(LoadedModel(handle), recipe)
     assert resolved.neurons is None and set(resolved.drop_neurons) == naive_share(handle, share)
     more = replace(recipe, drop_neurons=((1, 0), (1, 1)))
-    both = LoadedModel(handle).resolved(more)
+    both = named_neurons(LoadedModel(handle), more)
     assert set(both.drop_neurons) == naive_share(handle, share) | {(1, 0), (1, 1)}
 
 
@@ -267,9 +276,9 @@ def test_the_command_names_the_neurons_that_a_recipe_drops(
     asked = ("--of", "neurons", "--method", method, "--lowest", "0.3", "--scope", scope)
     assert main(["importance", "tiny-llama", *size, *asked, "--json"]) == 0
     named = json.loads(capsys.readouterr().out)["drop_neurons"]
-    loaded = Core().loaded("tiny-llama", lambda event: None, lambda: False)
+    loaded = Core().loaded("tiny-llama")
     share = Recipe(neurons=NeuronShare(0.3, method, scope), calibration=READ)
-    assert [tuple(pair) for pair in named] == list(loaded.resolved(share).drop_neurons)
+    assert [tuple(pair) for pair in named] == list(named_neurons(loaded, share).drop_neurons)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -280,8 +289,8 @@ def test_masking_a_share_equals_cutting_it_out(
     loaded = LoadedModel(handle)
     for method in NEURON_METHODS:
         recipe = Recipe(neurons=NeuronShare(0.25, method), calibration=READ)
-        loaded.copy.apply(loaded.plan(recipe))
-        small = shrink(loaded.copy.model, handle.structure, loaded.resolved(recipe))
+        loaded.copy.apply(work_out(loaded, recipe))
+        small = shrink(loaded.copy.model, handle.structure, named_neurons(loaded, recipe))
         ours = forward(loaded.copy.model, handle.structure, windows()[:1])
         theirs = forward(small, handle.structure, windows()[:1])
         assert float((ours - theirs).abs().max()) < 1e-4
@@ -294,21 +303,19 @@ def test_all_neurons_may_be_masked_but_not_cut_out(handles: Mapping[str, ModelHa
     handle = handles["tiny-llama"]
     loaded = LoadedModel(handle)
     everything = Recipe(neurons=NeuronShare(1.0), calibration=READ)
-    plan = loaded.plan(everything)
+    plan = work_out(loaded, everything)
     applied = loaded.copy.apply(plan)
     assert bool(forward(loaded.copy.model, handle.structure, windows()[:1]).isfinite().all())
     mlp = sum(x.numel for x in handle.structure.layers.values() if x.role.startswith("mlp."))
     assert sum(applied.removed.values()) == mlp
     with pytest.raises(RecipeError, match=r"no neuron would be left.*masked"):
-        shrink(loaded.copy.model, handle.structure, loaded.resolved(everything))
+        shrink(loaded.copy.model, handle.structure, named_neurons(loaded, everything))
     job = Evaluate("tiny-llama", everything, OTHER, 32, 2)
-    result = Core().run(job, lambda e: None, lambda: False)
+    result = Core().run(job)
     assert result["emptied"] == {"heads": [], "neurons": [0, 1, 2, 3]}
     assert math.isfinite(result["perplexity"]) and result["perplexity"] > 1
     one = tuple((2, k) for k in range(handle.structure.blocks[2].intermediate_size))
-    result = Core().run(
-        replace(job, recipe=Recipe(drop_neurons=one)), lambda e: None, lambda: False
-    )
+    result = Core().run(replace(job, recipe=Recipe(drop_neurons=one)))
     assert result["emptied"]["neurons"] == [2]
 
 
@@ -316,12 +323,12 @@ def test_a_share_combines_with_weights_and_counts_once(handles: Mapping[str, Mod
     handle = handles["tiny-gpt2"]
     loaded = LoadedModel(handle)
     recipe = Recipe(sparsity=0.4, neurons=NeuronShare(0.5, "firing"), calibration=READ)
-    applied = loaded.copy.apply(loaded.plan(recipe))
+    applied = loaded.copy.apply(work_out(loaded, recipe))
     for name, layer in handle.structure.layers.items():
         zeros = int((layer.weight(loaded.copy.model) == 0).sum())
         assert applied.removed[name] == zeros
     alone = replace(recipe, sparsity=0.0)
-    applied = loaded.copy.apply(loaded.plan(alone))
+    applied = loaded.copy.apply(work_out(loaded, alone))
     for name, layer in handle.structure.layers.items():
         assert applied.removed[name] == int((layer.weight(loaded.copy.model) == 0).sum())
         half = layer.numel // 2 if layer.role.startswith("mlp.") else 0
@@ -379,11 +386,11 @@ def test_compensation_is_the_formula(name: str, handles: Mapping[str, ModelHandl
     before = {key: value.clone() for key, value in handle.model.state_dict().items()}
     loaded = LoadedModel(handle)
     recipe = Recipe(neurons=NeuronShare(0.4, "weighted"), compensate=True, calibration=READ)
-    loaded.copy.apply(loaded.plan(recipe))
-    exact = activations(handle.model, handle.structure, loaded.calibration(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
+    exact = activations(handle.model, handle.structure, loaded.calibration(recipe.calibration))
     naive = copy.deepcopy(handle.model)
     for index, down in mlp_layers(handle.structure, "mlp.down").items():
-        gone = [k for block, k in loaded.resolved(recipe).drop_neurons if block == index]
+        gone = [k for block, k in named_neurons(loaded, recipe).drop_neurons if block == index]
         mean = exact[index][0].mean(0)
 
         def replaced(
@@ -398,12 +405,12 @@ def test_compensation_is_the_formula(name: str, handles: Mapping[str, ModelHandl
     theirs = forward(naive, handle.structure, windows()[:1])
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     plain = replace(recipe, compensate=False)
-    loaded.copy.apply(loaded.plan(plain))
+    loaded.copy.apply(work_out(loaded, plain))
     assert (
         float((forward(loaded.copy.model, handle.structure, windows()[:1]) - ours).abs().max())
         > 1e-3
     )
-    loaded.copy.apply(loaded.plan(Recipe()))
+    loaded.copy.apply(work_out(loaded, Recipe()))
     dense = forward(handle.model, handle.structure, windows()[:1])
     assert torch.equal(forward(loaded.copy.model, handle.structure, windows()[:1]), dense)
     # the dense model's tensors were never written, and it has no tensor more
@@ -417,9 +424,9 @@ def test_compensation_goes_into_files(name: str, handles: Mapping[str, ModelHand
     handle = handles[name]
     loaded = LoadedModel(handle)
     recipe = Recipe(neurons=NeuronShare(0.25), compensate=True, calibration=READ)
-    loaded.copy.apply(loaded.plan(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
     ours = forward(loaded.copy.model, handle.structure, windows()[:1])
-    small = shrink(loaded.copy.model, handle.structure, loaded.resolved(recipe))
+    small = shrink(loaded.copy.model, handle.structure, named_neurons(loaded, recipe))
     theirs = forward(small, handle.structure, windows()[:1])
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     source: Any = handle.model
@@ -436,7 +443,7 @@ def test_compensation_goes_into_files(name: str, handles: Mapping[str, ModelHand
 def test_a_block_that_lost_its_mlp_gets_no_bias(handles: Mapping[str, ModelHandle]) -> None:
     loaded = LoadedModel(handles["tiny-gpt2"])
     recipe = Recipe(neurons=NeuronShare(0.5), drop_mlp=(0,), compensate=True, calibration=READ)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     assert list(plan.biases) == list(mlp_layers(loaded.handle.structure, "mlp.down").values())[1:]
 
 
@@ -445,8 +452,8 @@ def test_a_model_without_a_place_for_a_bias_says_so(family: str) -> None:
     loaded = LoadedModel(made(family))
     recipe = Recipe(drop_neurons=((0, 0),), compensate=True, calibration=READ)
     with pytest.raises(RecipeError, match=f"{family} model has no bias in its MLPs"):
-        loaded.plan(recipe)
-    loaded.plan(replace(recipe, compensate=False))
+        work_out(loaded, recipe)
+    work_out(loaded, replace(recipe, compensate=False))
 
 
 # ---- one neuron, and all at a glance ---------------------------------------------------------
@@ -460,8 +467,8 @@ def test_what_a_neuron_writes_and_where_it_fires(
     structure, model = handle.structure, handle.model
     block, k = len(structure.blocks) - 1, 7
     job = NeuronDetails(name, block, k, READ, OTHER, 32, 3)
-    found = Core().run(job, lambda e: None, lambda: False)
-    exact = activations(model, structure, LoadedModel(handle).calibration(Recipe(calibration=READ)))
+    found = Core().run(job)
+    exact = activations(model, structure, LoadedModel(handle).calibration(READ))
     row = exact[block][0].abs().mean(0)
     assert found["scores"]["mean-activation"] == pytest.approx(float(row[k]), rel=1e-5)
     assert found["places"]["mean-activation"] == int((row < row[k]).sum())
@@ -502,7 +509,7 @@ def test_what_a_neuron_writes_and_where_it_fires(
 
 def test_an_encoder_of_two_stacks_writes_no_tokens(handles: Mapping[str, ModelHandle]) -> None:
     job = NeuronDetails("tiny-t5", 0, 3, READ, OTHER, 32, 2)
-    found = Core().run(job, lambda e: None, lambda: False)
+    found = Core().run(job)
     assert found["reason"] == "encoder" and found["raised"] == [] and found["passages"]
 
 
@@ -537,9 +544,9 @@ def test_a_profile_agrees_with_the_scores() -> None:
         with pytest.raises(RecipeError, match="bins"):
             neuron_profile(found, bins)
     with pytest.raises(Cancelled):
-        neuron_profile(found, 10, lambda: True)
+        neuron_profile(found, 10, Progress(cancelled=lambda: True))
     small = NeuronProfile("tiny-llama", READ)
-    result = Core().run(small, lambda e: None, lambda: False)
+    result = Core().run(small)
     assert result["gated"] and result["bias"] and len(json.dumps(result)) < 300_000
 
 
@@ -629,7 +636,7 @@ def test_texts_that_teach_nothing(handles: Mapping[str, ModelHandle]) -> None:
     core = Core()
 
     def run(job: Any) -> dict[str, Any]:
-        return core.run(job, lambda e: None, lambda: False)
+        return core.run(job)
 
     share = NeuronShare(0.1)
     for text in (TextSpec("inline", ""), TextSpec("inline", "   "), TextSpec("inline", "a")):
@@ -669,9 +676,9 @@ def test_a_model_without_mlp_has_no_neurons(handles: Mapping[str, ModelHandle]) 
         gather_neurons(clone_shared(handle.model), bare, windows())
     loaded = LoadedModel(replace(handle, structure=bare))
     with pytest.raises(RecipeError, match="has no MLP"):
-        loaded.plan(Recipe(neurons=NeuronShare(0.1), calibration=READ))
+        work_out(loaded, Recipe(neurons=NeuronShare(0.1), calibration=READ))
     with pytest.raises(RecipeError, match="made for another one"):
-        loaded.plan(Recipe(drop_neurons=((0, 0),)))
+        work_out(loaded, Recipe(drop_neurons=((0, 0),)))
 
 
 def test_statistics_know_their_methods() -> None:

@@ -20,6 +20,7 @@ from prune_core.jobs.weights import LayerTable, ScoreHistogram
 from prune_core.pruning.plan import layer_mask
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.planning import prepare, work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +39,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 
 @pytest.fixture(scope="module")
 def run(core: Core) -> Callable[[Job], dict]:
-    return lambda job: core.run(job, lambda event: None, lambda: False)
+    return lambda job: core.run(job)
 
 
 def test_every_score_is_in_one_bin_or_zero() -> None:
@@ -88,10 +89,10 @@ def test_overlap_by_hand() -> None:
 
 
 def test_a_score_histogram_is_the_criterion_s(core: Core, run: Callable[[Job], dict]) -> None:
-    loaded = core.loaded("tiny-gpt2", lambda event: None, lambda: False)
+    loaded = core.loaded("tiny-gpt2")
     name = next(n for n in loaded.handle.structure.layers if n.endswith("c_fc"))
     got = run(ScoreHistogram("tiny-gpt2", name, WANDA, 64))
-    statistics = loaded.statistics(WANDA)
+    statistics = prepare(loaded, WANDA).statistics
     assert statistics is not None
     norm = statistics.layers[name].input_norm
     assert norm is not None
@@ -115,9 +116,9 @@ def test_scores_are_there_before_anything_is_removed(run: Callable[[Job], dict])
 def test_masks_of_two_recipes(core: Core, run: Callable[[Job], dict]) -> None:
     other = replace(WANDA, criterion="magnitude", drop_heads=((1, 0),))
     got = run(MaskOverlap("tiny-llama", WANDA, other))
-    loaded = core.loaded("tiny-llama", lambda event: None, lambda: False)
+    loaded = core.loaded("tiny-llama")
     structure = loaded.handle.structure
-    plans = [loaded.plan(WANDA), loaded.plan(other)]
+    plans = [work_out(loaded, WANDA), work_out(loaded, other)]
     both = either = 0
     for row in got["layers"]:
         gone = [~layer_mask(plan, structure, row["name"]).numpy() for plan in plans]
@@ -152,8 +153,8 @@ def test_inspect_with_scores(
     words += ["--calibration-windows", "4", "--calibration-seq-len", "32"]
     assert main([*words, "--json"]) == 0
     got = json.loads(capsys.readouterr().out)
-    loaded = core.loaded("tiny-llama", lambda event: None, lambda: False)
-    statistics = loaded.statistics(WANDA)
+    loaded = core.loaded("tiny-llama")
+    statistics = prepare(loaded, WANDA).statistics
     assert statistics is not None
     for row in got["rows"]:
         layer = loaded.handle.structure.layers[row["name"]]

@@ -22,6 +22,7 @@ from prune_core.assets.cache import asset_folder, is_cached
 from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Manifest, project_manifest, read_manifest
 from prune_core.errors import AssetError, Cancelled
+from prune_core.progress import Progress
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTENT = b"a tale worth keeping\n" * 500
@@ -141,7 +142,11 @@ def test_a_wheel_in_the_folder_serves_all_its_assets(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, int, int, str]] = []
-    path = fetch_asset("one", manifest=manifest, progress=lambda *a: seen.append(a))
+    path = fetch_asset(
+        "one",
+        manifest=manifest,
+        progress=Progress(lambda e: seen.append((e["stage"], e["done"], e["total"], e["unit"]))),
+    )
     assert path.read_bytes() == CONTENT
     assert seen[-1][0] == "verify" and seen[-1][3] == "bytes"
     assert seen[-1][1] == seen[-1][2]
@@ -271,7 +276,7 @@ def test_row_44_too_small_a_disk_is_told_before_any_byte(
 @pytest.mark.usefixtures("from_folder")
 def test_a_cancelled_fetch_leaves_nothing(manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
-        fetch_asset("one", manifest=manifest, cancelled=lambda: True)
+        fetch_asset("one", manifest=manifest, progress=Progress(cancelled=lambda: True))
     assert left_behind(tmp_path) == []
     assert not list((tmp_path / "cache" / "assets").glob(".tmp-*"))
 
@@ -351,7 +356,11 @@ def test_pip_downloads_and_reports(
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     monkeypatch.setenv("PIP_TARGET", "/nowhere")  # a variable that would lead pip astray
     seen: list[tuple[str, int, int, str]] = []
-    path = fetch_asset("one", manifest=manifest, progress=lambda *a: seen.append(a))
+    path = fetch_asset(
+        "one",
+        manifest=manifest,
+        progress=Progress(lambda e: seen.append((e["stage"], e["done"], e["total"], e["unit"]))),
+    )
     assert path.read_bytes() == CONTENT
     size = manifest["one"].source.size
     assert ("fetch", size, size, "bytes") in seen
@@ -419,7 +428,7 @@ def test_a_cancelled_download_ends_pip(
 
     monkeypatch.setattr(download.subprocess, "Popen", popen)
     with pytest.raises(Cancelled):
-        fetch_asset("one", manifest=manifest, cancelled=lambda: bool(started))
+        fetch_asset("one", manifest=manifest, progress=Progress(cancelled=lambda: bool(started)))
     assert started[0].returncode == -signal.SIGKILL
     assert not list((tmp_path / "cache" / "assets").glob(".tmp-*"))
 

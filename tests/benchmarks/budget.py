@@ -32,7 +32,7 @@ def main() -> int:
     core = Core()
 
     def ask(job: Any) -> Mapping[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     base = Recipe(
         criterion="wanda", pattern="per-row", sparsity=0.5, calibration=Calibration(calibrate)

@@ -24,6 +24,7 @@ from prune_core.jobs.evaluate import Evaluate
 from prune_core.pruning.ranks import RankStore, layer_scores
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 from tests.benchmarks.report import header, options, publish, resident, table
 
 SOURCE = "smollm2-135m"
@@ -75,7 +76,7 @@ def applying(loaded: LoadedModel) -> list[Row]:
     }
     rows = []
     for name, recipes in cases.items():
-        plans = [loaded.plan(recipe) for recipe in recipes]
+        plans = [work_out(loaded, recipe) for recipe in recipes]
         turn = iter(range(10_000))
 
         def step(plans: list[Any] = plans, turn: Any = turn) -> None:
@@ -146,7 +147,7 @@ def changing_a_block(core: Core, blocks: int) -> list[Row]:
         return Evaluate(SOURCE, recipe, TEXT, SEQ_LEN, 2)
 
     def spent(recipe: Recipe) -> float:
-        result = core.run(job(recipe), lambda event: None, lambda: False)
+        result = core.run(job(recipe))
         return float(result["seconds"]["evaluate"])
 
     base = Recipe(sparsity=0.3)
@@ -211,8 +212,8 @@ def main() -> int:
     lines = header("Library")
     viewers = viewing()
     core = Core()
-    load = seconds(lambda: core.run(LoadModel(SOURCE), lambda event: None, lambda: False))
-    loaded = core.loaded(SOURCE, lambda event: None, lambda: False)
+    load = seconds(lambda: core.run(LoadModel(SOURCE)))
+    loaded = core.loaded(SOURCE)
     rows = [["load the model from the cache", f"{load:.1f}", "", "", ""]]
     rows += applying(loaded) + evaluating(loaded)
     rows += changing_a_block(core, len(loaded.handle.structure.blocks))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,18 +29,9 @@ SEQ_LEN, WINDOWS, REPEATS = 256, 8, 5
 Row = list[str]
 
 
-def quiet(event: dict[str, Any]) -> None:
-    """Nobody listens."""
-
-
-def never() -> bool:
-    """Nobody cancels."""
-    return False
-
-
 def recipes(core: Core) -> dict[str, tuple[Recipe, str]]:
     """Name to recipe and format; blocks are the eight of the least influence."""
-    found = core.run(BlockImportance(SOURCE, TEXT, SEQ_LEN, 4), quiet, never)["influence"]
+    found = core.run(BlockImportance(SOURCE, TEXT, SEQ_LEN, 4))["influence"]
     blocks = tuple(sorted(sorted(range(1, len(found) - 1), key=found.__getitem__)[:8]))
     half = Recipe(sparsity=0.5)
     return {
@@ -63,11 +53,11 @@ def written(
     """Sizes and quality, and speed and memory, of one export."""
     folder = place / "out"
     job = Export(SOURCE, recipe, str(folder), form, True, TEXT, SEQ_LEN, WINDOWS, REPEATS)
-    got = core.run(job, quiet, never)
+    got = core.run(job)
     dense, ours, screen = got["dense"], got["exported"], got["screen"]
     elsewhere, off = "needs compressed-tensors", ""
     if form != "compressed":
-        loaded = core.loaded(SOURCE, quiet, never)
+        loaded = core.loaded(SOURCE)
         windows = [w.tolist() for w in loaded.windows(TEXT, SEQ_LEN, WINDOWS)]
         there = float(str(perplexity(python, folder, windows)["perplexity"]))
         elsewhere = f"{there:,.3f}"
@@ -94,7 +84,7 @@ def spread(values: dict[str, float]) -> str:
 
 def three(core: Core, recipe: Recipe) -> list[Row]:
     """Dense, with zeros in place, and with parts cut out, in turn."""
-    got = core.run(Cost(SOURCE, recipe, REPEATS), quiet, never)
+    got = core.run(Cost(SOURCE, recipe, REPEATS))
     sizes = {"dense": "dense", "zeros": "dense", "": "shrunk"}
     rows = []
     for prefix, name in (("dense_", "dense"), ("zeros_", "zeros in place"), ("", "cut out")):

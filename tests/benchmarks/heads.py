@@ -18,6 +18,7 @@ from prune_core.analysis.heads.ablation import head_costs
 from prune_core.analysis.heads.scores import all_sites, gradient_scores
 from prune_core.engine.core import Core
 from prune_core.jobs.base import TextSpec
+from prune_core.progress import Progress
 from tests.benchmarks.core import SOURCE, seconds
 from tests.benchmarks.report import header, options, publish, table
 
@@ -46,7 +47,7 @@ def naive(model: Any, layer: nn.Module, columns: slice | None, windows: list[Ten
 def main() -> int:
     """Measure and publish."""
     chosen = options("Ablation of every head against a full pass per head.")
-    loaded = Core().loaded(SOURCE, lambda event: None, lambda: False)
+    loaded = Core().loaded(SOURCE)
     handle, structure = loaded.handle, loaded.handle.structure
     windows = loaded.windows(TextSpec("preset", "grimm"), SEQ_LEN, WINDOWS)
     sites = all_sites(structure)
@@ -67,7 +68,9 @@ def main() -> int:
 
     places: list[Any] = []
     found: dict[str, Any] = {}
-    spent = seconds(lambda: found.update(head_costs(handle, windows, between))) - sum(sampled)
+    spent = seconds(lambda: found.update(head_costs(handle, windows, Progress(between)))) - sum(
+        sampled
+    )
     each = statistics.median(sampled) * WINDOWS
     error = 0.0
     for block, attention in sites[::EVERY]:

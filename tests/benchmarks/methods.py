@@ -26,6 +26,7 @@ from prune_core.paths import cache_folder
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import dense_statistics, work_out
 from tests.benchmarks import naive
 from tests.benchmarks.core import SOURCE, Row, seconds
 from tests.benchmarks.report import header, options, publish, resident, table
@@ -48,10 +49,10 @@ def choosing(loaded: LoadedModel, calibration: Calibration) -> list[Row]:
     repaired = Recipe(
         criterion="sparsegpt", reconstruction="sparsegpt", calibration=calibration, **HALF
     )
-    windows = loaded.calibration(wanda)
+    windows = loaded.calibration(wanda.calibration)
 
     def ours(recipe: Recipe) -> float:
-        return seconds(lambda: loaded.copy.apply(loaded.plan(recipe)))
+        return seconds(lambda: loaded.copy.apply(work_out(loaded, recipe)))
 
     def published(prune: Any) -> float:
         model = copy.deepcopy(loaded.handle.model)
@@ -85,7 +86,7 @@ def allocating(core: Core, calibration: Calibration, text: TextSpec) -> list[Row
             calibration=calibration,
         )
         job = Evaluate(SOURCE, recipe, text, 512, 16)
-        results[allocation] = core.run(job, lambda event: None, lambda: False)
+        results[allocation] = core.run(job)
     rows = []
     for name, result in results.items():
         pairs = zip(result["window_nll"], results["uniform"]["window_nll"], strict=True)
@@ -126,9 +127,9 @@ def calibration_alone() -> None:
     resting = resident()
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(criterion="wanda", calibration=Calibration(texts()[0]), **HALF)
-        loaded.calibration(recipe)
+        loaded.calibration(recipe.calibration)
         os.environ["PRUNE_CACHE_DIR"] = folder
-        loaded.statistics(recipe)
+        dense_statistics(loaded, recipe)
     print(before, model, resting, resident(peak=True))
 
 
@@ -141,7 +142,7 @@ def main() -> int:
     lines = header("Choosing weights")
     peak = memory()
     core = Core()
-    loaded = core.loaded(SOURCE, lambda event: None, lambda: False)
+    loaded = core.loaded(SOURCE)
     ours, held_out = texts()
     if ours.kind == "preset":  # read before the cache changes
         from prune_core.texts.reading import read_text

@@ -25,7 +25,7 @@ def main() -> int:
 
     def perplexity(recipe: Recipe) -> str:
         job = Evaluate(SOURCE, recipe, text, SEQ_LEN, WINDOWS)
-        found = core.run(job, lambda event: None, lambda: False)
+        found = core.run(job)
         return f"{found['perplexity']:.2f}"
 
     rows = [

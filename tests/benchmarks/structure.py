@@ -28,10 +28,6 @@ from tests.benchmarks.report import header, options, publish, table
 SEQ_LEN, WINDOWS, STEPS, ROUND = 512, 2, 3, 3
 
 
-def silent(event: dict[str, Any]) -> None:
-    """Nobody listens."""
-
-
 def passes(model: Any, windows: list[Tensor]) -> Tensor:
     """Mean loss of a plain pass over every window."""
     with torch.inference_mode():
@@ -49,7 +45,7 @@ def naive_ablation(model: Any, windows: list[Tensor], block: int) -> float:
 def main() -> int:
     """Measure and publish."""
     chosen = options("What structural importance costs.")
-    loaded = Core().loaded(SOURCE, silent, lambda: False)
+    loaded = Core().loaded(SOURCE)
     handle, structure = loaded.handle, loaded.handle.structure
     windows = loaded.windows(TextSpec("preset", "grimm"), SEQ_LEN, WINDOWS)
     count, plain = len(structure.blocks), loaded.dense
@@ -75,13 +71,13 @@ def main() -> int:
     )
     measured(
         f"ablation of all {count} blocks",
-        lambda: ablated.update(block_costs(handle, windows, ("block",), silent)),
+        lambda: ablated.update(block_costs(handle, windows, ("block",))),
         count + 1,
     )
     tried = sum(count - 2 - step for step in range(STEPS))  # the first and the last block stay
     measured(
         f"greedy path of {STEPS} blocks, {tried} candidates",
-        lambda: greedy_path(handle, windows, STEPS, silent),
+        lambda: greedy_path(handle, windows, STEPS),
         tried + 1,
     )
     measured(

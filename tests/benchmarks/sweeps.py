@@ -109,10 +109,10 @@ def inline_beside_plain(url: str) -> tuple[float, float, list[float]]:
         Seconds of the sweep without the plain evaluations, of the statistics once, and of each
         plain evaluation.
     """
-    loaded = Core().loaded(SOURCE, lambda event: None, lambda: False)
+    loaded = Core().loaded(SOURCE)
     asked = grid().cells()
     recipe = next(c.recipe for c in asked if c.recipe.criterion == "wanda")
-    calibration = loaded.calibration(recipe)
+    calibration = loaded.calibration(recipe.calibration)
     model: Any = loaded.dense
     statistics = seconds(
         lambda: gather_input_norms(

@@ -17,11 +17,13 @@ from prune_core.jobs.base import TextSpec
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.progress import Progress
 from prune_core.pruning.plan import layer_mask
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import dense_statistics, work_out
 from prune_core.texts.overlap import check_apart
 
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "tiny-t5"]
@@ -78,8 +80,8 @@ def test_wanda_masks_are_naive_row_sorts(name: str, handles: Mapping[str, ModelH
     handle = handles[name]
     loaded, chosen = LoadedModel(handle), Calibration(READ, 3, 16)
     recipe = Recipe(criterion="wanda", pattern="per-row", sparsity=0.3, calibration=chosen)
-    plan = loaded.plan(recipe)
-    norms = loaded.statistics(recipe)
+    plan = work_out(loaded, recipe)
+    norms = dense_statistics(loaded, recipe)
     assert norms is not None
     for key, layer in handle.structure.layers.items():
         norm = norms.layers[key].input_norm
@@ -109,7 +111,7 @@ def test_a_second_run_reads_the_file_and_a_damaged_one_is_not_believed(
             windows,
             frozenset({"input_norm"}),
             folder=folder,
-            progress=lambda done, total: calls.append(done),
+            progress=Progress(lambda event: calls.append(event["done"])),
         )
 
     first = run()
@@ -163,7 +165,9 @@ def test_cancel_leaves_no_hook_behind(handles: Mapping[str, ModelHandle]) -> Non
         return len(polls) > 5
 
     with pytest.raises(Cancelled):
-        gather_input_norms(model, handle.structure, tokens(handle), cancelled=cancelled)
+        gather_input_norms(
+            model, handle.structure, tokens(handle), progress=Progress(cancelled=cancelled)
+        )
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -221,7 +225,7 @@ def test_the_evaluation_text_may_not_calibrate(
     recipe = Recipe(criterion="ria", calibration=Calibration(SPOKEN, 2, 32), **share)
     job = Evaluate("tiny-llama", recipe, SPOKEN, 32, 2)
     with pytest.raises(TextError, match="64 of the 64 evaluation tokens"):
-        measure(loaded, job, lambda event: None, lambda: False, 0.0)
+        measure(loaded, job)
 
 
 def test_an_evaluation_tells_of_the_calibration(handles: Mapping[str, ModelHandle]) -> None:
@@ -234,7 +238,7 @@ def test_an_evaluation_tells_of_the_calibration(handles: Mapping[str, ModelHandl
     )
     events: list[dict[str, Any]] = []
     job = Evaluate("tiny-llama", recipe, SPOKEN, 32, 2)
-    result = measure(loaded, job, events.append, lambda: False, 0.0)
+    result = measure(loaded, job, Progress(events.append))
     stages = [event["stage"] for event in events]
     assert stages.count("statistics") >= 1
     assert result["perplexity"] > 0 and result["seconds"]["statistics"] > 0
@@ -250,7 +254,7 @@ def test_unknown_arguments_are_one_sentence(
         criterion="ria", criterion_args=args, sparsity=0.5, calibration=Calibration(READ, 2, 16)
     )
     with pytest.raises(RecipeError, match=r"ria"):
-        LoadedModel(handles["tiny-llama"]).plan(recipe)
+        work_out(LoadedModel(handles["tiny-llama"]), recipe)
 
 
 def test_a_calibration_survives_the_recipe_file() -> None:
@@ -290,7 +294,7 @@ def test_nan_in_a_weight_names_a_layer_for_every_statistic(
         calibration=Calibration(READ, 2, 16),
     )
     with pytest.raises(ModelFileError, match=r"layers\.\d+\.\S+ .*not finite"):
-        loaded.plan(recipe)
+        work_out(loaded, recipe)
 
 
 def test_global_wanda_is_one_sort_of_shares(handles: Mapping[str, ModelHandle]) -> None:
@@ -299,7 +303,7 @@ def test_global_wanda_is_one_sort_of_shares(handles: Mapping[str, ModelHandle]) 
     recipe = Recipe(
         criterion="wanda", allocation="global", sparsity=0.4, calibration=Calibration(READ, 3, 16)
     )
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     norms = naive_norms(handle, tokens(handle))
     layers = handle.structure.layers
     scores = {}
@@ -321,10 +325,10 @@ def test_a_text_file_that_changes_is_read_again(
     spec = TextSpec("file", str(path))
     recipe = Recipe(criterion="wanda", sparsity=0.5, calibration=Calibration(spec, 2, 16))
     path.write_text(READ.value)
-    first = loaded.calibration(recipe)
-    assert loaded.calibration(recipe) is first, "not tokenized again"
+    first = loaded.calibration(recipe.calibration)
+    assert loaded.calibration(recipe.calibration) is first, "not tokenized again"
     path.write_text(SPOKEN.value + "!")
-    assert not torch.equal(loaded.calibration(recipe), first)
+    assert not torch.equal(loaded.calibration(recipe.calibration), first)
     path.unlink()
     with pytest.raises(TextError, match="no text file"):
-        loaded.calibration(recipe)
+        loaded.calibration(recipe.calibration)

@@ -97,7 +97,7 @@ def test_held_out_windows_are_those_not_seen() -> None:
     core = Core()
 
     def ask(job: Job) -> dict[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     found = ask(held_out_job(question, recipe))
     whole = ask(Evaluate("tiny-llama", recipe, question.text, 32, 4))

@@ -18,6 +18,7 @@ from prune_core.errors import Cancelled, PruneCoreError
 from prune_core.jobs.base import LoadModel, TextSpec
 from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.jobs.weights import LayerTable
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 
 TEXT = TextSpec("inline", "The quick brown fox jumps over the lazy dog. " * 60)
@@ -134,8 +135,8 @@ def test_a_cancelled_job_stops_and_can_be_asked_for_again(engine: Engine) -> Non
 
 def test_cancel_within_two_blocks(folder: None) -> None:
     core = Core()
-    loaded = core.loaded("tiny-llama", lambda _event: None, lambda: False)
-    core.run(evaluate(0.15), lambda _event: None, lambda: False)
+    loaded = core.loaded("tiny-llama")
+    core.run(evaluate(0.15))
     asked = 0
 
     def cancelled() -> bool:
@@ -146,12 +147,12 @@ def test_cancel_within_two_blocks(folder: None) -> None:
 
     start = loaded.copy.runner.blocks_run
     with pytest.raises(Cancelled):
-        core.run(evaluate(0.65), lambda _event: None, cancelled)
+        core.run(evaluate(0.65), Progress(cancelled=cancelled))
     assert asked
     assert loaded.copy.runner.blocks_run - asked <= 2
     # and nothing half done is left: the next number is right
     ticket = Engine("inline").submit(evaluate(0.65), session="x", panel="p")
-    result = core.run(evaluate(0.65), lambda _event: None, lambda: False)
+    result = core.run(evaluate(0.65))
     assert ticket.result is not None
     assert result["nll"] == ticket.result["nll"]
 
@@ -267,4 +268,4 @@ def test_an_unknown_job_is_refused(folder: None) -> None:
     from prune_core.jobs.base import Job
 
     with pytest.raises(PruneCoreError, match="no such job"):
-        Core().run(Job("tiny-llama"), lambda _event: None, lambda: False)
+        Core().run(Job("tiny-llama"))

@@ -5,8 +5,13 @@ A ``torch.__version__`` among them once had every first number wait five seconds
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import pickletools
+import pydoc
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +27,11 @@ from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportan
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
 from prune_core.jobs.sweeps import Budget, MeasureCell
 from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
+from prune_core.progress import Progress
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
+from prune_core.tasks.answers import all_answers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STORY = jobs.TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 60)
@@ -78,9 +85,7 @@ def classes_in(value: object) -> set[str]:
 
 
 def test_every_job_is_here() -> None:
-    kinds = {name for name, kind in vars(jobs).items() if isinstance(kind, type)}
-    kinds = {name for name in kinds if issubclass(getattr(jobs, name), jobs.Job)}
-    assert set(CASES) == kinds - {"Job"}
+    assert {type(job) for job in CASES.values()} == set(all_answers())
 
 
 def test_a_class_would_be_found() -> None:
@@ -90,13 +95,89 @@ def test_a_class_would_be_found() -> None:
     assert classes_in({"plain": [1, 2.5, "x", None, True, (3,)]}) == set()
 
 
+def words_of(value: object) -> Iterator[str]:
+    """Every key and every text of plain values, however deep."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield str(key)
+            yield from words_of(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from words_of(part)
+    elif isinstance(value, str):
+        yield value
+
+
+def marked(text: str) -> set[str]:
+    """What stands between double backquotes."""
+    return set(re.findall(r"``([^`]+)``", text))
+
+
+def promised(kind: type[jobs.Job]) -> set[str]:
+    """Fields that a job's docstring gives its events and result; remarks in brackets are left out.
+
+    Values stand in brackets, or behind a field's colon as the stages do.
+    """
+    text, before = re.search(r"\b(Events|Result)\b.*", inspect.getdoc(kind) or "", re.DOTALL), ""
+    assert text is not None, f"{kind.__name__} says nothing of its events and result"
+    left = text[0]
+    while left != before:
+        before, left = left, re.sub(r"\([^()]*\)", "", left)
+    return {word for word in marked(left) if word.isidentifier() and word != "None"}
+
+
+def explained(kind: type[jobs.Job]) -> set[str]:
+    """The same, brackets and all, with what the docstring refers to for more."""
+    texts = [inspect.getdoc(kind) or ""]
+    for name in re.findall(r":class:`(\w+)`", texts[0]):
+        texts += [inspect.getdoc(other) or "" for other in all_answers() if other.__name__ == name]
+    names = set().union(*map(marked, texts))
+    for reference in [name for name in names if name.startswith("prune_core.")]:
+        thing = pydoc.locate(reference)
+        assert thing is not None, f"{kind.__name__} refers to {reference}, which is not there"
+        if is_dataclass(thing):
+            names |= {field.name for field in fields(thing)}
+        names |= marked(inspect.getsource(thing))  # type: ignore[arg-type]
+    return names
+
+
+LONGER: dict[str, list[jobs.Job]] = {
+    "Evaluate": [
+        Evaluate("tiny-llama", Recipe(**chosen), OTHER, **SMALL)
+        for chosen in (
+            {"sparsity": 0.4, "allocation": "sensitivity", "calibration": READ},
+            {"sparsity": 0.4, "reconstruction": "sparsegpt", "calibration": READ},
+        )
+    ],
+    "BlockDamage": [BlockDamage("tiny-llama", PRUNED, OTHER, **SMALL, measure="loss")],
+    "LayerImportance": [LayerImportance("tiny-llama", "ablation", text=OTHER, **SMALL)],
+}
+"""More of a kind, to see all that it can say."""
+
+NOT_SEEN = {
+    "LoadModel": {"stage", "done", "total", "unit"},  # a tiny model is made on the spot
+    "MeasureCell": {"strip", "stage", "write", "measure", "done", "total"},  # cost: a minute
+    "LayerTable": {"scored"},  # a field of the job, not of its result
+    "NeuronDetails": {"text"},  # likewise
+    "BlockDamage": {"output", "loss"},  # of the job: which fields there are
+}
+"""Words of docstrings that no run here can show, and why."""
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_events_and_results_are_plain(
+def test_events_and_results_are_plain_and_as_documented(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    sent: list[object] = []
-    result = Core().run(CASES[name], sent.append, lambda: False)
-    assert result and classes_in(result) == set()
-    assert classes_in(sent) == set()
+    core, kind, seen = Core(), type(CASES[name]), set[str]()
+    for job in (CASES[name], *LONGER.get(name, [])):
+        sent: list[dict[str, Any]] = []
+        result = core.run(job, Progress(sent.append))
+        assert result and classes_in(result) == set()
+        assert classes_in(sent) == set()
+        keys = set(result) | {key for event in sent for key in event}
+        assert keys <= explained(kind), f"not documented: {sorted(keys - explained(kind))}"
+        seen |= {*words_of(result), *words_of(sent)}
+    lacking = promised(kind) - seen - NOT_SEEN.get(name, set())
+    assert not lacking, f"documented but never there: {sorted(lacking)}"

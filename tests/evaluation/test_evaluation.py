@@ -24,6 +24,7 @@ from prune_core.jobs.base import TextSpec
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
@@ -46,7 +47,7 @@ def run(
 ) -> tuple[dict[str, object], list[dict[str, object]]]:
     events: list[dict[str, object]] = []
     job = Evaluate("x", recipe, TEXT, seq_len, windows)
-    return measure(loaded, job, events.append, lambda: False, 0.0), events
+    return measure(loaded, job, Progress(events.append)), events
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -217,5 +218,5 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     job = Evaluate("x", Recipe(), TextSpec("inline", text), seq_len, windows)
     with pytest.raises(PruneCoreError) as caught:
-        measure(LoadedModel(handles["tiny-llama"]), job, lambda _e: None, lambda: False, 0.0)
+        measure(LoadedModel(handles["tiny-llama"]), job)
     assert "\n" not in str(caught.value)

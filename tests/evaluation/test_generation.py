@@ -21,6 +21,7 @@ from prune_core.evaluation.generation import (
 from prune_core.jobs.evaluate import Generate
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -167,7 +168,7 @@ def test_where_answers_part() -> None:
 
 
 def run(job: Generate) -> dict[str, object]:
-    return Core().run(job, lambda _event: None, lambda: False)
+    return Core().run(job)
 
 
 def test_dense_and_pruned_in_step() -> None:
@@ -246,7 +247,9 @@ def test_cancelled_writing_stops_at_the_next_token() -> None:
         written += "pruned" in event
 
     with pytest.raises(Cancelled):
-        core.run(Generate("tiny-llama", Recipe(), "Hello", 60), emit, lambda: written >= 3)
+        core.run(
+            Generate("tiny-llama", Recipe(), "Hello", 60), Progress(emit, lambda: written >= 3)
+        )
     assert written == 3
 
 

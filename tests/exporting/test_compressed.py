@@ -46,7 +46,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 @pytest.fixture
 def run(core: Core) -> Callable[..., dict[str, Any]]:
     pytest.importorskip("compressed_tensors")
-    return lambda job: core.run(job, lambda event: None, lambda: False)
+    return lambda job: core.run(job)
 
 
 def job(recipe: Recipe, folder: Path, source: str = "tiny-llama") -> Export:
@@ -67,7 +67,7 @@ def test_what_is_read_back_is_the_model_on_screen(
     size = (tmp_path / "out" / FILE).stat().st_size
     assert got["exported"]["bytes"] == size < got["dense"]["bytes"]
     removed = got["dense"]["nonzero"] - got["exported"]["nonzero"]
-    info = core.loaded(name, lambda event: None, lambda: False).handle.info
+    info = core.loaded(name).handle.info
     # of each layer the bits of its mask, an offset for each row, and four entries of the header
     beside = sum(x.rows * x.columns / 8 + 9 * (x.rows + x.columns) + 800 for x in info.layers)
     assert size < got["dense"]["bytes"] - 4 * removed + beside + 20_000
@@ -89,7 +89,7 @@ def test_the_card_tells_how_to_load_it(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    copy = core.loaded("tiny-llama", lambda event: None, lambda: False).copy
+    copy = core.loaded("tiny-llama").copy
     with torch.no_grad():
         ours = copy.model(input_ids=torch.arange(4, 36)[None]).logits[0].double().sum(1)
     theirs = torch.tensor(eval(done.stdout), dtype=torch.float64)
@@ -100,7 +100,7 @@ def test_plain_transformers_does_not_take_it_for_random_weights(
     core: Core, run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     run(job(HALF, tmp_path / "out"))
-    kind = type(core.loaded("tiny-llama", lambda event: None, lambda: False).handle.model)
+    kind = type(core.loaded("tiny-llama").handle.model)
     with quiet(), pytest.raises(OSError, match="no file named"):
         kind.from_pretrained(tmp_path / "out")
 
@@ -138,10 +138,10 @@ def test_a_library_that_is_missing_or_too_new(
         return version
 
     monkeypatch.setattr("prune_core.exporting.formats.metadata.version", found)
-    handle = core.loaded("tiny-llama", lambda event: None, lambda: False).handle
+    handle = core.loaded("tiny-llama").handle
     problem = format_problem("compressed", handle.info, HALF)
     assert problem == library_problem() and problem is not None
     assert "requirements-export.txt" in problem and problem.count(". ") == 0
     with pytest.raises(RecipeError, match=r"requirements-export\.txt"):
-        core.run(job(HALF, tmp_path / "out"), lambda event: None, lambda: False)
+        core.run(job(HALF, tmp_path / "out"))
     assert not list(tmp_path.iterdir())

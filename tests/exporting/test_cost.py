@@ -21,8 +21,10 @@ from prune_core.models.handle import ModelHandle
 from prune_core.models.reading import quiet
 from prune_core.models.tiny import TINY
 from prune_core.paths import cache_folder
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,12 +37,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run() -> Callable[..., dict[str, Any]]:
     core = Core()
-    return lambda job: core.run(job, lambda event: None, lambda: False)
+    return lambda job: core.run(job)
 
 
 def masked(handle: ModelHandle, recipe: Recipe) -> LoadedModel:
     loaded = LoadedModel(handle)
-    loaded.copy.apply(loaded.plan(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
     return loaded
 
 
@@ -117,8 +119,10 @@ def test_a_cancel_leaves_no_files() -> None:
     with pytest.raises(Cancelled):
         Core().run(
             Cost("tiny-llama", Recipe(sparsity=0.5), 1),
-            lambda event: stages.append(str(event.get("stage"))),
-            lambda: "measure" in stages,
+            Progress(
+                lambda event: stages.append(str(event.get("stage"))),
+                lambda: "measure" in stages,
+            ),
         )
     assert "write" in stages and not list(cache_folder("speed").iterdir())
 

@@ -22,6 +22,7 @@ from prune_core.exporting.write import ExportError, write_folder
 from prune_core.jobs.base import TextSpec
 from prune_core.jobs.exports import Export
 from prune_core.paths import PROJECT_ROOT
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,7 +41,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
 
 @pytest.fixture
 def run(core: Core) -> Callable[..., dict[str, Any]]:
-    return lambda job: core.run(job, lambda event: None, lambda: False)
+    return lambda job: core.run(job)
 
 
 def job(recipe: Recipe, folder: Path, form: str = "shrunk") -> Export:
@@ -358,8 +359,10 @@ def test_cancel_leaves_nothing(stage: str, core: Core, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         core.run(
             replace(job(LAST, tmp_path / "out"), repeats=1),
-            lambda event: stages.append(str(event.get("stage"))),
-            lambda: stage in stages,
+            Progress(
+                lambda event: stages.append(str(event.get("stage"))),
+                lambda: stage in stages,
+            ),
         )
     assert not list(tmp_path.iterdir())
 

@@ -57,7 +57,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def run(core: Core) -> Callable[..., dict[str, Any]]:
-    return lambda job: core.run(job, lambda event: None, lambda: False)
+    return lambda job: core.run(job)
 
 
 def job(recipe: Recipe, folder: Path, form: str = "shrunk", source: str = "tiny-llama") -> Export:
@@ -65,7 +65,7 @@ def job(recipe: Recipe, folder: Path, form: str = "shrunk", source: str = "tiny-
 
 
 def parts(core: Core, name: str) -> dict[str, Recipe]:
-    structure = core.loaded(name, lambda event: None, lambda: False).handle.structure
+    structure = core.loaded(name).handle.structure
     blocks = structure.blocks
     attention = blocks[0].attention
     assert attention is not None
@@ -109,7 +109,7 @@ def test_plain_transformers_gives_the_perplexity_on_screen(
     form: str, core: Core, run: Callable[..., dict[str, Any]], python: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    loaded = core.loaded("tiny-llama", lambda event: None, lambda: False)
+    loaded = core.loaded("tiny-llama")
     left = [b.index for b in loaded.handle.structure.blocks if b.index not in LAST.drop_blocks]
     recipe = replace(LAST, drop_neurons=tuple((b, n) for b in left for n in (2, 3, 9)))
     got = run(job(recipe, folder, form))
@@ -176,7 +176,7 @@ def test_the_model_card_says_what_was_done(
 def test_tokenizer_generation_config_and_chat_template_come_along(
     form: str, core: Core, tmp_path: Path
 ) -> None:
-    handle = core.loaded("tiny-llama", lambda event: None, lambda: False).handle
+    handle = core.loaded("tiny-llama").handle
     tokenizer = copy.deepcopy(handle.tokenizer)
     tokenizer.chat_template = (
         "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
@@ -189,7 +189,7 @@ def test_tokenizer_generation_config_and_chat_template_come_along(
         model.save_pretrained(source)
         tokenizer.save_pretrained(source)
     folder = tmp_path / "out"
-    core.run(job(LAST, folder, form, source=str(source)), lambda event: None, lambda: False)
+    core.run(job(LAST, folder, form, source=str(source)))
     again = AutoTokenizer.from_pretrained(folder)
     text = "Once upon a time, 从前"
     assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
@@ -231,7 +231,7 @@ def test_a_quantised_source_gives_plain_weights(
     )
     got = run(asked)
     assert "quantization_config" not in json.loads((tmp_path / "out/config.json").read_text())
-    loaded = core.loaded(str(source), lambda event: None, lambda: False)
+    loaded = core.loaded(str(source))
     there = perplexity(python, tmp_path / "out", [w.tolist() for w in loaded.windows(text, 32, 3)])
     assert there["perplexity"] == pytest.approx(got["screen"]["perplexity"], rel=1e-3)
 
@@ -294,7 +294,7 @@ def test_what_plain_transformers_cannot_load_is_refused(
 def test_all_neurons_of_the_model(
     core: Core, run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    structure = core.loaded("tiny-llama", lambda event: None, lambda: False).handle.structure
+    structure = core.loaded("tiny-llama").handle.structure
     every = tuple((b.index, n) for b in structure.blocks for n in range(b.intermediate_size))
     with pytest.raises(RecipeError, match="no neuron would be left"):
         run(job(Recipe(drop_neurons=every), tmp_path / "out"))

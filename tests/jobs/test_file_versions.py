@@ -46,7 +46,7 @@ def test_a_changed_text_is_measured_again(mode: str, tmp_path: Path) -> None:
         text.write_text(STORY.upper() * 11)
         second = asked(engine, job)
         assert second["perplexity"] != first["perplexity"]
-        fresh = Core().run(job, lambda event: None, lambda: False)
+        fresh = Core().run(job)
         assert second["perplexity"] == pytest.approx(fresh["perplexity"])
     finally:
         engine.close()
@@ -88,9 +88,9 @@ def test_a_model_that_had_to_go_leaves_memory(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(core, "max_models", 1)
     gc.disable()
     try:
-        gone = weakref.ref(core.loaded("tiny-gpt2", lambda event: None, lambda: False))
+        gone = weakref.ref(core.loaded("tiny-gpt2"))
         _ = gone().copy  # type: ignore[union-attr]
-        core.loaded("tiny-llama", lambda event: None, lambda: False)
+        core.loaded("tiny-llama")
         assert gone() is None
     finally:
         gc.enable()
@@ -105,7 +105,7 @@ def test_running_out_of_memory_is_said_as_such(monkeypatch: pytest.MonkeyPatch) 
     core = Core()
     monkeypatch.setattr("prune_core.engine.core.measure", full)
     with pytest.raises(PruneCoreError, match="ran out of memory"):
-        core.run(Evaluate("tiny-llama"), lambda event: None, lambda: False)
+        core.run(Evaluate("tiny-llama"))
 
 
 def test_a_file_that_another_process_took_is_no_fault(

@@ -107,7 +107,7 @@ def test_windows_stand_between_its_special_tokens(handle: ModelHandle) -> None:
 
 def test_ablation_is_the_loss_of_the_dense_models_class(handle: ModelHandle) -> None:
     text = windows(handle)
-    found = head_costs(handle, text, lambda event: None)
+    found = head_costs(handle, text)
     assert found["metric"] == "classes"
     model = plain(handle)
     labels = labels_of(model, text)
@@ -149,8 +149,8 @@ def test_gradient_is_that_of_the_same_loss(handle: ModelHandle) -> None:
 
 def test_blocks_are_measured_by_it_too(handle: ModelHandle) -> None:
     text = windows(handle)
-    found = block_costs(handle, text, ("block",), lambda event: None)
-    path = greedy_path(handle, text, 1, lambda event: None)
+    found = block_costs(handle, text, ("block",))
+    path = greedy_path(handle, text, 1)
     model = plain(handle)
     labels = labels_of(model, text)
     dense = losses(model, text, labels)
@@ -170,10 +170,8 @@ def test_blocks_are_measured_by_it_too(handle: ModelHandle) -> None:
 def test_evaluation_counts_windows_of_the_same_class(handle: ModelHandle) -> None:
     recipe = Recipe(drop_heads=((0, 0), (1, 3), (2, 2)), sparsity=0.6)
     core = Core()
-    found = core.run(
-        Evaluate(handle.info.source, recipe, TEXT, 24, 8), lambda event: None, lambda: False
-    )
-    loaded = core.loaded(handle.info.source, lambda event: None, lambda: False)
+    found = core.run(Evaluate(handle.info.source, recipe, TEXT, 24, 8))
+    loaded = core.loaded(handle.info.source)
     text = loaded.windows(TEXT, 24, 8)
     with torch.no_grad():
         ours, dense = (
@@ -187,7 +185,7 @@ def test_evaluation_counts_windows_of_the_same_class(handle: ModelHandle) -> Non
     assert found["kl"] == pytest.approx(float(kl.mean()), rel=1e-3)
     assert found["kl_stderr"] > 0
     again = Core().run(
-        Evaluate(handle.info.source, Recipe(), TEXT, 24, 8), lambda event: None, lambda: False
+        Evaluate(handle.info.source, Recipe(), TEXT, 24, 8)
     )  # its dense answers come from the disk now
     assert again["top1"] == 1 and again["kl"] == pytest.approx(0, abs=1e-6)
 
@@ -206,10 +204,10 @@ def test_an_export_keeps_the_head(handle: ModelHandle, form: str, tmp_path: Path
         format=form,
         repeats=0,
     )
-    core.run(job, lambda event: None, lambda: False)
+    core.run(job)
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     tokens = windows(handle)[0][None]
-    copy = core.loaded(handle.info.source, lambda event: None, lambda: False).copy.model
+    copy = core.loaded(handle.info.source).copy.model
     with torch.no_grad():
         ours, theirs = copy(input_ids=tokens).logits, again(input_ids=tokens).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
@@ -230,16 +228,14 @@ def test_outputs_that_are_no_classes_are_kept_but_not_measured(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     source = str(write(tmp_path / "model", "bert", **settings))
-    info = Core().run(LoadModel(source), lambda event: None, lambda: False)
+    info = Core().run(LoadModel(source))
     assert info["classes"] == 0
     job = HeadImportance(source, "ablation", TEXT, 24, 2)
-    found = Core().run(job, lambda event: None, lambda: False)
+    found = Core().run(job)
     assert found["unit"] == "1 - cosine"
     core, recipe = Core(), Recipe(drop_heads=((0, 1),))
     core.run(
-        Export(source, recipe, str(tmp_path / "out"), text=TEXT, seq_len=24, windows=2, repeats=0),
-        lambda event: None,
-        lambda: False,
+        Export(source, recipe, str(tmp_path / "out"), text=TEXT, seq_len=24, windows=2, repeats=0)
     )
     weights = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     before = load_model(source).model

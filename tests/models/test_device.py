@@ -55,7 +55,7 @@ def cores() -> tuple[Core, Core]:
 
 
 def both(cores: tuple[Core, Core], job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
-    first, second = (core.run(job, lambda event: None, lambda: False) for core in cores)
+    first, second = (core.run(job) for core in cores)
     return first, second
 
 

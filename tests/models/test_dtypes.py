@@ -31,11 +31,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(core: Core, job: Any) -> dict[str, Any]:
-    return core.run(job, lambda event: None, lambda: False)
+    return core.run(job)
 
 
 def recipe_for(form: str, preset: str, core: Core) -> Recipe:
-    blocks = core.loaded(preset, lambda event: None, lambda: False).handle.structure.blocks
+    blocks = core.loaded(preset).handle.structure.blocks
     if form == "compressed":
         return Recipe(sparsity=0.6)
     neurons = tuple((b.index, n) for b in blocks for n in (1, 7, 30))
@@ -69,7 +69,7 @@ def test_every_format_is_written(preset: str, dtype: str, form: str, tmp_path: P
 def test_sizes_count_each_tensor_in_its_own_dtype() -> None:
     """T5's second MLP layers stay float32 in float16."""
     core = Core(dtype="float16")
-    model = core.loaded("tiny-t5", lambda event: None, lambda: False).handle.model
+    model = core.loaded("tiny-t5").handle.model
     assert {p.dtype for p in model.parameters()} == {torch.float16}  # made on the spot: all of them
     for name, parameter in model.named_parameters():
         if name.endswith("wo.weight"):
@@ -86,7 +86,7 @@ def test_a_t5_from_a_file_keeps_its_float32_layers(form: str, tmp_path: Path) ->
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     core, source = Core(dtype="float16"), str(tmp_path / "model")
-    handle = core.loaded(source, lambda event: None, lambda: False).handle
+    handle = core.loaded(source).handle
     assert {p.dtype for p in handle.model.parameters()} == {torch.float16, torch.float32}
     neurons = tuple((b.index, n) for b in handle.structure.blocks for n in (1, 7))
     job = Export(
@@ -115,7 +115,7 @@ def test_a_value_is_not_rounded_before_it_cuts(dtype: str) -> None:
     core = Core(dtype=dtype)
     recipe = Recipe(criterion="threshold", criterion_args={"value": 0.301})
     found = run(core, Evaluate("tiny-llama", recipe, TEXT, 32, 2))
-    loaded = core.loaded("tiny-llama", lambda event: None, lambda: False)
+    loaded = core.loaded("tiny-llama")
     layers = loaded.handle.structure.layers.values()
     weights = torch.cat([x.weight(loaded.handle.model).float().flatten() for x in layers])
     assert sum(found["removed"].values()) == int((weights.abs() < 0.301).sum())

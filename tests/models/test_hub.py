@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from prune_core.errors import Cancelled, SourceError, UnknownArchitectureError
 from prune_core.models.load import load_model
+from prune_core.progress import Progress
 
 COMMIT = "a" * 40
 
@@ -106,7 +107,10 @@ def test_a_hub_model_comes_without_pickles_and_code(
 ) -> None:
     capfd.readouterr()
     seen: list[tuple[str, int, int, str]] = []
-    handle = load_model(f"hub:me/tiny@{COMMIT}", progress=lambda *a: seen.append(a))
+    handle = load_model(
+        f"hub:me/tiny@{COMMIT}",
+        progress=Progress(lambda e: seen.append((e["stage"], e["done"], e["total"], e["unit"]))),
+    )
     assert handle.info.title == "me/tiny" and handle.info.family == "gpt2"
     assert handle.info.provenance == "https://huggingface.co/me/tiny"
     assert hub.asked[0] == "config.json" and "model.safetensors" in hub.asked
@@ -138,7 +142,7 @@ def test_refusals_of_the_hub_are_one_sentence(source: str, message: str) -> None
 @pytest.mark.usefixtures("hub")
 def test_a_download_can_be_cancelled() -> None:
     with pytest.raises(Cancelled):
-        load_model("me/tiny", cancelled=lambda: True)
+        load_model("me/tiny", progress=Progress(cancelled=lambda: True))
 
 
 @pytest.mark.usefixtures("hub")

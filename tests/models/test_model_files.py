@@ -42,6 +42,7 @@ from prune_core.models.headers import DEQUANTIZABLE, read_gguf_header, read_safe
 from prune_core.models.load import load_model
 from prune_core.models.memory import guard_memory
 from prune_core.models.reading import model_class
+from prune_core.progress import Progress
 
 Folder = Callable[..., Path]
 
@@ -120,7 +121,7 @@ def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]
 
 def test_a_good_folder_loads_as_saved(folder: Path) -> None:
     seen: list[str] = []
-    handle = load_model(str(folder), progress=lambda stage, *_: seen.append(stage))
+    handle = load_model(str(folder), progress=Progress(lambda event: seen.append(event["stage"])))
     saved = load_file(folder / "model.safetensors")
     loaded = dict(handle.model.named_parameters())
     assert set(saved) == set(loaded)
@@ -482,7 +483,7 @@ def test_a_files_hash_is_remembered_until_it_changes(
 
 def test_loading_can_be_cancelled(folder: Path) -> None:
     with pytest.raises(Cancelled):
-        load_model(str(folder), cancelled=lambda: True)
+        load_model(str(folder), progress=Progress(cancelled=lambda: True))
 
 
 def test_the_memory_guard_gives_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,7 +613,10 @@ def test_a_gguf_becomes_the_same_weights_bit_for_bit(
     gguf_file: Path, llama: LlamaForCausalLM
 ) -> None:
     seen: list[tuple[str, int, int, str]] = []
-    handle = load_model(str(gguf_file), progress=lambda *a: seen.append(a))
+    handle = load_model(
+        str(gguf_file),
+        progress=Progress(lambda e: seen.append((e["stage"], e["done"], e["total"], e["unit"]))),
+    )
     loaded = handle.model.state_dict()
     for name, weight in llama.state_dict().items():
         linear = "_proj" in name
@@ -684,7 +688,7 @@ def test_row_44_a_conversion_that_the_disk_cuts_short_leaves_nothing(
 def test_a_conversion_can_be_cancelled(gguf_file: Path, tmp_path: Path) -> None:
     polls = iter([False] * 5)
     with pytest.raises(Cancelled):
-        convert_gguf(gguf_file, "0" * 64, cancelled=lambda: next(polls, True))
+        convert_gguf(gguf_file, "0" * 64, progress=Progress(cancelled=lambda: next(polls, True)))
     assert not list((tmp_path / "cache" / "models").glob(".tmp-*"))
 
 

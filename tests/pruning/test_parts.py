@@ -23,6 +23,7 @@ from prune_core.jobs.neurons import NeuronImportance
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
+from prune_core.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = sorted(TINY)
@@ -108,7 +109,10 @@ def test_what_cannot_be_is_one_sentence(handles: Mapping[str, ModelHandle]) -> N
     handle = handles["tiny-llama"]
     with pytest.raises(Cancelled):
         block_influence(
-            clone_shared(handle.model), handle.structure, texts(), cancelled=lambda: True
+            clone_shared(handle.model),
+            handle.structure,
+            texts(),
+            progress=Progress(cancelled=lambda: True),
         )
     model = clone_shared(handle.model)
     name = handle.structure.blocks[0].layers[0]

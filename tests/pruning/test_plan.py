@@ -28,6 +28,7 @@ from prune_core.pruning.working_copy import cut_into
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "tiny-t5"]
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
@@ -100,7 +101,7 @@ def test_zeros_of_either_sign_survive_the_cut() -> None:
 @pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama"])
 def test_bfloat16_models_are_cut_by_the_same_rule(name: str) -> None:
     loaded = LoadedModel(load_model(name, dtype="bfloat16"))
-    plan = loaded.plan(Recipe(sparsity=0.5))
+    plan = work_out(loaded, Recipe(sparsity=0.5))
     loaded.copy.apply(plan)
     for layer in loaded.handle.structure.layers.values():
         dense, pruned = layer.weight(loaded.handle.model), layer.weight(loaded.copy.model)
@@ -110,7 +111,7 @@ def test_bfloat16_models_are_cut_by_the_same_rule(name: str) -> None:
         keep[magnitude.argsort(stable=True)[: round(0.5 * magnitude.numel())]] = False
         assert torch.equal(pruned, dense * keep.view(dense.shape))
     job = Evaluate("x", Recipe(sparsity=0.5), TEXT, 48, 2)
-    result = measure(loaded, job, lambda _event: None, lambda: False, 0.0)
+    result = measure(loaded, job)
     assert math.isfinite(result["nll"])
 
 
@@ -127,7 +128,7 @@ def test_without_any_head_the_numbers_stay_finite(
         for head in range(block.attention.num_heads)
     ]
     job = Evaluate("x", Recipe(drop_heads=tuple(heads)), TEXT, 48, 2)
-    result = measure(loaded, job, lambda _event: None, lambda: False, 0.0)
+    result = measure(loaded, job)
     for key, layer in structure.layers.items():
         # what surgery would take with the heads: all of self-attention
         gone = layer.numel if layer.role.startswith("attn.") else 0
@@ -145,7 +146,7 @@ def test_cross_attention_heads_go_as_if_they_were_silent(
     first, last = crossed[0], crossed[-1]
     pairs = ((first.index, 1), (last.index, 0), (last.index, 2))
     loaded = LoadedModel(handle)
-    loaded.copy.apply(loaded.plan(Recipe(drop_cross_heads=pairs)))
+    loaded.copy.apply(work_out(loaded, Recipe(drop_cross_heads=pairs)))
 
     naive, hooks = copy.deepcopy(handle.model), []
     for block, heads in ((first, (1,)), (last, (0, 2))):

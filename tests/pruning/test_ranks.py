@@ -13,11 +13,13 @@ from prune_core.errors import Cancelled
 from prune_core.jobs.base import TextSpec
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.handle import ModelHandle
+from prune_core.progress import Progress
 from prune_core.pruning import ranks
 from prune_core.pruning.ranks import RankStore
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 TEXT = TextSpec("inline", "The ant worked all summer while the grasshopper sang. " * 20)
 
@@ -30,7 +32,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def weights(loaded: LoadedModel, recipe: Recipe) -> dict[str, torch.Tensor]:
-    loaded.copy.apply(loaded.plan(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
     layers = loaded.handle.structure.layers
     return {name: x.weight(loaded.copy.model).clone() for name, x in layers.items()}
 
@@ -47,7 +49,7 @@ def test_layers_too_large_for_floats_are_cut_the_same(
     monkeypatch.setattr(ranks, "EXACT_FLOAT", 1000)
     monkeypatch.setenv("PRUNE_CACHE_DIR", str(tmp_path / "other"))
     wide = LoadedModel(handles[name])
-    plan = wide.plan(recipe)
+    plan = work_out(wide, recipe)
     assert plan.ranked is not None
     assert {r.dtype for r in plan.ranked.ranks.values()} == {torch.int32}
     for key, weight in weights(wide, recipe).items():
@@ -109,8 +111,8 @@ def test_a_cut_stopped_between_layers_is_finished_by_the_next(
         return polls > 5
 
     with pytest.raises(Cancelled):
-        loaded.copy.apply(loaded.plan(Recipe(sparsity=0.6)), cancelled)
-    again = loaded.copy.apply(loaded.plan(Recipe(sparsity=0.6)))
+        loaded.copy.apply(work_out(loaded, Recipe(sparsity=0.6)), Progress(cancelled=cancelled))
+    again = loaded.copy.apply(work_out(loaded, Recipe(sparsity=0.6)))
     assert len(again.changed) == len(handle.structure.layers) - 5
     for key, layer in handle.structure.layers.items():
         assert torch.equal(layer.weight(loaded.copy.model), expected[key])
@@ -122,7 +124,7 @@ def test_a_prefix_cache_with_room_for_some_windows_gives_equal_numbers(
     def numbers(loaded: LoadedModel, sparsity: float) -> dict[str, object]:
         recipe = Recipe(sparsity=0.3, overrides={"block:2": sparsity})
         job = Evaluate("x", recipe, TEXT, 48, 4)
-        return measure(loaded, job, lambda _event: None, lambda: False, 0.0)
+        return measure(loaded, job)
 
     handle = handles["tiny-llama"]
     roomy = LoadedModel(handle)

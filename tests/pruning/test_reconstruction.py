@@ -17,12 +17,14 @@ from prune_core.jobs.base import TextSpec
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.patterns import NM, PerLayer
+from prune_core.progress import Progress
 from prune_core.pruning.edits import read_edits
 from prune_core.pruning.plan import count_removed, layer_mask
 from prune_core.pruning.sparsegpt import prune_together
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import prepare, work_out
 
 READ = TextSpec("inline", "Once upon a time there lived a fox in the deep green forest. " * 20)
 
@@ -110,7 +112,7 @@ def test_sequential_wanda_is_the_loop_over_blocks(handles: Mapping[str, ModelHan
     chosen = Calibration(READ, 3, 16, mode="sequential")
     recipe = Recipe(criterion="wanda", pattern="per-row", sparsity=0.5, calibration=chosen)
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     windows = calibration_windows(handle.tokenizer, chosen, handle.info.context)
     model = clone_shared(handle.model)
     for block in handle.structure.blocks:
@@ -153,7 +155,7 @@ def test_edits_are_exact_and_come_back_from_disk(
         sparsity=0.3,
         calibration=Calibration(READ, 3, 16),
     )
-    plan = LoadedModel(handle).plan(recipe)
+    plan = work_out(LoadedModel(handle), recipe)
     assert plan.edits is not None
     removed = count_removed(plan, handle.structure)
     for name, layer in handle.structure.layers.items():
@@ -176,9 +178,13 @@ def test_a_full_disk_and_a_cancel_leave_nothing(
     recipe = Recipe(reconstruction="sparsegpt", sparsity=0.3, calibration=chosen)
     polls = iter([False] * 4)
     with pytest.raises(Cancelled):
-        LoadedModel(handles["tiny-llama"]).plan(recipe, cancelled=lambda: next(polls, True))
+        work_out(
+            LoadedModel(handles["tiny-llama"]),
+            recipe,
+            progress=Progress(cancelled=lambda: next(polls, True)),
+        )
     monkeypatch.setenv("PRUNE_FAULTS", "edits.before_write=disk-full")
-    assert LoadedModel(handles["tiny-llama"]).plan(recipe).edits is not None
+    assert work_out(LoadedModel(handles["tiny-llama"]), recipe).edits is not None
     assert not list((tmp_path / "edits").iterdir())
 
 
@@ -216,7 +222,7 @@ def test_increases_are_those_of_one_block_pruned_alone(
     handle = handles["tiny-llama"]
     chosen = Calibration(READ, 2, 16)
     recipe = Recipe(sparsity=0.5, allocation="sensitivity", calibration=chosen)
-    found = LoadedModel(handle).increases(recipe)
+    found = prepare(LoadedModel(handle), recipe).increases
     assert found is not None
     windows = calibration_windows(handle.tokenizer, chosen, handle.info.context)
 

@@ -27,6 +27,7 @@ from prune_core.pruning.working_copy import cut_into
 from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 FAMILIES = sorted(TINY)
@@ -92,7 +93,7 @@ def test_masking_among_what_is_left_is_pruning_the_shrunk_model(
     pattern = "per-layer" if how == "global" else how
     recipe = Recipe(sparsity=SHARE, pattern=pattern, allocation=allocation, **chosen)
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     removed = loaded.copy.apply(plan).removed
     ours = shrink(loaded.copy.model, handle.structure, recipe)
     bare = shrink(handle.model, handle.structure, Recipe(**chosen))
@@ -121,7 +122,7 @@ def test_a_head_takes_its_queries_and_a_group_its_keys_and_values(
     heads = (*group, attention.num_heads - 1)  # a whole group, and one head of another
     recipe = Recipe(sparsity=SHARE, drop_heads=tuple((0, h) for h in heads))
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     alone = attention.group_size == 1
     rows: dict[str, set[int]] = {}
     for projection, gone in (
@@ -152,9 +153,9 @@ def test_other_allocations_share_what_is_left(
     chosen = parts(handle.structure, "neurons") | {"drop_attention": (1,), "drop_heads": ((0, 1),)}
     args = {"per-role": {"mlp.up": 0.5}, "manual": {"0": 0.5}}.get(allocation, {})
     loaded = LoadedModel(handle)
-    bare = sum(count_removed(loaded.plan(Recipe(**chosen)), handle.structure).values())
+    bare = sum(count_removed(work_out(loaded, Recipe(**chosen)), handle.structure).values())
     recipe = Recipe(sparsity=SHARE, allocation=allocation, allocation_args=args, **chosen)
-    applied = loaded.copy.apply(loaded.plan(recipe))
+    applied = loaded.copy.apply(work_out(loaded, recipe))
     total = sum(layer.numel for layer in handle.structure.layers.values())
     assert sum(applied.removed.values()) == bare + round(SHARE * (total - bare))
 
@@ -166,7 +167,7 @@ def test_two_of_four_holds_on_the_whole_layout(
     handle = handles[name]
     recipe = Recipe(sparsity=0.5, pattern="nm:2:4", **parts(handle.structure, "neurons"))
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     removed = loaded.copy.apply(plan).removed
     for key, layer in handle.structure.layers.items():
         mask = layer_mask(plan, handle.structure, key)
@@ -193,7 +194,7 @@ def test_squares_that_are_gone_do_not_compete(handles: Mapping[str, ModelHandle]
     # whole squares of 4 and one that is cut through
     neurons = tuple((0, n) for n in (0, 1, 2, 3, 5))
     loaded = LoadedModel(handle)
-    plan = loaded.plan(Recipe(sparsity=0.5, pattern="block:4", drop_neurons=neurons))
+    plan = work_out(loaded, Recipe(sparsity=0.5, pattern="block:4", drop_neurons=neurons))
     removed = loaded.copy.apply(plan).removed
     for key, layer in handle.structure.layers.items():
         if layer.block or not layer.role.startswith("mlp."):
@@ -276,12 +277,12 @@ def test_a_slider_step_sorts_nothing_twice(
 ) -> None:
     handle = handles["tiny-llama"]
     loaded, chosen = LoadedModel(handle), parts(handle.structure, "neurons")
-    first = loaded.plan(Recipe(sparsity=0.3, pattern="per-row", **chosen))
+    first = work_out(loaded, Recipe(sparsity=0.3, pattern="per-row", **chosen))
     monkeypatch.setattr(np, "sort", lambda *_a, **_k: pytest.fail("sorted again"))
-    second = loaded.plan(Recipe(sparsity=0.6, pattern="per-row", **chosen))
+    second = work_out(loaded, Recipe(sparsity=0.6, pattern="per-row", **chosen))
     assert all(second.remaining[n] is rest for n, rest in first.remaining.items())
     assert len(first.remaining) == 3 * len(handle.structure.blocks)
-    assert loaded.plan(Recipe(sparsity=0.6)).remaining == {}
+    assert work_out(loaded, Recipe(sparsity=0.6)).remaining == {}
 
 
 def test_the_value_of_a_threshold_cuts_what_is_left(handles: Mapping[str, ModelHandle]) -> None:
@@ -290,7 +291,7 @@ def test_the_value_of_a_threshold_cuts_what_is_left(handles: Mapping[str, ModelH
     chosen = parts(handle.structure, "neurons")
     recipe = Recipe(criterion="threshold", criterion_args=args, **chosen)
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     loaded.copy.apply(plan)
     for key, layer in handle.structure.layers.items():
         dense = layer.weight(handle.model)
@@ -315,12 +316,12 @@ def test_repair_among_what_is_left_is_repair_of_the_shrunk_model(
     chosen = parts(handle.structure, what)
     recipe = Recipe(sparsity=0.5, calibration=calibration, **given, **chosen)
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     removed = loaded.copy.apply(plan).removed
     ours: Any = shrink(loaded.copy.model, handle.structure, recipe)
     bare: Any = shrink(handle.model, handle.structure, Recipe(**chosen))
     alone = LoadedModel(handle_of(handle, bare))
-    alone.copy.apply(alone.plan(Recipe(sparsity=0.5, calibration=calibration, **given)))
+    alone.copy.apply(work_out(alone, Recipe(sparsity=0.5, calibration=calibration, **given)))
     for layer in describe(bare).layers.values():
         expected = layer.weight(alone.copy.model)
         torch.testing.assert_close(layer.weight(ours), expected, atol=2e-5, rtol=1e-4)
@@ -348,4 +349,4 @@ def test_groups_that_are_cut_through_are_refused_with_repair(
         drop_neurons=((0, 1),),
     )
     with pytest.raises(RecipeError, match="runs of 4"):
-        loaded.plan(recipe)
+        work_out(loaded, recipe)

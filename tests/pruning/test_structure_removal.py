@@ -23,6 +23,7 @@ from prune_core.pruning.plan import count_removed, layer_mask
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 FAMILIES = sorted(TINY)
@@ -50,7 +51,7 @@ def answer(model: Any, handle: ModelHandle) -> Tensor:
 
 def pruned(handle: ModelHandle, recipe: Recipe) -> LoadedModel:
     loaded = LoadedModel(handle)
-    loaded.copy.apply(loaded.plan(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
     return loaded
 
 
@@ -79,7 +80,7 @@ def test_a_dropped_block_is_one_that_was_never_there(
     )
     dense = answer(handle.model, handle)
     assert not torch.allclose(answer(naive, handle), dense, atol=1e-4)
-    loaded.copy.apply(loaded.plan(Recipe()))
+    loaded.copy.apply(work_out(loaded, Recipe()))
     assert torch.equal(answer(loaded.copy.model, handle), dense)
 
 
@@ -134,7 +135,7 @@ def test_every_removed_weight_counts_once(name: str, handles: Mapping[str, Model
         sparsity=0.3, drop_neurons=((0, 3), (0, 5)), drop_heads=((0, 1),), drop_attention=(1,)
     )
     loaded = LoadedModel(handle)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     applied = loaded.copy.apply(plan)
     for layer_name, layer in handle.structure.layers.items():
         mask = layer_mask(plan, handle.structure, layer_name)
@@ -175,8 +176,8 @@ def test_the_prefix_cache_sees_a_dropped_block(handles: Mapping[str, ModelHandle
     recipes = [Recipe(), Recipe(drop_blocks=(1,)), Recipe(drop_attention=(1,), drop_mlp=(1,))]
     for recipe in recipes:
         job = Evaluate("tiny-llama", recipe, text, 32, 3)
-        once = measure(together, job, lambda e: None, lambda: False, 0.0)
-        alone = measure(LoadedModel(handles["tiny-llama"]), job, lambda e: None, lambda: False, 0.0)
+        once = measure(together, job)
+        alone = measure(LoadedModel(handles["tiny-llama"]), job)
         assert once["nll"] == pytest.approx(alone["nll"], rel=1e-6)
         results.append(once["nll"])
     assert results[0] != results[1]
@@ -203,7 +204,7 @@ def test_what_cannot_go_is_one_sentence(
     if "every block" in sentence:
         recipe = Recipe(drop_blocks=tuple(range(blocks)))
     with pytest.raises(RecipeError, match=sentence):
-        LoadedModel(handle).plan(recipe)
+        work_out(LoadedModel(handle), recipe)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from prune_core.models.tiny import tiny_model, tiny_tokenizer
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHAT = ("heads", "groups", "neurons", "blocks", "all")
@@ -86,7 +87,7 @@ def answer(handle: ModelHandle, model: Any) -> Tensor:
 
 def masked(handle: ModelHandle, recipe: Recipe) -> LoadedModel:
     loaded = LoadedModel(handle)
-    loaded.copy.apply(loaded.plan(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
     return loaded
 
 
@@ -260,7 +261,7 @@ def exact_norm(norm: Any, x: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def real() -> LoadedModel:
-    return Core().loaded("smollm2-135m", lambda event: None, lambda: False)
+    return Core().loaded("smollm2-135m")
 
 
 @pytest.mark.real
@@ -278,7 +279,7 @@ def test_cutting_answers_as_masking_in_the_real_model(what: str, real: LoadedMod
         if what == "heads":  # one of three in each group
             pairs = tuple((b, h) for b in range(30) for h in (0, 3, 6))
             recipe = Recipe(drop_heads=pairs)
-        real.copy.apply(real.plan(recipe))
+        real.copy.apply(work_out(real, recipe))
     small = shrink(real.copy.model, real.handle.structure, recipe)
     ours, theirs = answer(real.handle, real.copy.model), answer(real.handle, small)
     assert float((ours - theirs).abs().max()) < 1e-4

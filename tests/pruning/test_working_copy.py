@@ -15,6 +15,7 @@ from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.paths import trim_folder
+from prune_core.progress import Progress
 from prune_core.pruning.parts import LayerCut
 from prune_core.pruning.plan import CutPlan, count_removed, layer_mask
 from prune_core.pruning.ranks import RankStore
@@ -22,6 +23,7 @@ from prune_core.pruning.working_copy import WorkingCopy, count_zeros, cut_into
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "tiny-t5"]
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
@@ -47,7 +49,7 @@ def llama(handles: Mapping[str, ModelHandle]) -> LoadedModel:
 
 def run(loaded: LoadedModel, recipe: Recipe, **settings: int) -> dict[str, object]:
     job = Evaluate("x", recipe, TEXT, settings.get("seq_len", 48), settings.get("windows", 3))
-    return measure(loaded, job, lambda _event: None, lambda: False, 0.0)
+    return measure(loaded, job)
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -76,7 +78,7 @@ RECIPES = [
 def test_weights_are_dense_times_mask_and_counted(loaded: LoadedModel, recipe: Recipe) -> None:
     dense = loaded.handle.model
     before = snapshot(dense)
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     applied = loaded.copy.apply(plan)
     assert applied.removed == count_removed(plan, loaded.handle.structure)
     for name, layer in loaded.handle.structure.layers.items():
@@ -90,7 +92,7 @@ def test_weights_are_dense_times_mask_and_counted(loaded: LoadedModel, recipe: R
 
 
 def test_per_layer_masks_are_the_naive_ones(loaded: LoadedModel) -> None:
-    plan = loaded.plan(Recipe(sparsity=0.5))
+    plan = work_out(loaded, Recipe(sparsity=0.5))
     for name, layer in loaded.handle.structure.layers.items():
         magnitude = layer.weight(loaded.handle.model).abs().reshape(-1)
         keep = torch.ones(magnitude.numel(), dtype=torch.bool)
@@ -100,17 +102,17 @@ def test_per_layer_masks_are_the_naive_ones(loaded: LoadedModel) -> None:
 
 
 def test_sparsity_zero_changes_no_bit(loaded: LoadedModel) -> None:
-    loaded.copy.apply(loaded.plan(Recipe(sparsity=0.7)))
-    loaded.copy.apply(loaded.plan(Recipe()))
+    loaded.copy.apply(work_out(loaded, Recipe(sparsity=0.7)))
+    loaded.copy.apply(work_out(loaded, Recipe()))
     for name, value in loaded.handle.model.state_dict().items():
         assert torch.equal(loaded.copy.model.state_dict()[name], value)
 
 
 def test_only_changed_layers_are_written(llama: LoadedModel) -> None:
-    llama.copy.apply(llama.plan(Recipe(sparsity=0.5)))
-    again = llama.copy.apply(llama.plan(Recipe(sparsity=0.5)))
+    llama.copy.apply(work_out(llama, Recipe(sparsity=0.5)))
+    again = llama.copy.apply(work_out(llama, Recipe(sparsity=0.5)))
     assert again.changed == ()
-    one = llama.copy.apply(llama.plan(Recipe(sparsity=0.5, overrides={"block:1": 0.2})))
+    one = llama.copy.apply(work_out(llama, Recipe(sparsity=0.5, overrides={"block:1": 0.2})))
     assert set(one.changed) == set(llama.handle.structure.blocks[1].layers)
 
 
@@ -120,7 +122,7 @@ def test_the_narrowest_override_wins(llama: LoadedModel) -> None:
     recipe = Recipe(
         sparsity=0.5, overrides={"role:mlp.up": 0.1, "block:1": 0.2, f"layer:{name}": 0.75}
     )
-    removed = llama.copy.apply(llama.plan(recipe)).removed
+    removed = llama.copy.apply(work_out(llama, recipe)).removed
     assert removed[name] == round(0.75 * layers[name].numel)
     for other, layer in layers.items():
         if other == name:
@@ -140,7 +142,7 @@ def test_the_narrowest_override_wins(llama: LoadedModel) -> None:
 )
 def test_a_recipe_for_another_model_is_refused(llama: LoadedModel, recipe: Recipe) -> None:
     with pytest.raises(RecipeError, match="made for another one"):
-        llama.plan(recipe)
+        work_out(llama, recipe)
 
 
 def test_dropped_heads_are_zeroed_columns_counted_once(loaded: LoadedModel) -> None:
@@ -148,7 +150,7 @@ def test_dropped_heads_are_zeroed_columns_counted_once(loaded: LoadedModel) -> N
     block = structure.blocks[0]
     assert block.attention is not None
     recipe = Recipe(sparsity=0.5, drop_heads=((0, 1),))
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     removed = loaded.copy.apply(plan).removed
     layer = structure.layers[block.attention.o]
     weight = layer.weight(loaded.copy.model)
@@ -162,7 +164,7 @@ def test_dropped_heads_are_zeroed_columns_counted_once(loaded: LoadedModel) -> N
 
 
 def test_a_layer_that_does_not_divide_is_listed_and_left_dense(llama: LoadedModel) -> None:
-    plan = llama.plan(Recipe().with_pattern("nm:5:11"))
+    plan = work_out(llama, Recipe().with_pattern("nm:5:11"))
     widths = {n: x.in_features for n, x in llama.handle.structure.layers.items()}
     assert set(plan.left_dense) == {n for n, width in widths.items() if width % 11}
     removed = llama.copy.apply(plan).removed
@@ -264,7 +266,9 @@ def test_a_cancelled_ranking_leaves_nothing(llama: LoadedModel, tmp_path: Path) 
     folder = tmp_path / "ranks"
     folder.mkdir()
     with pytest.raises(Cancelled):
-        store(llama, folder).ranked("magnitude", {}, "per-layer", cancelled=lambda: True)
+        store(llama, folder).ranked(
+            "magnitude", {}, "per-layer", progress=Progress(cancelled=lambda: True)
+        )
     assert list(folder.iterdir()) == []
 
 
@@ -313,7 +317,7 @@ def test_a_session_leaves_the_dense_model_alone(loaded: LoadedModel) -> None:
     run(loaded, Recipe(sparsity=0.5, drop_heads=((0, 0),)))
     if loaded.handle.info.has_language_head:
         job = Generate("x", Recipe(sparsity=0.5), "Hello", 4)
-        generate(loaded, job, lambda _event: None, lambda: False)
+        generate(loaded, job)
     assert_untouched(loaded.handle.model, before)
 
 
@@ -348,7 +352,7 @@ def forward(loaded: LoadedModel, model: torch.nn.Module, length: int = 12) -> to
 def test_columns_that_are_gone_are_not_multiplied(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded.copy.apply(loaded.plan(DROPS))
+    loaded.copy.apply(work_out(loaded, DROPS))
     structure = loaded.handle.structure
     attention = structure.blocks[0].attention
     assert attention is not None
@@ -369,21 +373,21 @@ def test_columns_that_are_gone_are_not_multiplied(
 
 
 def test_the_whole_weight_is_used_again_where_nothing_is_dropped(loaded: LoadedModel) -> None:
-    loaded.copy.apply(loaded.plan(DROPS))
-    loaded.copy.apply(loaded.plan(Recipe()))
+    loaded.copy.apply(work_out(loaded, DROPS))
+    loaded.copy.apply(work_out(loaded, Recipe()))
     layers = [loaded.copy.model.get_submodule(name) for name in loaded.handle.structure.layers]
     assert not any("forward" in layer.__dict__ for layer in layers)
     assert torch.equal(forward(loaded, loaded.copy.model), forward(loaded, loaded.handle.model))
 
 
 def test_one_token_and_many_answer_alike(llama: LoadedModel) -> None:
-    llama.copy.apply(llama.plan(DROPS))
+    llama.copy.apply(work_out(llama, DROPS))
     whole = forward(llama, llama.copy.model, 8)[:, :1]
     torch.testing.assert_close(forward(llama, llama.copy.model, 1), whole, atol=1e-5, rtol=1e-5)
 
 
 def test_a_clone_reads_its_own_weights(llama: LoadedModel) -> None:
-    llama.copy.apply(llama.plan(DROPS))
+    llama.copy.apply(work_out(llama, DROPS))
     before = forward(llama, llama.copy.model)
     clone = clone_shared(llama.copy.model)
     for name, layer in llama.handle.structure.layers.items():
@@ -396,7 +400,7 @@ def test_a_clone_reads_its_own_weights(llama: LoadedModel) -> None:
 def test_a_layer_without_any_column_gives_its_bias(loaded: LoadedModel) -> None:
     size = loaded.handle.structure.blocks[1].intermediate_size
     recipe = Recipe(drop_neurons=tuple((1, neuron) for neuron in range(size)))
-    loaded.copy.apply(loaded.plan(recipe))
+    loaded.copy.apply(work_out(loaded, recipe))
     plain = zeros_and_all(loaded)
     got = forward(loaded, loaded.copy.model)
     torch.testing.assert_close(got, forward(loaded, plain), atol=1e-5, rtol=1e-5)

@@ -19,6 +19,7 @@ from prune_core.models.tiny import TINY
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 from prune_core.ui.layers.blocks import least_run
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
@@ -35,7 +36,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(loaded: LoadedModel, recipe: Recipe) -> dict[str, Any]:
     job = Evaluate("x", recipe, TEXT, 48, WINDOWS)
-    return measure(loaded, job, lambda _event: None, lambda: False, 0.0)
+    return measure(loaded, job)
 
 
 def without(part: str, block: int) -> Recipe:
@@ -77,9 +78,9 @@ def test_the_first_block_may_go_but_not_every_one(handles: Mapping[str, ModelHan
         handle = handles[name]
         every = tuple(block.index for block in handle.structure.blocks)
         loaded = LoadedModel(handle)
-        loaded.copy.apply(loaded.plan(Recipe(drop_blocks=(0,))))
+        loaded.copy.apply(work_out(loaded, Recipe(drop_blocks=(0,))))
         with pytest.raises(RecipeError, match="every block") as caught:
-            loaded.plan(Recipe(drop_blocks=every))
+            work_out(loaded, Recipe(drop_blocks=every))
         assert "\n" not in str(caught.value)
 
 
@@ -89,7 +90,7 @@ def test_the_only_block_stays(handles: Mapping[str, ModelHandle]) -> None:
     layers = {n: x for n, x in handle.structure.layers.items() if n in first.layers}
     short = replace(handle.structure, blocks=(first,), layers=layers)
     with pytest.raises(RecipeError, match="every block"):
-        LoadedModel(replace(handle, structure=short)).plan(Recipe(drop_blocks=(0,)))
+        work_out(LoadedModel(replace(handle, structure=short)), Recipe(drop_blocks=(0,)))
 
 
 def test_a_block_without_attention_or_mlp_has_none_to_drop(
@@ -113,7 +114,7 @@ def test_a_block_without_attention_or_mlp_has_none_to_drop(
         layers = {n: x for n, x in handle.structure.layers.items() if half not in n}
         bare = replace(handle.structure, blocks=blocks, layers=layers)
         with pytest.raises(RecipeError) as caught:
-            LoadedModel(replace(handle, structure=bare)).plan(recipe)
+            work_out(LoadedModel(replace(handle, structure=bare)), recipe)
         assert "block 1" in str(caught.value) or "another" in str(caught.value)
         assert "\n" not in str(caught.value)
 

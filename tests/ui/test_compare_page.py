@@ -86,7 +86,7 @@ def test_a_link_opens_the_comparison_with_the_engines_numbers() -> None:
     core = Core()
     for name, recipe in {"A": LOW, "B": HIGH}.items():
         job = Evaluate("tiny-llama", recipe, TextSpec("preset", "grimm"), 64, 6)
-        expected = core.run(job, lambda e: None, lambda: False)
+        expected = core.run(job)
         card = shown[name]
         assert card["value"] == pytest.approx(expected["perplexity"], rel=1e-6)
         assert card["state"] == "settled"

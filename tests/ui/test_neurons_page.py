@@ -64,7 +64,7 @@ def test_the_slider_is_the_recipe(method: str, scope: str) -> None:
     perplexity = next(m.value for m in at.metric if m.label == "Perplexity")
     recipe = Recipe(neurons=NeuronShare(0.25, method, scope), calibration=CALIBRATION)
     job = Evaluate("tiny-llama", recipe, TextSpec("preset", "grimm"), 64, 2)
-    found = Core().run(job, lambda event: None, lambda: False)
+    found = Core().run(job)
     shown = float(perplexity)
     assert shown == pytest.approx(found["perplexity"], rel=1e-3)
     assert at.query_params["neuron_share"] == "0.25"
@@ -108,7 +108,7 @@ def test_links_carry_a_share() -> None:
 
 def test_the_map_marks_what_goes_and_what_is_chosen() -> None:
     job = NeuronProfile("tiny-llama", CALIBRATION, bins=10)
-    found = Core().run(job, lambda event: None, lambda: False)
+    found = Core().run(job)
     rows = found["methods"]["weighted"]
     words = dict.fromkeys(("title", "x", "y", "score", "block", "neuron", "gone"), "w")
     chosen = (found["blocks"][1], rows["neurons"][1][4])

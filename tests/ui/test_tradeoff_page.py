@@ -36,7 +36,7 @@ def measured() -> list[tuple[Cell, dict[str, Any]]]:
     for recipe in RECIPES:
         job = MeasureCell("tiny-llama", recipe, GRIMM, 64, 4)
         cell = Cell("tiny-llama", recipe, GRIMM, 64, 4)
-        found.append((cell, core.run(job, lambda event: None, lambda: False)))
+        found.append((cell, core.run(job)))
     return found
 
 

@@ -12,7 +12,7 @@ dense model's stands for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +33,11 @@ from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import BlockRunner
 from prune_core.models.structure import Block, Structure
+from prune_core.progress import NONE, Progress
 
 PARTS = ("block", "attention", "mlp")
 
 Values = npt.NDArray[np.float32]
-Told = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,15 @@ class Ablator:
 
     Args:
         handle: of the model; it is not changed.
-        cancelled: polled between blocks.
+        progress: a cancel is seen between blocks.
     """
 
-    def __init__(self, handle: ModelHandle, cancelled: Callable[[], bool] | None = None) -> None:
+    def __init__(self, handle: ModelHandle, progress: Progress = NONE) -> None:
         self.structure = handle.structure
         self.language = handle.info.has_language_head
         self.model = clone_shared(handle.model)
         self.runner = BlockRunner(self.model, self.structure)
-        self.cancelled = cancelled
+        self.progress = progress
         self._device = next(self.model.parameters()).device
 
     def run(
@@ -92,7 +92,7 @@ class Ablator:
         tokens, record = window[None].to(self._device), list[Any]()
         outputs = before.outputs if before is not None else []
         self.runner.bypassed = {index: outputs[index] for index in removed}
-        with self.runner.session(known=outputs[:known], record=record, cancelled=self.cancelled):
+        with self.runner.session(known=outputs[:known], record=record, progress=self.progress):
             return Known(tokens, self.answer(tokens), record)
 
     def without(self, name: str, window: Tensor, dense: Known, block: int) -> Tensor:
@@ -110,7 +110,7 @@ class Ablator:
         self.runner.bypassed = {}
         with (
             _silent(self.model, name),
-            self.runner.session(known=dense.outputs[:block], cancelled=self.cancelled),
+            self.runner.session(known=dense.outputs[:block], progress=self.progress),
         ):
             return self.answer(dense.tokens)
 
@@ -194,8 +194,7 @@ def block_costs(
     handle: ModelHandle,
     windows: Sequence[Tensor],
     parts: Sequence[str],
-    emit: Told,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, Any]:
     """Loss without each block, or without a half of it, minus the dense loss; signed.
 
@@ -205,8 +204,8 @@ def block_costs(
         handle: of the model.
         windows: (seq,) each.
         parts: of :data:`PARTS`.
-        emit: told after each part; see ``prune_core.jobs.blocks.BlockAblation``.
-        cancelled: polled between blocks.
+        progress: an event after each part, see ``prune_core.jobs.blocks.BlockAblation``; a cancel
+            is seen between blocks.
 
     Returns:
         The last event.
@@ -214,7 +213,7 @@ def block_costs(
     Raises:
         RecipeError: an unknown part.
         ModelFileError: answers that are not finite.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     if not parts or set(parts) - set(PARTS):
         raise RecipeError(f"a block is removed by {', '.join(PARTS)}, got {', '.join(parts)!r}.")
@@ -225,7 +224,7 @@ def block_costs(
     # a block's cost is that of the blocks after it; with the head as much as one block more
     work = sum(1 + count - b for b in range(count)) * len(parts) + count + 1
     clock = Clock(work * len(windows))
-    ablator = Ablator(handle, cancelled)
+    ablator = Ablator(handle, progress)
 
     def state() -> dict[str, Any]:
         return {
@@ -251,7 +250,7 @@ def block_costs(
                 if answer is not None:
                     found[part][block.index].append(ablator.cost(answer, base.answer))
                 clock.step(1 + count - block.index)
-                emit(state())
+                progress.tell(state())
     return state()
 
 
@@ -275,8 +274,7 @@ def _summary(rows: Sequence[Sequence[Values]]) -> dict[str, list[float | None]]:
 def layer_costs(
     handle: ModelHandle,
     windows: Sequence[Tensor],
-    emit: Told,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, Any]:
     """Loss with the output of each single layer set to zero, minus the dense loss; signed.
 
@@ -291,7 +289,7 @@ def layer_costs(
     found: dict[str, list[Values]] = {name: [] for name in structure.layers}
     work = sum(1 + count - layer.block for layer in structure.layers.values()) + count + 1
     clock = Clock(work * len(windows))
-    ablator = Ablator(handle, cancelled)
+    ablator = Ablator(handle, progress)
     for window in windows:
         base = ablator.run(window)
         clock.step(count + 1)
@@ -299,5 +297,5 @@ def layer_costs(
             answer = ablator.without(name, window, base, layer.block)
             found[name].append(ablator.cost(answer, base.answer))
             clock.step(1 + count - layer.block)
-            emit({"stage": "ablation", **clock.state()})
+            progress.tell({"stage": "ablation", **clock.state()})
     return _summary(list(found.values()))

@@ -12,7 +12,7 @@ minus the dense loss, on the same tokens, in nats per token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_core.analysis.passes import Progress
 from prune_core.errors import ModelFileError
 from prune_core.evaluation.estimate import estimate
 from prune_core.evaluation.scoring import bare_head, run_window, token_losses
 from prune_core.models.runner import BlockRunner
 from prune_core.models.structure import Block, Structure
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.plan import CutPlan
 from prune_core.pruning.working_copy import DENSE, WorkingCopy
 
@@ -38,8 +38,7 @@ def output_damage(
     copy: WorkingCopy,
     windows: Sequence[Tensor],
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, ByBlock]:
     """Own and accumulated damage of every block; three passes per window, without the head.
 
@@ -48,14 +47,13 @@ def output_damage(
         dense_runner: runs it block by block.
         copy: at the recipe.
         windows: (seq,) each.
-        progress: told (passes done, passes).
-        cancelled: polled between blocks.
+        progress: (passes done, passes); a cancel is seen between blocks.
 
     Returns:
         ``own`` and ``accumulated``: each ``mean`` and ``stderr`` by block.
 
     Raises:
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
         ModelFileError: outputs that are not finite.
     """
     own: list[list[float]] = []
@@ -63,15 +61,14 @@ def output_damage(
     for number, window in enumerate(windows):
         tokens = window[None].to(next(dense.parameters()).device)
         outputs: list[Any] = []
-        with dense_runner.session(record=outputs, cancelled=cancelled):
+        with dense_runner.session(record=outputs, progress=progress):
             _run(dense, copy.structure, tokens)
         for place, (rows, handed_on) in enumerate(((own, outputs), (accumulated, None))):
             found: list[Any] = []
-            with copy.runner.session(record=found, handed_on=handed_on, cancelled=cancelled):
+            with copy.runner.session(record=found, handed_on=handed_on, progress=progress):
                 _run(copy.model, copy.structure, tokens)
             rows.append([_turned(a, b) for a, b in zip(outputs, found, strict=True)])
-            if progress is not None:
-                progress(2 * number + place + 1, 2 * len(windows))
+            progress.step(2 * number + place + 1, 2 * len(windows))
     return {"own": _by_block(own), "accumulated": _by_block(accumulated)}
 
 
@@ -82,8 +79,7 @@ def loss_damage(
     plan: CutPlan,
     windows: Sequence[Tensor],
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> ByBlock:
     """Loss increase of every block pruned alone.
 
@@ -95,15 +91,14 @@ def loss_damage(
         copy: any state.
         plan: the recipe worked out.
         windows: (seq,) each.
-        progress: told (blocks done, blocks), over all windows.
-        cancelled: polled between blocks.
+        progress: (blocks done, blocks), over all windows; a cancel is seen between blocks.
 
     Returns:
         ``mean`` and ``stderr`` by block, nats per token; error over windows, or over parts of 32
         tokens while there is one window.
 
     Raises:
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     blocks = copy.structure.blocks
     device = next(dense.parameters()).device
@@ -111,24 +106,23 @@ def loss_damage(
     for window in windows:
         tokens = window[None].to(device)
         outputs: list[Any] = []
-        with dense_runner.session(record=outputs, cancelled=cancelled):
+        with dense_runner.session(record=outputs, progress=progress):
             known.append((tokens, token_losses(dense, copy.structure, tokens), outputs))
     mean, stderr = [], []
     for block in blocks:
         alone = _alone(plan, block)
         changes = [np.zeros(len(losses), np.float32) for _, losses, _ in known]
         if alone is not None:
-            copy.apply(alone, cancelled)
+            copy.apply(alone, progress)
             for place, (tokens, losses, outputs) in enumerate(known):
                 before = outputs[: block.index]
-                with copy.runner.session(known=before, cancelled=cancelled):
+                with copy.runner.session(known=before, progress=progress):
                     pruned = token_losses(copy.model, copy.structure, tokens)
                 changes[place] = (pruned - losses).numpy()
         found = estimate(changes)
         mean.append(found.mean)
         stderr.append(found.stderr)
-        if progress is not None:
-            progress(block.index + 1, len(blocks))
+        progress.step(block.index + 1, len(blocks))
     return {"mean": mean, "stderr": stderr}
 
 

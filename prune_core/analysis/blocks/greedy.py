@@ -6,20 +6,21 @@ A path found is kept with the model, so that more steps, or a run that was stopp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Told, Values
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Values
 from prune_core.analysis.selection import most_removable, removable
 from prune_core.errors import RecipeError
 from prune_core.evaluation.estimate import Z95, estimate, safe_exp
 from prune_core.models.handle import ModelHandle
 from prune_core.models.runner import output_bytes
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 KEPT_BYTES = 512_000_000
 """Dense outputs kept from step to step; where they would take more they are computed again."""
@@ -65,8 +66,7 @@ def greedy_path(
     handle: ModelHandle,
     windows: Sequence[Tensor],
     steps: int,
-    emit: Told,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
     *,
     ends: bool = False,
     path: list[Step] | None = None,
@@ -77,8 +77,8 @@ def greedy_path(
         handle: of the model.
         windows: (seq,) each; their answers stay in memory while a step is found.
         steps: how many blocks go.
-        emit: told after each candidate; see ``prune_core.jobs.blocks.GreedyBlocks``.
-        cancelled: polled between blocks.
+        progress: an event after each candidate, see ``prune_core.jobs.blocks.GreedyBlocks``; a
+            cancel is seen between blocks.
         ends: the first and the last block of a stack may go too; one of each stack stays.
         path: steps found earlier on the same windows; new ones are added to it.
 
@@ -88,7 +88,7 @@ def greedy_path(
     Raises:
         RecipeError: steps out of range, or no block may go.
         ModelFileError: answers that are not finite.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     structure = handle.structure
     open_blocks = candidates(structure, ends=ends)
@@ -97,7 +97,7 @@ def greedy_path(
     if not 1 <= steps <= most:
         raise RecipeError(f"between 1 and {most} blocks can be removed one by one, got {steps}.")
     path = path if path is not None else []
-    search = _Search(handle, windows, steps, emit, cancelled, path)
+    search = _Search(handle, windows, steps, progress, path)
     while len(path) < steps:
         gone = {step.block for step in path}
         left = [b for b in open_blocks if b not in gone]
@@ -105,7 +105,7 @@ def greedy_path(
             alive = {s: sum(structure.blocks[b].stack == s for b in left) for s in stacks}
             left = [b for b in left if alive[structure.blocks[b].stack] > 1]
         path.append(search.step(left))
-        emit(search.state())
+        progress.tell(search.state())
     return search.state()
 
 
@@ -115,13 +115,12 @@ class _Search:
         handle: ModelHandle,
         windows: Sequence[Tensor],
         steps: int,
-        emit: Told,
-        cancelled: Callable[[], bool] | None,
+        progress: Progress,
         path: list[Step],
     ) -> None:
-        self.ablator, self.windows = Ablator(handle, cancelled), windows
+        self.ablator, self.windows = Ablator(handle, progress), windows
         self.count, self.steps = len(handle.structure.blocks), steps
-        self.emit, self.path = emit, path
+        self.progress, self.path = progress, path
         self.dense = [self.ablator.run(window) for window in windows]
         if sum(output_bytes(d.outputs) for d in self.dense) > KEPT_BYTES:
             self.dense = [Known(d.tokens, d.answer, []) for d in self.dense]
@@ -148,7 +147,7 @@ class _Search:
                 changes[block].append(self.ablator.cost(answer, dense.answer))
                 self.trying[block] = estimate(changes[block]).mean
                 self.clock.step(work[block] * scale)
-                self.emit(self.state())
+                self.progress.tell(self.state())
         costs = {block: estimate(changes[block]).mean for block in left}
         best = min(left, key=lambda block: (costs[block], block))
         return Step(best, tuple(self.trying), tuple(changes[best]))

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.analysis.passes import Progress, run_windows
+from prune_core.analysis.passes import run_windows
 from prune_core.errors import ModelFileError
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 
 def block_influence(
@@ -19,8 +20,7 @@ def block_influence(
     structure: Structure,
     windows: Sequence[Tensor],
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[str, Any]:
     """Block influence and angular distances, on all windows.
 
@@ -33,15 +33,14 @@ def block_influence(
         model: a clone of the dense model, free to hang hooks on.
         structure: of the model.
         windows: (seq,) each.
-        progress: told (windows done, windows).
-        cancelled: polled between windows.
+        progress: (windows done, windows); a cancel is seen between windows.
 
     Returns:
         ``influence``: by block; ``angular``: for each stack ``stack``, ``blocks`` (flat indices)
         and ``distance[n - 1][l]``, None past the end.
 
     Raises:
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
         ModelFileError: activations that are not finite.
     """
     count = len(structure.blocks)
@@ -71,9 +70,7 @@ def block_influence(
     for block in structure.blocks:
         stacks.setdefault(block.stack, []).append(block.index)
     try:
-        run_windows(
-            model, structure, windows, progress, cancelled, lambda: _angles(ends, stacks, angles)
-        )
+        run_windows(model, structure, windows, progress, lambda: _angles(ends, stacks, angles))
     finally:
         for handle in handles:
             handle.remove()

@@ -7,7 +7,7 @@ one batch where the model is a decoder, each in a row of its own, so that weight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Told, Values
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Values
 from prune_core.analysis.heads.scores import Site, all_sites
 from prune_core.evaluation.estimate import estimate
 from prune_core.evaluation.nearby import Nearby
 from prune_core.evaluation.scoring import SLICE, bare_head
 from prune_core.models.handle import ModelHandle
 from prune_core.models.structure import Attention
+from prune_core.progress import NONE, Progress
 
 ROWS = 1024
 """Tokens that go through a block together at most: more no longer fit the cache."""
@@ -30,8 +31,7 @@ ROWS = 1024
 def head_costs(
     handle: ModelHandle,
     windows: Sequence[Tensor],
-    emit: Told,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
     *,
     groups: bool = False,
 ) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def head_costs(
     Args:
         handle: of the model.
         windows: (seq,) each.
-        emit: told after each block: ``done``, ``total``, ``seconds_left``, ``scores``.
-        cancelled: polled between blocks.
+        progress: an event after each block: ``done``, ``total``, ``seconds_left``, ``mean`` and
+            ``stderr`` so far; a cancel is seen between blocks.
         groups: key/value groups in place of single query heads.
 
     Returns:
@@ -55,7 +55,7 @@ def head_costs(
     Raises:
         RecipeError: no attention.
         ModelFileError: answers that are not finite.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     sites = all_sites(handle.structure)
     sizes = [len(_parts(attention, groups)) for _, attention in sites]
@@ -65,7 +65,7 @@ def head_costs(
         size * (1 + count - block.index) for size, (block, _) in zip(sizes, sites, strict=True)
     )
     clock = Clock((work + count + 1) * len(windows))
-    ablator = Ablator(handle, cancelled)
+    ablator = Ablator(handle, progress)
     batched = ablator.language and handle.structure.kind == "decoder"
     done = 0
 
@@ -95,7 +95,7 @@ def head_costs(
                 for offset, answer in enumerate(answers):
                     found[place][start + offset].append(ablator.cost(answer, dense))
                 clock.step(len(chosen) * (1 + count - sites[place][0].index))
-            emit(state())
+            progress.tell(state())
         done += 1
     return state()
 
@@ -120,7 +120,7 @@ def _silenced(
     ablator.runner.bypassed = {}
     with (
         _gate(ablator.model, attention, parts),
-        ablator.runner.session(known=base.outputs[: block.index], cancelled=ablator.cancelled),
+        ablator.runner.session(known=base.outputs[: block.index], progress=ablator.progress),
     ):
         if ablator.language and ablator.structure.kind == "decoder":
             return _losses(ablator, base.tokens, nearby)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prune_core.analysis.heads.scores import all_sites
-from prune_core.errors import Cancelled, TextError
+from prune_core.errors import TextError
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 
 
 @torch.inference_mode()
@@ -21,8 +22,7 @@ def pattern_scores(
     windows: Sequence[Tensor],
     method: str,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> list[list[float]]:
     """Confidence or entropy of every head's attention on a text.
 
@@ -36,15 +36,14 @@ def pattern_scores(
         structure: of the model.
         windows: (seq,) token windows, at least two tokens each, four of an encoder-decoder.
         method: ``confidence`` or ``entropy``.
-        progress: told (windows done, windows).
-        cancelled: polled before each window.
+        progress: (windows done, windows); a cancel is seen before each window.
 
     Returns:
         One row per site of :func:`prune_core.analysis.heads.scores.all_sites`.
 
     Raises:
         TextError: a window too short to compare places in, or the model gives no attention weights.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     # the first token of each stack is left out, so each needs another one; a window is halved
     # between encoder and decoder
@@ -61,16 +60,14 @@ def pattern_scores(
     sums = [torch.zeros(a.num_heads, dtype=torch.float64) for _, a in sites]
     device = next(view.parameters()).device
     for index, window in enumerate(windows):
-        if cancelled is not None and cancelled():
-            raise Cancelled("Cancelled while heads were scored.")
+        progress.check("Cancelled while heads were scored.")
         maps = _maps(view, structure, window[None].to(device))
         for total, (block, attention) in zip(sums, sites, strict=True):
             weights = maps[attention.kind, block.stack][block.number]
             if weights is None:
                 raise TextError("This model gives no attention weights.")
             total += _score(weights[0].cpu().double(), method)
-        if progress is not None:
-            progress(index + 1, len(windows))
+        progress.step(index + 1, len(windows))
     return [(total / len(windows)).tolist() for total in sums]
 
 

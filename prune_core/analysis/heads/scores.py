@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import Cancelled, RecipeError, TextError
+from prune_core.errors import RecipeError, TextError
 from prune_core.evaluation.loss import mean_loss
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Attention, Block, Structure
+from prune_core.progress import NONE, Progress
 
 Site = tuple[Block, Attention]
 
@@ -93,8 +94,7 @@ def gradient_scores(
     windows: list[Tensor],
     *,
     normalize: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> list[list[float]]:
     """Michel et al. 2019 (arXiv 1905.10650), equation 2: I_h = mean over x of |d loss / d gate_h|.
 
@@ -105,14 +105,13 @@ def gradient_scores(
         structure: of the model.
         windows: (seq,) token windows.
         normalize: divide each site's scores by their L2 norm, as in the paper.
-        progress: told (windows done, windows).
-        cancelled: polled before each window.
+        progress: (windows done, windows); a cancel is seen before each window.
 
     Returns:
         One row per site of :func:`all_sites`, in nats per unit of gate.
 
     Raises:
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     view = clone_shared(model)
     sites = all_sites(structure)
@@ -120,13 +119,11 @@ def gradient_scores(
     sums = [torch.zeros(a.num_heads, dtype=torch.float64) for _, a in sites]
     with head_gates(view, sites) as gates, torch.enable_grad():
         for index, tokens in enumerate(windows):
-            if cancelled is not None and cancelled():
-                raise Cancelled("Cancelled while heads were scored.")
+            progress.check("Cancelled while heads were scored.")
             loss = mean_loss(view, structure, tokens[None].to(device))
             for total, gradient in zip(sums, torch.autograd.grad(loss, gates), strict=True):
                 total += gradient.detach().cpu().double().abs()
-            if progress is not None:
-                progress(index + 1, len(windows))
+            progress.step(index + 1, len(windows))
     rows = [total / len(windows) for total in sums]
     if normalize:
         rows = [row / row.norm().clamp_min(1e-30) for row in rows]
@@ -142,8 +139,7 @@ def curvature_scores(
     structure: Structure,
     windows: list[Tensor],
     *,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> list[list[float]]:
     """For encoders without a language head: the predicted 1 - cosine of the sentence embedding.
 
@@ -156,14 +152,13 @@ def curvature_scores(
         model: the dense model; it is not changed.
         structure: of the model.
         windows: (seq,) token windows.
-        progress: told (windows done, windows).
-        cancelled: polled before each window.
+        progress: (windows done, windows); a cancel is seen before each window.
 
     Returns:
         One row per site of :func:`all_sites`, in units of 1 - cosine.
 
     Raises:
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     view = clone_shared(model)
     base: Any = getattr(view, "base_model", view)
@@ -173,8 +168,7 @@ def curvature_scores(
     sums = [torch.zeros(a.num_heads, dtype=torch.float64) for _, a in sites]
     with head_gates(view, sites) as gates, torch.enable_grad():
         for index, tokens in enumerate(windows):
-            if cancelled is not None and cancelled():
-                raise Cancelled("Cancelled while heads were scored.")
+            progress.check("Cancelled while heads were scored.")
             embedding = base(input_ids=tokens[None].to(device)).last_hidden_state[0].mean(dim=0)
             unit = (embedding / embedding.norm()).detach()
             for probe in range(PROBES):
@@ -185,8 +179,7 @@ def curvature_scores(
                 for total, gradient in zip(sums, found, strict=True):
                     bend = (gradient.detach() / embedding.detach().norm()).cpu().double()
                     total += bend**2 / (2 * PROBES)
-            if progress is not None:
-                progress(index + 1, len(windows))
+            progress.step(index + 1, len(windows))
     return [(total / len(windows)).tolist() for total in sums]
 
 

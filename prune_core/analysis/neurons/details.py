@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.analysis.passes import Progress
-from prune_core.errors import Cancelled, ModelFileError
+from prune_core.errors import ModelFileError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.structure import Block, Structure
+from prune_core.progress import NONE, Progress
 
 WRITTEN = 10
 """Tokens named in either direction."""
@@ -98,8 +98,7 @@ def block_activations(
     down: str,
     windows: Sequence[Tensor],
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> tuple[Tensor, Tensor]:
     """Activations of a block's neurons on every token; later blocks are not run.
 
@@ -109,8 +108,7 @@ def block_activations(
         block: whose neurons.
         down: name of its ``mlp.down``.
         windows: (seq,) each, of one length.
-        progress: told (windows done, windows).
-        cancelled: polled before each window.
+        progress: (windows done, windows); a cancel is seen before each window.
 
     Returns:
         Tokens (windows, read) int64 that the block's stack reads, and (windows, read, neurons)
@@ -118,7 +116,7 @@ def block_activations(
 
     Raises:
         ModelFileError: activations that are not finite; the block is named.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     seen: list[Tensor] = []
 
@@ -132,12 +130,10 @@ def block_activations(
     try:
         with torch.inference_mode():
             for done, window in enumerate(windows, start=1):
-                if cancelled is not None and cancelled():
-                    raise Cancelled("Cancelled while the text was read.")
+                progress.check("Cancelled while the text was read.")
                 with suppress(_SeenError):
                     run_window(model, structure, window[None].to(device))
-                if progress is not None:
-                    progress(done, len(windows))
+                progress.step(done, len(windows))
     finally:
         handle.remove()
     values = torch.stack(seen)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from prune_core.analysis.neurons.statistics import NeuronStatistics
 from prune_core.analysis.selection import global_counts
-from prune_core.errors import Cancelled, RecipeError
+from prune_core.errors import RecipeError
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.parts import NEURON_METHODS
 
 MAX_BINS = 256
@@ -19,32 +19,31 @@ ENDS = 5
 
 
 def neuron_profile(
-    statistics: NeuronStatistics, bins: int, cancelled: Callable[[], bool] | None = None
+    statistics: NeuronStatistics, bins: int, progress: Progress = NONE
 ) -> dict[str, Any]:
     """What a page shows of all neurons, small enough for a browser.
 
     Args:
         statistics: of a text.
         bins: places along each block's sorted neurons, 2 to 256.
-        cancelled: polled between methods.
+        progress: a cancel is seen between methods.
 
     Returns:
-        ``blocks`` (flat indices), ``sizes``, ``dead``, ``rare`` (counts by block) and for each
-        method under ``methods``: ``scores`` and ``neurons``, (block x bins) nested lists of the
-        score and the index of the neuron in the middle of each bin, lowest first; ``least`` and
-        ``most``, (block x 5) indices; ``gone``: ``gone[p][b]`` neurons that block b loses where
-        all compete for a share of p percent, p from 0 to 100.
+        ``blocks`` (flat indices), ``sizes``, ``dead``, ``rare`` (counts by block), ``tokens``
+        (read) and for each method under ``methods``: ``scores`` and ``neurons``, (block x bins)
+        nested lists of the score and the index of the neuron in the middle of each bin, lowest
+        first; ``least`` and ``most``, (block x 5) indices; ``gone``: ``gone[p][b]`` neurons that
+        block b loses where all compete for a share of p percent, p from 0 to 100.
 
     Raises:
         RecipeError: a number of bins out of range.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     if not 2 <= bins <= MAX_BINS:
         raise RecipeError(f"the number of bins must lie between 2 and {MAX_BINS}, got {bins}.")
     methods = {}
     for method in NEURON_METHODS:
-        if cancelled is not None and cancelled():
-            raise Cancelled("Cancelled while neurons were sorted.")
+        progress.check("Cancelled while neurons were sorted.")
         rows = [row.numpy() for row in statistics.scores(method).values()]
         orders = [np.argsort(row, kind="stable") for row in rows]
         competing = [row.numpy() for row in statistics.compared(method, "global").values()]

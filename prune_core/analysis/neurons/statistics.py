@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.analysis.passes import Progress
 from prune_core.disk_cache import DiskCache
-from prune_core.errors import Cancelled, ModelFileError, RecipeError
+from prune_core.errors import ModelFileError, RecipeError
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.clone import clone_shared
 from prune_core.models.runner import TOKENS
 from prune_core.models.structure import Structure
+from prune_core.progress import NONE, Progress
 from prune_core.recipes.parts import NEURON_METHODS as NEURON_METHODS
 
 RARE = 0.01
@@ -153,8 +153,7 @@ def gather_neurons(
     structure: Structure,
     windows: Tensor,
     *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> dict[int, Tensor]:
     """One pass over a text; see :class:`NeuronStatistics` for the rows of what it returns.
 
@@ -165,13 +164,12 @@ def gather_neurons(
         model: a clone of the dense model, free to hang hooks on.
         structure: of the model.
         windows: (windows, seq) int64.
-        progress: told (windows done, windows).
-        cancelled: polled before each MLP.
+        progress: (windows done, windows); a cancel is seen before each MLP.
 
     Raises:
         RecipeError: a model without MLPs.
         ModelFileError: activations that are not finite; the block and the layer are named.
-        Cancelled: by ``cancelled``.
+        Cancelled: by ``progress``.
     """
     downs = mlp_layers(structure, "mlp.down")
     if not downs:
@@ -191,8 +189,7 @@ def gather_neurons(
 
     def neurons_seen(index: int, gated: bool, last: bool) -> Callable[..., None]:
         def see(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            if cancelled is not None and cancelled():
-                raise Cancelled("Cancelled while the text was read.")
+            progress.check("Cancelled while the text was read.")
             flat = arguments[0].reshape(-1, arguments[0].shape[-1]).float()
             new, old, row = flat.shape[0], counts[index], sums[index]
             mean = flat.mean(0)
@@ -230,8 +227,7 @@ def gather_neurons(
                 with suppress(_LastSeenError):
                     run_window(model, structure, batch.to(device))
                 done += len(batch)
-                if progress is not None:
-                    progress(done, len(windows))
+                progress.step(done, len(windows))
     finally:
         for handle in handles:
             handle.remove()
@@ -253,8 +249,7 @@ def neuron_statistics(
     windows: Tensor,
     *,
     folder: Path | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress = NONE,
 ) -> NeuronStatistics:
     """All statistics of all neurons, from the cache on disk or gathered now.
 
@@ -264,8 +259,7 @@ def neuron_statistics(
         model_fingerprint: of the model.
         windows: (windows, seq) int64.
         folder: of the cache; None for the usual one.
-        progress: told (windows done, windows).
-        cancelled: polled before each MLP.
+        progress: (windows done, windows); a cancel is seen before each MLP.
 
     Raises:
         RecipeError, ModelFileError, Cancelled: see :func:`gather_neurons`.
@@ -279,9 +273,7 @@ def neuron_statistics(
     if record is not None:
         flat = record.tensors["values"]
     else:
-        found = gather_neurons(
-            clone_shared(model), structure, windows, progress=progress, cancelled=cancelled
-        )
+        found = gather_neurons(clone_shared(model), structure, windows, progress=progress)
         flat = torch.cat(list(found.values()), dim=1)
         CACHE.write(key, {"values": flat}, folder=folder)
     values = dict(zip(downs, flat.split(sizes, dim=1), strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +11,17 @@ from torch import Tensor
 
 from prune_core.analysis.neurons.details import block_activations
 from prune_core.analysis.neurons.statistics import NeuronStatistics, mlp_layers, neuron_statistics
-from prune_core.analysis.passes import Progress
 from prune_core.analysis.selection import lowest
 from prune_core.errors import RecipeError
 from prune_core.evaluation.reference import windows_fingerprint
 from prune_core.models.clone import clone_shared
 from prune_core.models.handle import ModelHandle
 from prune_core.models.structure import Block
+from prune_core.progress import NONE, Progress
 from prune_core.pruning.plan import CutPlan
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
 
-Poll = Callable[[], bool]
 KEPT = 2
 """Texts whose statistics stay in memory: the one calibrated on, and one that is looked at."""
 
@@ -44,8 +43,7 @@ class NeuronStore:
         self,
         windows: Tensor | Sequence[Tensor],
         *,
-        progress: Progress | None = None,
-        cancelled: Poll | None = None,
+        progress: Progress = NONE,
     ) -> NeuronStatistics:
         """Of a text's token windows; the last few texts are remembered, all are kept on disk.
 
@@ -64,7 +62,6 @@ class NeuronStore:
                 self._handle.fingerprint,
                 tokens,
                 progress=progress,
-                cancelled=cancelled,
             )
         self._known[key] = found
         while len(self._known) > KEPT:
@@ -77,16 +74,13 @@ class NeuronStore:
         down: str,
         windows: Sequence[Tensor],
         *,
-        progress: Progress | None = None,
-        cancelled: Poll | None = None,
+        progress: Progress = NONE,
     ) -> tuple[Tensor, Tensor]:
         """Of one block on a text, see ``analysis.neurons.details``; the last is remembered."""
         key = f"{block.index} {windows_fingerprint(list(windows))}"
         if self._last is None or self._last[0] != key:
             model, structure = clone_shared(self._handle.model), self._handle.structure
-            found = block_activations(
-                model, structure, block, down, windows, progress=progress, cancelled=cancelled
-            )
+            found = block_activations(model, structure, block, down, windows, progress=progress)
             self._last = (key, found)
         return self._last[1]
 

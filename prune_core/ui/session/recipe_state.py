@@ -7,12 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from prune_core.criteria import CRITERIA as REGISTERED
 from prune_core.errors import RecipeError
 from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
-from prune_core.recipes.recipe import ALLOCATION_ARGS, Recipe
+from prune_core.recipes.recipe import ALLOCATION_ARGS, Recipe, choices_read_calibration
 from prune_core.ui.session.keys import (
     KEYS,
     MAX_CUT,
@@ -37,9 +36,12 @@ RECIPE_KEYS = (
 
 def reads_calibration(get: Get = value) -> bool:
     """Whether the chosen recipe reads a calibration text at all."""
-    reads = bool(REGISTERED[str(get("criterion"))].needs)
-    reads = reads or bool(get("neuron_share")) or bool(get("compensate"))
-    return reads or get("allocation") == "sensitivity" or str(get("reconstruction")) != "none"
+    return choices_read_calibration(
+        str(get("criterion")),
+        str(get("allocation")),
+        str(get("reconstruction")),
+        neurons=bool(get("neuron_share")) or bool(get("compensate")),
+    )
 
 
 def calibration_length(get: Get = value) -> int:
