@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import TextError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def calibration_windows(tokenizer: Any, chosen: Calibration, max_context: int) -> Tensor:
     """Token windows of a calibration text, (windows, seq_len) int64.
 
-    Fewer windows than asked for are taken where the text has no more.
+    Fewer windows than asked for are taken where the text has no more, and shorter ones where nobody
+    chose a length and the model's context is shorter than the usual one.
 
     Raises:
         TextError: no text, not one whole window of it, or windows longer than the context.
@@ -24,6 +26,8 @@ def calibration_windows(tokenizer: Any, chosen: Calibration, max_context: int) -
     import torch
 
     text = read_text(chosen.text)
+    if chosen.seq_len == Calibration().seq_len:
+        chosen = replace(chosen, seq_len=min(chosen.seq_len, max_context))
     # told here, so that the sentence does not pass for one about the evaluation's windows
     if chosen.seq_len > max_context:
         raise TextError(

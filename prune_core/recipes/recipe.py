@@ -52,8 +52,11 @@ def own_pattern(criterion: str, allocation: str = "uniform") -> str:
     return CRITERIA[criterion].pattern
 
 
-def _allocation_of(name: str) -> str | None:
-    """The allocation that an argument of this name belongs to: named, of a block, of a role."""
+def allocation_taking(name: str) -> str | None:
+    """The allocation that an argument of this name belongs to; None if there is none.
+
+    One that is named, or for a block's index ``manual``, for a role ``per-role``.
+    """
     if name in _NAMED:
         return _NAMED[name]
     if name.isdecimal():
@@ -76,9 +79,9 @@ class Recipe:
     Attributes:
         criterion: registered criterion.
         pattern: ``own``, the criterion's own (with global ranking ``per-layer``), which is
-            replaced by its name: ``per-layer``, ``per-row``, ``nm:N:M`` (N of every M consecutive inputs kept) or
-            ``block:B``, squares of B x B weights that go together, ranked by the mean of their
-            scores (``block:B:max``: by the largest).
+            replaced by its name: ``per-layer``, ``per-row``, ``nm:N:M`` (N of every M consecutive
+            inputs kept) or ``block:B``, squares of B x B weights that go together, ranked by the
+            mean of their scores (``block:B:max``: by the largest).
         allocation: ``uniform``, ``global``, ``per-role``, ``manual``, ``erk``, ``owl`` or
             ``sensitivity``; see ``prune_core.allocation``.
         allocation_args: ``per-role``: role to its share relative to the others (1 where not
@@ -253,7 +256,7 @@ class Recipe:
                     f"the allocation argument {name} must lie between 0 and 1000, got {value}."
                 )
             # what another allocation takes waits in a session and is dropped here
-            fits = self.allocation == "per-role" or _allocation_of(str(name)) is not None
+            fits = self.allocation == "per-role" or allocation_taking(str(name)) is not None
             if not fits:
                 what = "a block's index" if self.allocation == "manual" else ", ".join(known)
                 raise RecipeError(
@@ -266,7 +269,7 @@ class Recipe:
         """Arguments of this allocation that are not its defaults, in one spelling."""
         defaults, plain = ALLOCATION_ARGS.get(self.allocation, {}), {}
         for key, value in self.allocation_args.items():
-            owner = _allocation_of(str(key))
+            owner = allocation_taking(str(key))
             if owner != self.allocation and (owner or self.allocation != "per-role"):
                 continue
             name = str(int(key)) if self.allocation == "manual" else str(key)

@@ -132,7 +132,7 @@ class LoadedModel:
 
     def neuron_statistics(
         self,
-        recipe: Recipe,
+        recipe: Recipe | Calibration,
         *,
         progress: RankProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -279,13 +279,15 @@ class LoadedModel:
             self._edits = found
         return self._edits
 
-    def calibration(self, recipe: Recipe) -> Tensor:
-        """The recipe's calibration windows, (windows, seq_len); the last text is remembered.
+    def calibration(self, recipe: Recipe | Calibration) -> Tensor:
+        """The calibration windows of a recipe, or of a calibration that no recipe reads.
+
+        They are (windows, seq_len); the last text is remembered.
 
         Raises:
             TextError: see ``prune_core.calibration.windows``.
         """
-        chosen = recipe.calibration
+        chosen = recipe.calibration if isinstance(recipe, Recipe) else recipe
         known = (chosen, text_stamp(chosen.text))
         if self._calibration is None or self._calibration[0] != known or known[1] is None:
             tokens = calibration_windows(self.handle.tokenizer, chosen, self.handle.info.context)

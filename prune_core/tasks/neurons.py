@@ -58,8 +58,7 @@ def neuron_profile(
 
     loaded.neurons.check(Recipe())
     started = time.perf_counter()
-    recipe = Recipe(calibration=job.calibration)
-    found = loaded.neuron_statistics(recipe, progress=_told(emit), cancelled=cancelled)
+    found = loaded.neuron_statistics(job.calibration, progress=_told(emit), cancelled=cancelled)
     structure, model = loaded.handle.structure, loaded.handle.model
     gated = bool(mlp_layers(structure, "mlp.gate", "mlp.gate_up"))
     place = has_bias_place(model, mlp_layers(structure, "mlp.down").values())
@@ -89,8 +88,7 @@ def neuron_details(
     if down is None or not 0 <= job.neuron < structure.layers[down].in_features:
         raise RecipeError(f"this model has no neuron {job.neuron} in block {job.block}.")
     started = time.perf_counter()
-    recipe = Recipe(calibration=job.calibration)
-    found = loaded.neuron_statistics(recipe, progress=_told(emit), cancelled=cancelled)
+    found = loaded.neuron_statistics(job.calibration, progress=_told(emit), cancelled=cancelled)
     block, k = structure.blocks[job.block], job.neuron
     scores, places = {}, {}
     for method in NEURON_METHODS:

@@ -11,7 +11,6 @@ from prune_core.figures.scores import overlap_map, score_histogram
 from prune_core.jobs.compare import MaskOverlap
 from prune_core.jobs.weights import ScoreHistogram
 from prune_core.models.info import ModelInfo
-from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.frame.components import chart, csv_button, dimmed, percent
 from prune_core.ui.frame.loading import follow
@@ -35,13 +34,12 @@ def compared() -> Recipe | None:
     recipe = recipe_from_state()
     if other == recipe.criterion:
         return recipe
-    reads = CRITERIA[other].needs or recipe.allocation == "sensitivity"
     return replace(
         recipe,
         criterion=other,
         criterion_args={},
         reconstruction="none",
-        calibration=chosen_calibration() if reads else Calibration(),
+        calibration=chosen_calibration(),
     )
 
 
