@@ -213,7 +213,7 @@ def test_cancel_leaves_no_hook_and_no_file(tmp_path: Path) -> None:
 def naive_share(handle: ModelHandle, share: NeuronShare) -> set[tuple[int, int]]:
     loaded = LoadedModel(handle)
     exact = activations(
-        handle.model, handle.structure, loaded.calibration(Recipe(calibration=READ))
+        handle.model, handle.structure, loaded.calibration(READ)
     )
     scores: dict[tuple[int, int], float] = {}
     for index, (a, _) in exact.items():
@@ -461,7 +461,7 @@ def test_what_a_neuron_writes_and_where_it_fires(
     block, k = len(structure.blocks) - 1, 7
     job = NeuronDetails(name, block, k, READ, OTHER, 32, 3)
     found = Core().run(job, lambda e: None, lambda: False)
-    exact = activations(model, structure, LoadedModel(handle).calibration(Recipe(calibration=READ)))
+    exact = activations(model, structure, LoadedModel(handle).calibration(READ))
     row = exact[block][0].abs().mean(0)
     assert found["scores"]["mean-activation"] == pytest.approx(float(row[k]), rel=1e-5)
     assert found["places"]["mean-activation"] == int((row < row[k]).sum())
