@@ -213,7 +213,8 @@ class Grid:
         values = dict(values)
         plain = Recipe(sparsity=values["sparsity"]).with_pattern(values["pattern"])
         values["sparsity"] = plain.sparsity
-        if not plain.sparsity and not values["overrides"]:
+        by_value = values["criterion"] == "threshold" and values["criterion_args"].get("value")
+        if not plain.sparsity and not any(values["overrides"].values()) and not by_value:
             # nothing to choose: one dense cell, or the structure alone
             values = {f: v for f, v in values.items() if BY_FIELD[f].group != "weights"}
         if values["neurons.fraction"]:
