@@ -152,6 +152,12 @@ def _reconstruction_chosen() -> None:
     _follow_criterion()
 
 
+def _allocation_chosen() -> None:
+    forget_changes()
+    if not pattern_chosen():  # global ranking had held it at per-layer
+        _follow_criterion()
+
+
 def _criterion_chosen() -> None:
     """A criterion brings its own pattern; the user's choice of another one stays."""
     forget_changes()
@@ -194,6 +200,7 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
             allocations,
             format_func=lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
             help=t("studio.allocation_help"),
+            on_change=_allocation_chosen,
             **widget("allocation", allocations),
         )
     if not presenting:
