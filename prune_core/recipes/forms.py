@@ -804,15 +804,24 @@ def _joined(said: Any) -> str:
 def _neurons(text: str, form: Form) -> Any:
     """The share, or the named neurons, of an option that says both."""
     parts = [part for part in (part.strip() for part in text.split(",")) if part]
+    pairs = [part for part in parts if ":" in part]
     shares = [part for part in parts if ":" not in part]
-    if form.field == "drop_neurons":
-        return form.read(",".join(part for part in parts if ":" in part), form.option)
     if len(shares) > 1:
         raise RecipeError(f"{form.option} takes one share of all neurons, got {len(shares)}.")
+    for part in parts:
+        numbers = part.split(":", 1) if ":" in part else []
+        if not (all(x.isdecimal() for x in numbers) if numbers else _is_share(part)):
+            raise RecipeError(
+                f"{form.option} takes a share from 0 to 1, BLOCK:NEURON pairs such as 0:3,5:1, or "
+                f"both, got {part!r}."
+            )
+    if form.field == "drop_neurons":
+        return form.read(",".join(pairs), form.option)
+    return float(shares[0]) if shares else None
+
+
+def _is_share(text: str) -> bool:
     try:
-        return form.read(shares[0], form.option) if shares else None
-    except RecipeError:
-        raise RecipeError(
-            f"{form.option} takes a share from 0 to 1, BLOCK:NEURON pairs such as 0:3,5:1, or "
-            f"both, got {shares[0]!r}."
-        ) from None
+        return 0.0 <= float(text) <= 1.0
+    except ValueError:
+        return False

@@ -116,7 +116,7 @@ def test_two_picks_in_a_row_both_count() -> None:
 @pytest.mark.parametrize("text", ["grimm", "andersen"])
 def test_ready_made_wanda_works_on_the_text_that_usually_calibrates(text: str) -> None:
     at = fine(compare(text=text))
-    at.button(key="_ready_wanda").click()
+    at.button(key="_ready_wanda").click().run()
     at.button(key="_ready_magnitude").click().run()
     other = {"grimm": "andersen", "andersen": "grimm"}
     for measured in (text, other[text]):
