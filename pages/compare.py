@@ -26,7 +26,7 @@ from prune_core.ui.frame.page import Page, current_model, open_page, reproduce
 from prune_core.ui.frame.slots import slots
 from prune_core.ui.session.keys import set_value, value, widget
 from prune_core.ui.session.language import t
-from prune_core.ui.session.recipe_state import evaluation_settings, text_spec
+from prune_core.ui.session.recipe_state import apart_from_text, evaluation_settings, text_spec
 
 
 def prompt_choice() -> None:
@@ -126,7 +126,7 @@ with open_page("compare") as page:
     if model is not None and not model.layers:
         st.info(t("weights.empty"), icon=":material/info:")
     elif model is not None:
-        recipes = slots()
+        recipes = {name: apart_from_text(recipe) for name, recipe in slots().items()}
         if not page.presenting or len(recipes) < 2:
             picker(model, recipes)
         if len(recipes) < 2:

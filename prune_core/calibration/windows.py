@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import TextError
@@ -19,13 +20,14 @@ def calibration_windows(
 ) -> Tensor:
     """Token windows of a calibration text, (windows, seq_len) int64.
 
+    Fewer windows than asked for are taken where the text has no more, and shorter ones where nobody
+    chose a length and the model's context is shorter than the usual one.
+
     Args:
         tokenizer: of the model.
         chosen: which text and how much of it.
         max_context: most tokens the model was built for.
         start: what each window starts with.
-
-    Fewer windows than asked for are taken where the text has no more.
 
     Raises:
         TextError: no text, not one whole window of it, or windows longer than the context.
@@ -33,6 +35,8 @@ def calibration_windows(
     import torch
 
     text = read_text(chosen.text)
+    if chosen.seq_len == Calibration().seq_len:
+        chosen = replace(chosen, seq_len=min(chosen.seq_len, max_context))
     # told here, so that the sentence does not pass for one about the evaluation's windows
     if chosen.seq_len > max_context:
         raise TextError(

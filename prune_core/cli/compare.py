@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from prune_core.jobs.base import Job, TextSpec
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.progress import Progress
+from prune_core.recipes.calibration import apart
+from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.words.numbers import (
     counted_share,
@@ -33,8 +36,10 @@ BLOCK_WINDOWS = 2
 def options(sub: argparse.ArgumentParser) -> None:
     """Options of the verb, besides those of the text."""
     sub.add_argument("model", metavar="MODEL")
-    sub.add_argument(
-        "--recipes", nargs="+", required=True, metavar="FILE", help="two to four recipes as JSON"
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument("--recipes", nargs="+", metavar="FILE", help="two to four recipes as JSON")
+    which.add_argument(
+        "--slots", metavar="TEXT", help="two to four recipes as the page's link holds them"
     )
     sub.add_argument(
         "--blocks",
@@ -65,13 +70,12 @@ def run(parsed: argparse.Namespace) -> Result:
     block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows
     check_windows(parsed.seq_len, block_windows)
     check_windows(parsed.seq_len, parsed.windows)
-    files: list[str] = parsed.recipes
-    if not 2 <= len(files) <= len(NAMES):
-        raise RecipeError(f"Compare takes two to four recipes, got {len(files)}.")
-    recipes = [_read(name) for name in files]
+    text = TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
+    chosen = _recipes(parsed)
+    files = [name for name, _ in chosen]
+    recipes = [replace(x, calibration=apart(x.calibration, text)) for _, x in chosen]
     for recipe in recipes:
         CRITERIA[recipe.criterion]  # a misspelled one is told before the model is loaded
-    text = TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
     core, names = Core(), NAMES[: len(files)]
     results: dict[str, Result] = {}
     blocks: dict[str, Result] = {}
@@ -103,6 +107,18 @@ def run(parsed: argparse.Namespace) -> Result:
         "protocol": next(iter(results.values()))["protocol"],
         "warnings": next(iter(results.values()))["warnings"],
     }
+
+
+def _recipes(parsed: argparse.Namespace) -> list[tuple[str, Recipe]]:
+    """The recipes, each with the file or slot that it comes from."""
+    if parsed.slots is not None:
+        recipes = [(f"slot {name}", recipe) for name, recipe in unpack(parsed.slots).items()]
+    else:
+        recipes = [(name, _read(name)) for name in parsed.recipes[: len(NAMES) + 1]]
+    if not 2 <= len(recipes) <= len(NAMES):
+        count = len(recipes if parsed.slots is not None else parsed.recipes)
+        raise RecipeError(f"Compare takes two to four recipes, got {count}.")
+    return recipes
 
 
 def _read(name: str) -> Recipe:

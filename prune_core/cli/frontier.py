@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prune_core.cli.checks import with_warnings
+from prune_core.cli.options import (
+    add_options,
+    calibration_from,
+    check_allocation_arguments,
+    check_criterion,
+    said,
+)
 from prune_core.cli.running import Result
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.jobs.base import Job, LoadModel, TextSpec
 from prune_core.jobs.questions import held_out_job, measure_job
 from prune_core.models.sources import parse_source
-from prune_core.recipes.calibration import Calibration
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, choices_read_calibration
+from prune_core.recipes.forms import BY_FIELD, option_values, recipe_of
+from prune_core.recipes.recipe import OWN_PATTERN, Recipe
 from prune_core.sweeps.axes import COSTS, QUALITIES, alike_groups, same_question
 from prune_core.sweeps.budget import FileSize, families, solve
 from prune_core.sweeps.frontier import frontier
@@ -29,6 +37,9 @@ from prune_core.sweeps.telling import (
     table,
 )
 from prune_core.words.numbers import counted_share
+
+FIELDS = ("criterion_args", "allocation", "allocation_args", "overrides", "reconstruction")
+"""Of a recipe, the same for every criterion and pattern that is tried."""
 
 
 def options(sub: argparse.ArgumentParser) -> None:
@@ -49,9 +60,13 @@ def options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--criteria", metavar="C,…", help="to try; default: what the store has runs of, or wanda"
     )
-    sub.add_argument("--pattern", default="per-layer", help="one or more, with commas")
-    sub.add_argument("--allocation", default="uniform", help=", ".join(ALLOCATIONS))
-    sub.add_argument("--reconstruction", default="none", help=" or ".join(RECONSTRUCTIONS))
+    sub.add_argument(
+        "--pattern",
+        default=OWN_PATTERN,
+        metavar="P,…",
+        help="one or more, with commas; default: own, that of each criterion",
+    )
+    add_options(sub, [BY_FIELD[field] for field in FIELDS])
     sub.add_argument(
         "--held-out",
         metavar="FILE",
@@ -93,7 +108,6 @@ def _front(parsed: argparse.Namespace) -> Result:
 
 
 def _budget(parsed: argparse.Namespace) -> Result:
-    from prune_core.cli.options import full_calibration as _given_calibration
     from prune_core.cli.options import known_criterion as _criterion
     from prune_core.cli.options import text_named as _named_text
     from prune_core.engine.core import Core
@@ -113,7 +127,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
         recipes = [run.cell.recipe for run in known]
     else:
         names = [name.strip() for name in (parsed.criteria or "wanda").split(",") if name.strip()]
-        recipes = _recipes(parsed, [_criterion(name) for name in names], _given_calibration(parsed))
+        recipes = _recipes(parsed, [_criterion(name) for name in names])
     core = Core()
 
     def ask(job: Job) -> Result:
@@ -152,26 +166,19 @@ def _held_out(parsed: argparse.Namespace) -> TextSpec | None:
     return None if parsed.held_out is None else _named_text(parsed.held_out)
 
 
-def _recipes(
-    parsed: argparse.Namespace, criteria: Sequence[str], calibration: Calibration
-) -> list[Recipe]:
+def _recipes(parsed: argparse.Namespace, criteria: Sequence[str]) -> list[Recipe]:
     """A recipe for each criterion and pattern, at some sparsity: the solver turns the dial."""
-    found = []
+    values = option_values(said(parsed), [BY_FIELD[field] for field in FIELDS])
+    check_allocation_arguments(values)
+    calibration = calibration_from(parsed)
+    recipes = []
     for criterion in criteria:
-        reads = choices_read_calibration(criterion, parsed.allocation, parsed.reconstruction)
-        for pattern in filter(None, parsed.pattern.split(",")):
-            plain = Recipe(criterion=criterion, sparsity=0.5).with_pattern(pattern.strip())
-            found.append(
-                Recipe(
-                    criterion=criterion,
-                    pattern=plain.pattern,
-                    allocation=parsed.allocation,
-                    sparsity=plain.sparsity,
-                    reconstruction=parsed.reconstruction,
-                    calibration=calibration if reads else Calibration(),
-                )
-            )
-    return found
+        for pattern in filter(None, (name.strip() for name in parsed.pattern.split(","))):
+            share = {} if Recipe().with_pattern(pattern).kept_of else {"sparsity": 0.5}
+            recipe = recipe_of({**values, "criterion": criterion, "pattern": pattern, **share})
+            check_criterion(recipe)
+            recipes.append(replace(recipe, calibration=calibration))
+    return recipes
 
 
 def _told(event: Mapping[str, Any]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
-from prune_core.cli.options import full_calibration, known_criterion
+from prune_core.cli.checks import belongs
+from prune_core.cli.options import calibration_from, check_criterion, said
 from prune_core.cli.running import Result, run_job
 from prune_core.jobs.weights import LayerTable
+from prune_core.recipes.forms import BY_FIELD, option_values
 from prune_core.recipes.recipe import Recipe
 
 QUANTILES = ("q01", "q25", "q50", "q75", "q99")
@@ -16,10 +19,13 @@ QUANTILES = ("q01", "q25", "q50", "q75", "q99")
 def inspect(parsed: argparse.Namespace) -> Result:
     """Statistics of every layer."""
     job = LayerTable(parsed.model)
+    form = BY_FIELD["criterion_args"]
+    belongs(parsed.criterion_arg, form.option, bool(parsed.scores), "--scores")
     if parsed.scores:
-        recipe = Recipe(
-            criterion=known_criterion(parsed.scores), calibration=full_calibration(parsed)
-        )
+        arguments = option_values(said(parsed), [form]).get(form.field, {})
+        recipe = Recipe(parsed.scores, criterion_args=arguments)
+        check_criterion(recipe)
+        recipe = replace(recipe, calibration=calibration_from(parsed))
         job = LayerTable(parsed.model, recipe, scored=True)
     result = run_job(job)
     for row in result["rows"]:

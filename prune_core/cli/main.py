@@ -26,11 +26,12 @@ from prune_core.cli.evaluate import evaluate, show_evaluation
 from prune_core.cli.fetch import fetch, show_fetch
 from prune_core.cli.generate import generate, show_generation
 from prune_core.cli.inspect import inspect, show_rows
-from prune_core.cli.options import calibration_options, recipe_options, text_options
+from prune_core.cli.options import add_options, calibration_options, recipe_options, text_options
 from prune_core.cli.running import Result, say
 from prune_core.cli.runs import runs, runs_options, show_runs
 from prune_core.errors import Cancelled, PruneCoreError
 from prune_core.models.sources import any_folder
+from prune_core.recipes.forms import BY_FIELD
 from prune_core.texts.windows import START
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def command_parser() -> argparse.ArgumentParser:
     sub = verb("inspect", inspect, show_rows, "Statistics of every layer of a model.")
     sub.add_argument("model", metavar="MODEL")
     sub.add_argument("--scores", metavar="CRITERION", help="what a criterion gives each layer too")
+    add_options(sub, [BY_FIELD["criterion_args"]])
     calibration_options(sub)
 
     cli_importance.add_verb(verb, text_options)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     title="RIA",
     reference="https://openreview.net/forum?id=Tr0lPx9woF",
     needs=frozenset({"input_norm"}),
+    pattern="per-row",
 )
 def ria(weight: Tensor, stats: LayerStats, *, power: float = 0.5) -> Tensor:
     """Score each weight by its share of its row and column times a power of its input's norm.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     title="Wanda",
     reference="https://arxiv.org/abs/2306.11695",
     needs=frozenset({"input_norm"}),
+    pattern="per-row",
 )
 def wanda(weight: Tensor, stats: LayerStats) -> Tensor:
     """Score each weight by its absolute value times the norm of its input feature.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from prune_core.errors import PruneCoreError
 from prune_core.jobs.base import Job, LoadModel, TextSpec
@@ -13,71 +13,14 @@ from prune_core.jobs.exports import Cost, Export
 from prune_core.jobs.heads import HeadImportance
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
 from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
-from prune_core.recipes.calibration import Calibration
-from prune_core.recipes.parts import HEAD_FIELDS, WHOLE
+from prune_core.recipes.forms import BY_FIELD, forms_of, option_words
+from prune_core.recipes.packing import pack
 from prune_core.recipes.recipe import Recipe
-
-MAX_NEURONS = 50
-"""More dropped neurons than these go through a recipe file."""
 
 
 def recipe_options(recipe: Recipe) -> list[str]:
-    """``RECIPE OPTIONS`` of the command line for a recipe.
-
-    A recipe with overrides or criterion arguments needs ``--recipe FILE``; its JSON is given as
-    the file's text through the shell (``<(echo …)`` in bash).
-    """
-    many = len(recipe.drop_neurons) > MAX_NEURONS
-    if recipe.overrides or recipe.criterion_args or recipe.allocation_args or many:
-        return ["--recipe", f"<(echo {shlex.quote(recipe.to_json())})"]
-    options = [
-        *("--criterion", recipe.criterion),
-        *("--pattern", recipe.pattern),
-        *("--allocation", recipe.allocation),
-        *("--sparsity", repr(recipe.sparsity)),
-    ]
-    if recipe.reconstruction != "none":
-        options += ["--reconstruction", recipe.reconstruction]
-    options += _calibration_options(recipe)
-    for name in HEAD_FIELDS.values():
-        if pairs := getattr(recipe, name):
-            options += [_flag(name), _pairs(pairs)]
-    options += _neuron_options(recipe)
-    for name in WHOLE:
-        if blocks := getattr(recipe, name):
-            options += [_flag(name), ",".join(str(block) for block in blocks)]
-    return options
-
-
-def _neuron_options(recipe: Recipe) -> list[str]:
-    """A share and named neurons stand together in one option."""
-    share = recipe.neurons
-    given = [] if share is None else [repr(share.fraction)]
-    given += [_pairs(recipe.drop_neurons)] if recipe.drop_neurons else []
-    options = ["--drop-neurons", ",".join(given)] if given else []
-    if share is not None:
-        options += ["--neuron-method", share.method, "--neuron-scope", share.scope]
-    return [*options, "--compensate"] if recipe.compensate else options
-
-
-def _pairs(pairs: Sequence[tuple[int, int]]) -> str:
-    return ",".join(f"{block}:{part}" for block, part in pairs)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _calibration_options(recipe: Recipe) -> list[str]:
-    """What differs from the defaults; nothing for a recipe that reads no calibration text."""
-    options: list[str] = []
-    chosen, default = recipe.calibration, Calibration()
-    if chosen.text != default.text:
-        options += _option("--calibration", _text_value(chosen.text))
-    for name in ("windows", "seq_len", "skip", "seed", "mode"):
-        if getattr(chosen, name) != getattr(default, name):
-            options += [f"--calibration-{name.replace('_', '-')}", str(getattr(chosen, name))]
-    return options
+    """``RECIPE OPTIONS`` of the command line for a recipe."""
+    return option_words(recipe)
 
 
 def _text_value(text: TextSpec) -> str:
@@ -93,12 +36,12 @@ def _option(name: str, value: str) -> list[str]:
 def compare_line(
     source: str, recipes: Mapping[str, Recipe], text: TextSpec, seq_len: int, windows: int
 ) -> str:
-    """The command that compares recipes as the Compare page does, quoted for a shell (bash)."""
-    files = [f"<(echo {shlex.quote(recipe.to_json())})" for recipe in recipes.values()]
-    words = _option("--text", _text_value(text))
+    """The command that compares recipes as the Compare page does, quoted for a shell."""
+    words = ["--slots", pack(recipes), *_option("--text", _text_value(text))]
     words += ["--seq-len", str(seq_len), "--windows", str(windows)]
-    begin = ["python -m prune_core compare", shlex.quote(source), "--recipes", *files]
-    return " ".join([*begin, *(shlex.quote(word) for word in words)])
+    return " ".join(
+        ["python -m prune_core compare", *(shlex.quote(word) for word in (source, *words))]
+    )
 
 
 def command_line(job: Job) -> str:
@@ -164,10 +107,11 @@ def command_line(job: Job) -> str:
             words += ["--normalize"] if job.normalize and job.method == "gradient" else []
         case LayerTable(scored=True) | ScoreHistogram():
             words = ["inspect", job.source, "--scores", job.recipe.criterion]
-            words += _calibration_options(job.recipe)
+            words += option_words(
+                job.recipe, [BY_FIELD["criterion_args"], *forms_of("calibration")]
+            )
         case LayerTable() | Histograms() | LoadModel():
             words = ["inspect", job.source]
         case _:
             raise PruneCoreError(f"There is no command for {type(job).__name__}.")
-    quoted = [word if word.startswith("<(echo ") else shlex.quote(word) for word in words]
-    return " ".join(["python -m prune_core", *quoted])
+    return " ".join(["python -m prune_core", *(shlex.quote(word) for word in words)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prune_core.errors import RecipeError
 from prune_core.recipes.checks import checked_text, checked_whole
@@ -11,6 +11,9 @@ from prune_core.recipes.checks import checked_text, checked_whole
 CALIBRATION_MODES = ("auto", "dense", "sequential")
 
 MAX_CALIBRATION_WINDOWS = 4096
+
+PRESET_TEXTS = ("grimm", "andersen")
+"""Preset texts that a language model is measured and calibrated on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Calibration:
     Attributes:
         text: what is read; it must not overlap the evaluation text.
         windows: token windows taken.
-        seq_len: tokens of each window.
+        seq_len: tokens of each window; the default is shortened to the context of a model that
+            reads fewer, any other length that is too long is refused.
         seed: None takes the windows from the start of the text on, a number draws them at random
             from the whole text, the same ones for the same number.
         skip: tokens left out at the start of the text.
@@ -65,3 +69,27 @@ class Calibration:
         checked_whole(self.skip, 0, 2**40, "the number of calibration tokens to skip")
         if self.seed is not None:
             checked_whole(self.seed, 0, 2**63 - 1, "the calibration seed")
+
+
+def usual_text(measured: TextSpec | None = None) -> TextSpec:
+    """The text that calibrates where nobody chose one: a preset that is not measured on.
+
+    Args:
+        measured: the evaluation text; None where nothing is measured.
+    """
+    usual = Calibration().text
+    if measured != usual:
+        return usual
+    return TextSpec("preset", next(name for name in PRESET_TEXTS if name != usual.value))
+
+
+def apart(chosen: Calibration, measured: TextSpec) -> Calibration:
+    """A calibration that nobody chose, moved off the text that is measured; others as they are.
+
+    Nobody chose one that is the default in all but the name of its preset. A recipe may have been
+    made while another text was measured.
+    """
+    if chosen.text != measured or replace(chosen, text=Calibration().text) != Calibration():
+        return chosen
+    other = next((name for name in PRESET_TEXTS if name != measured.value), measured.value)
+    return replace(chosen, text=TextSpec("preset", other)) if measured.kind == "preset" else chosen

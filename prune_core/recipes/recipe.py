@@ -27,6 +27,9 @@ from prune_core.recipes.parts import HEAD_FIELDS, PAIRED, STRUCTURE, WHOLE, Neur
 
 SCHEMA_VERSION = 1
 
+OWN_PATTERN = "own"
+"""Stands for the pattern that the criterion is meant for; a recipe always holds that one's name."""
+
 _PATTERN = re.compile(
     r"^(per-layer|per-row|nm:(\d{1,4}):(\d{1,4})|block:(\d{1,4})(?::(avg|max))?)$"
 )
@@ -63,15 +66,49 @@ def choices_read_calibration(
     return neurons or scored or allocation == "sensitivity" or reconstruction != "none"
 
 
+_NAMED = {name: allocation for allocation, args in ALLOCATION_ARGS.items() for name in args}
+
+
+def own_pattern(criterion: str, allocation: str = "uniform") -> str:
+    """The pattern that a criterion is meant for, or the only one that the allocation can be of.
+
+    A criterion that is not registered has ``per-layer``.
+    """
+    if allocation == "global" or criterion not in CRITERIA:
+        return "per-layer"
+    return CRITERIA[criterion].pattern
+
+
+def allocation_taking(name: str) -> str | None:
+    """The allocation that an argument of this name belongs to; None if there is none.
+
+    One that is named, or for a block's index ``manual``, for a role ``per-role``.
+    """
+    if name in _NAMED:
+        return _NAMED[name]
+    if name.isdecimal():
+        # no model has that many blocks, and Python reads no number that is much longer
+        return "manual" if len(name) <= MAX_DIGITS else None
+    return "per-role" if "." in name else None
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Names and numbers only; the registries give them meaning.
 
+    What nothing could ever read is dropped, and values are brought to one form, so that recipes
+    that ask for the same are equal and have one fingerprint: the calibration where nothing reads a
+    text, arguments that are the default, arguments of another allocation, a share of 0 neurons.
+    What only waits for another value stays (an allocation at sparsity 0): a slider passes through
+    0, and a criterion scores the weights whether they go or not. Arguments that a criterion does
+    not take are refused where they are used, never dropped.
+
     Attributes:
         criterion: registered criterion.
-        pattern: ``per-layer``, ``per-row``, ``nm:N:M`` (N of every M consecutive inputs kept) or
-            ``block:B``, squares of B x B weights that go together, ranked by the mean of their
-            scores (``block:B:max``: by the largest).
+        pattern: ``own``, the criterion's own (with global ranking ``per-layer``), which is
+            replaced by its name: ``per-layer``, ``per-row``, ``nm:N:M`` (N of every M consecutive
+            inputs kept) or ``block:B``, squares of B x B weights that go together, ranked by the
+            mean of their scores (``block:B:max``: by the largest).
         allocation: ``uniform``, ``global``, ``per-role``, ``manual``, ``erk``, ``owl`` or
             ``sensitivity``; see ``prune_core.allocation``.
         allocation_args: ``per-role``: role to its share relative to the others (1 where not
@@ -95,7 +132,7 @@ class Recipe:
     """
 
     criterion: str = "magnitude"
-    pattern: str = "per-layer"
+    pattern: str = OWN_PATTERN
     allocation: str = "uniform"
     sparsity: float = 0.0
     criterion_args: Mapping[str, Any] = field(default_factory=dict)
@@ -115,12 +152,7 @@ class Recipe:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
         checked_text(self.criterion, "the criterion")
-        checked_text(self.pattern, "the pattern")
-        if not _PATTERN.match(self.pattern):
-            raise RecipeError(
-                f"unknown pattern {self.pattern!r}; use per-layer, per-row, nm:N:M as in nm:2:4, "
-                "or block:B as in block:4."
-            )
+        self._resolve_pattern()
         if self.block_of is not None and self.block_of[0] < 1:
             raise RecipeError("a weight block has at least 1 x 1 weights.")
         kept = self.kept_of
@@ -152,6 +184,9 @@ class Recipe:
                 f"use {' or '.join(RECONSTRUCTIONS)}."
             )
         self._check_arguments()
+        self._check_parts()
+        if not self.may_read_calibration:
+            object.__setattr__(self, "calibration", Calibration())
         self._check_threshold()
         if self.is_sequential and self.allocation == "global":
             raise RecipeError(
@@ -162,6 +197,44 @@ class Recipe:
             if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
                 raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
             checked_sparsity(value, f"the override {key}")
+        overrides = {str(key): float(value) for key, value in self.overrides.items()}
+        object.__setattr__(self, "overrides", overrides)
+        object.__setattr__(self, "criterion_args", self._plain_criterion_args())
+
+    def _resolve_pattern(self) -> None:
+        """The pattern's name in its one spelling, the criterion's own where none is named."""
+        if self.pattern in (None, "", OWN_PATTERN):
+            own = own_pattern(self.criterion, self.allocation)
+            object.__setattr__(self, "pattern", own)
+        checked_text(self.pattern, "the pattern")
+        if not _PATTERN.match(self.pattern):
+            raise RecipeError(
+                f"unknown pattern {self.pattern!r}; use per-layer, per-row, nm:N:M as in nm:2:4, "
+                "or block:B as in block:4."
+            )
+        if self.kept_of is not None:
+            object.__setattr__(self, "pattern", "nm:{}:{}".format(*self.kept_of))
+        elif self.block_of is not None:
+            size, pooling = self.block_of
+            tail = "" if pooling == "avg" else f":{pooling}"
+            object.__setattr__(self, "pattern", f"block:{size}{tail}")
+
+    def _plain_criterion_args(self) -> dict[str, Any]:
+        """Arguments without those that are the default; whole numbers of others are floats."""
+        defaults = CRITERIA[self.criterion].defaults if self.criterion in CRITERIA else {}
+        plain: dict[str, Any] = {}
+        for name, value in self.criterion_args.items():
+            default = defaults.get(name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if number and default is not None and value == default:
+                continue
+            # no number that large is taken; the sentence of who refuses it names it as it is
+            if number and isinstance(default, float) and abs(value) < 2**63:
+                value = float(value)
+            plain[name] = value
+        return plain
+
+    def _check_parts(self) -> None:
         for name in PAIRED:
             what = "neuron" if name == "drop_neurons" else "head"
             object.__setattr__(self, name, checked_pairs(getattr(self, name), what))
@@ -209,17 +282,27 @@ class Recipe:
                 raise RecipeError(
                     f"the allocation argument {name} must lie between 0 and 1000, got {value}."
                 )
-            if self.allocation == "manual":
-                # no model has that many blocks, and Python reads no number that is much longer
-                fits = str(name).isdecimal() and len(str(name)) <= MAX_DIGITS
-            else:
-                fits = self.allocation == "per-role" or name in known
+            # what another allocation takes waits in a session and is dropped here
+            fits = self.allocation == "per-role" or allocation_taking(str(name)) is not None
             if not fits:
                 what = "a block's index" if self.allocation == "manual" else ", ".join(known)
                 raise RecipeError(
                     f"the allocation {self.allocation} has no argument {str(name)[:40]!r}; "
                     + (f"it takes {what}." if what else "it takes none.")
                 )
+        object.__setattr__(self, "allocation_args", self._plain_allocation_args())
+
+    def _plain_allocation_args(self) -> dict[str, float]:
+        """Arguments of this allocation that are not its defaults, in one spelling."""
+        defaults, plain = ALLOCATION_ARGS.get(self.allocation, {}), {}
+        for key, value in self.allocation_args.items():
+            owner = allocation_taking(str(key))
+            if owner != self.allocation and (owner or self.allocation != "per-role"):
+                continue
+            name = str(int(key)) if self.allocation == "manual" else str(key)
+            if value != defaults.get(name, 1.0):  # a share that is not named is 1
+                plain[name] = float(value)
+        return plain
 
     def _check_threshold(self) -> None:
         if self.cut_value is None:
@@ -311,6 +394,19 @@ class Recipe:
         )
 
     @property
+    def may_read_calibration(self) -> bool:
+        """True if what is chosen reads a calibration text once there is anything to remove."""
+        if self.criterion not in CRITERIA:  # another version's criterion keeps what it brought
+            return True
+        return choices_read_calibration(
+            self.criterion,
+            self.allocation,
+            self.reconstruction,
+            neurons=self.reads_neurons,
+            criterion_args=self.criterion_args,
+        )
+
+    @property
     def computes_weights(self) -> bool:
         """True if weights are computed block by block for this very recipe, not cut from ranks.
 
@@ -332,7 +428,7 @@ class Recipe:
 
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""
-        found = _PATTERN.match(pattern)
+        found = _PATTERN.match(pattern or "")
         if found and found.group(2) is not None:
             n, m = int(found.group(2)), int(found.group(3))
             share = 1 - n / m if m else 0.0

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,17 @@ from typing import Any
 from prune_core.criteria import CRITERIA
 from prune_core.errors import GridError, PruneCoreError, RecipeError
 from prune_core.models.sources import parse_source
-from prune_core.recipes.calibration import Calibration, TextSpec
+from prune_core.recipes.calibration import PRESET_TEXTS, Calibration, TextSpec
 from prune_core.recipes.checks import checked_sparsity
-from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, choices_read_calibration
+from prune_core.recipes.forms import BY_FIELD, Form, forms_of, recipe_of
+from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES
+from prune_core.recipes.recipe import (
+    ALLOCATIONS,
+    OWN_PATTERN,
+    RECONSTRUCTIONS,
+    Recipe,
+    own_pattern,
+)
 from prune_core.sweeps.records import Cell
 
 MAX_CELLS = 20_000
@@ -29,16 +36,13 @@ FIRST_WINDOWS = 2
 """Windows of the first look at every cell, where the grid asks for an interval."""
 
 MAX_BYTES = 1_000_000
-PRESET_TEXTS = ("grimm", "andersen")
-_PLURAL = {
-    "model": "models",
-    "text": "texts",
-    "criterion": "criteria",
-    "pattern": "patterns",
-    "allocation": "allocations",
-    "reconstruction": "reconstructions",
-    "sparsity": "sparsities",
+_ROWS = {form.grid: form for form in forms_of("weights", "structure") if form.grid}
+"""Rows of a recipe's fields by the grid's key."""
+
+_PLURAL = {"model": "models", "text": "texts"} | {
+    form.field: key for key, form in _ROWS.items() if "." not in form.field
 }
+"""A key that may be said in place of the grid's own: that of the recipe's field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,21 @@ class Grid:
         models: as the command line names them.
         texts: presets or files to measure on.
         criteria, patterns, allocations, reconstructions: registered names. A pattern N:M has one
-            sparsity, so it gives one cell in place of one for each sparsity.
+            sparsity, so it gives one cell in place of one for each sparsity; ``own`` is the one
+            that each criterion is meant for.
         sparsities: shares of the weights, of what dropped parts leave.
         heads: heads to drop, ``BLOCK:HEAD,…`` each; empty for none.
         neurons: shares of the neurons to drop.
         neuron_method, neuron_scope: how they are chosen; see :class:`NeuronShare`.
         blocks: blocks to drop, ``BLOCK,…`` each; empty for none.
-        calibration: for criteria that read a text.
+        criterion_args, allocation_args: ``NAME=NUMBER,…`` each, as ``--criterion-arg`` takes them;
+            empty for the defaults. Criteria that do not take an argument are left out with it.
+        overrides: ``PART=SHARE,…`` each, as ``--override`` takes them; empty for none.
+        drop_cross_heads, drop_neurons: ``BLOCK:PART,…`` each; empty for none.
+        drop_attention, drop_mlp: ``BLOCK,…`` each; empty for none.
+        compensate: add what dropped neurons gave to the bias of their layer.
+        calibration: for criteria that read a text. A preset that a cell is measured on is replaced
+            there by the other one.
         seq_len: tokens of a window.
         windows: windows of the text, at most.
         cost: measure speed and memory of every cell too.
@@ -69,7 +81,7 @@ class Grid:
     models: tuple[str, ...] = ()
     texts: tuple[str, ...] = ("grimm",)
     criteria: tuple[str, ...] = ("magnitude",)
-    patterns: tuple[str, ...] = ("per-layer",)
+    patterns: tuple[str, ...] = (OWN_PATTERN,)
     allocations: tuple[str, ...] = ("uniform",)
     reconstructions: tuple[str, ...] = ("none",)
     sparsities: tuple[float, ...] = (0.0,)
@@ -83,6 +95,14 @@ class Grid:
     windows: int = 8
     cost: bool = False
     interval: float | None = None
+    criterion_args: tuple[str, ...] = ("",)
+    allocation_args: tuple[str, ...] = ("",)
+    overrides: tuple[str, ...] = ("",)
+    drop_cross_heads: tuple[str, ...] = ("",)
+    drop_neurons: tuple[str, ...] = ("",)
+    drop_attention: tuple[str, ...] = ("",)
+    drop_mlp: tuple[str, ...] = ("",)
+    compensate: tuple[bool, ...] = (False,)
 
     def __post_init__(self) -> None:
         for name in _LISTS:
@@ -98,6 +118,7 @@ class Grid:
         for what, known in _KNOWN.items():
             for name in getattr(self, what):
                 _check_name(what, name, known)
+        self._name_own_pattern()
         _check_name("neuron_method", self.neuron_method, NEURON_METHODS)
         _check_name("neuron_scope", self.neuron_scope, NEURON_SCOPES)
         for share in (*self.sparsities, *self.neurons):
@@ -140,62 +161,80 @@ class Grid:
     def _expand(self) -> tuple[list[Cell], list[str]]:
         found: dict[str, Cell] = {}
         reasons: dict[str, None] = {}
+        recipes = list(self._recipes(reasons))
         for source, text in itertools.product(self.models, self.texts):
             place = (parse_source(source).text, text_of(text))
-            for recipe in self._recipes(reasons):
+            calibration = self._calibration_for(place[1])
+            for plain in recipes:
+                recipe = replace(plain, calibration=calibration)
                 cell = Cell(place[0], recipe, place[1], self.seq_len, self.windows, self.cost)
                 found.setdefault(cell.key, cell)
         if not found:
             raise GridError(next(iter(reasons), "the grid is empty."))
         return list(found.values()), list(reasons)
 
-    def _recipes(self, reasons: dict[str, None]) -> Iterator[Recipe]:
-        for heads, blocks, share in itertools.product(self.heads, self.blocks, self.neurons):
-            try:
-                parts = _structure(heads, blocks)
-            except ValueError:
-                raise GridError(
-                    f"heads are BLOCK:HEAD,… and blocks BLOCK,…; got {heads or blocks!r}."
-                ) from None
-            for criterion, pattern, allocation, repair in itertools.product(
-                self.criteria, self.patterns, self.allocations, self.reconstructions
-            ):
-                for sparsity in sorted(self.sparsities):
-                    try:
-                        yield self._recipe(
-                            criterion, pattern, allocation, repair, sparsity, share, parts
-                        )
-                    except RecipeError as error:
-                        reasons[str(error)] = None
+    def _name_own_pattern(self) -> None:
+        """Where all criteria have the same own pattern it is named: such grids stay equal to those
+        that name it."""
+        own = {own_pattern(name) for name in self.criteria}
+        if len(own) == 1:
+            patterns = [next(iter(own)) if x == OWN_PATTERN else x for x in self.patterns]
+            object.__setattr__(self, "patterns", tuple(dict.fromkeys(patterns)))
 
-    def _recipe(
-        self,
-        criterion: str,
-        pattern: str,
-        allocation: str,
-        repair: str,
-        sparsity: float,
-        share: float,
-        parts: Mapping[str, Any],
-    ) -> Recipe:
-        plain = Recipe(sparsity=sparsity).with_pattern(pattern)
-        if not plain.sparsity:  # nothing to choose: one dense cell, or the structure alone
-            criterion, pattern, allocation, repair = ("magnitude", "per-layer", "uniform", "none")
-        reads = choices_read_calibration(criterion, allocation, repair, neurons=bool(share))
-        return Recipe(
-            criterion=criterion,
-            pattern=pattern,
-            allocation=allocation,
-            sparsity=plain.sparsity,
-            reconstruction=repair,
-            neurons=NeuronShare(share, self.neuron_method, self.neuron_scope) if share else None,
-            calibration=self.calibration if reads else Calibration(),
-            **parts,
-        )
+    def _chosen(self) -> Iterator[dict[str, Any]]:
+        """Every combination of what is listed, as values of a recipe by field."""
+        listed: dict[str, list[Any]] = {}
+        for key in _ORDER:
+            form = _ROWS[key]
+            listed[form.field] = [_value(form, said) for said in getattr(self, key)]
+        listed["sparsity"].sort()
+        for values in itertools.product(*listed.values()):
+            yield dict(zip(listed, values, strict=True))
+
+    def _recipes(self, reasons: dict[str, None]) -> Iterator[Recipe]:
+        for values in self._chosen():
+            try:
+                yield self._recipe(values)
+            except RecipeError as error:
+                reasons[str(error)] = None
+
+    def _calibration_for(self, text: TextSpec) -> Calibration:
+        if self.calibration.text != text or text.kind != "preset":
+            return self.calibration
+        other = next(name for name in PRESET_TEXTS if name != text.value)
+        return replace(self.calibration, text=TextSpec("preset", other))
+
+    def _recipe(self, values: Mapping[str, Any]) -> Recipe:
+        """One combination.
+
+        Raises:
+            RecipeError: it cannot be.
+        """
+        values = dict(values)
+        plain = Recipe(sparsity=values["sparsity"]).with_pattern(values["pattern"])
+        values["sparsity"] = plain.sparsity
+        by_value = values["criterion"] == "threshold" and values["criterion_args"].get("value")
+        if not plain.sparsity and not any(values["overrides"].values()) and not by_value:
+            # nothing to choose: one dense cell, or the structure alone
+            values = {f: v for f, v in values.items() if BY_FIELD[f].group != "weights"}
+        if values["neurons.fraction"]:
+            values |= {"neurons.method": self.neuron_method, "neurons.scope": self.neuron_scope}
+        recipe = recipe_of(values)
+        defaults = CRITERIA[recipe.criterion].defaults
+        for name in recipe.criterion_args:
+            if name not in defaults:
+                known = f"it takes {', '.join(defaults)}" if defaults else "it takes none"
+                raise RecipeError(
+                    f"the criterion {recipe.criterion} has no argument {name!r}; {known}."
+                )
+        return recipe
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; :meth:`from_dict` reads it."""
         data = asdict(self)
+        for key in _ADDED:  # grids without them keep the fingerprint they had
+            if len(data[key]) == 1 and not data[key][0]:
+                del data[key]
         return {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()}
 
     @property
@@ -242,14 +281,7 @@ class Grid:
         Raises:
             GridError: not YAML, or see :meth:`from_dict`.
         """
-        import yaml
-
-        try:
-            return cls.from_dict(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            place = getattr(error, "problem_mark", None)
-            where = f" (line {place.line + 1})" if place is not None else ""
-            raise GridError(f"the grid is not valid YAML{where}.") from None
+        return cls.from_dict(read_yaml(text))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Grid:
@@ -269,16 +301,43 @@ class Grid:
             raise GridError(f"the grid {path} cannot be read: {reason}.") from None
 
 
-_LISTS = (
-    *("models", "texts", "criteria", "patterns", "allocations", "reconstructions"),
-    *("sparsities", "heads", "neurons", "blocks"),
+_ADDED = (
+    *("criterion_args", "allocation_args", "overrides", "drop_cross_heads", "drop_neurons"),
+    *("drop_attention", "drop_mlp", "compensate"),
 )
+"""Lists that earlier versions did not know."""
+
+_ORDER = (
+    *("heads", "blocks", "drop_cross_heads", "drop_neurons", "drop_attention", "drop_mlp"),
+    *("neurons", "compensate", "criteria", "criterion_args", "patterns", "allocations"),
+    *("allocation_args", "reconstructions", "overrides", "sparsities"),
+)
+"""Keys of what is combined, the last one changing first."""
+
+_LISTS = ("models", "texts", *_ORDER)
 _KNOWN: Mapping[str, Sequence[str]] = {
     "criteria": tuple(CRITERIA),
     "allocations": ALLOCATIONS,
     "reconstructions": RECONSTRUCTIONS,
 }
-_PATTERNS = ("per-layer", "per-row", "nm:2:4", "block:4")
+_PATTERNS = (OWN_PATTERN, "per-layer", "per-row", "nm:2:4", "block:4")
+_NUMBERED = ("criterion_args", "allocation_args", "overrides")
+
+
+def read_yaml(text: str) -> Any:
+    """What a grid's YAML holds.
+
+    Raises:
+        GridError: not YAML; the sentence names the line.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" (line {place.line + 1})" if place is not None else ""
+        raise GridError(f"the grid is not valid YAML{where}.") from None
 
 
 def text_of(name: str) -> TextSpec:
@@ -301,6 +360,17 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
     if isinstance(given, Mapping) and name == "sparsities":
         return _steps(given)
     values = list(given) if isinstance(given, list | tuple) else [given]
+    if name == "compensate":
+        if not all(isinstance(value, bool) for value in values):
+            raise GridError(f"compensate lists true or false, got {values!r}.")
+        return tuple(values)
+    if name in _NUMBERED:
+        values = [
+            ",".join(f"{key}={number}" for key, number in value.items())
+            if isinstance(value, Mapping)
+            else value
+            for value in values
+        ]
     numbers = name in ("sparsities", "neurons")
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -310,9 +380,11 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
             raise GridError(f"{name} lists names, got {value!r}.")
     if numbers:
         return tuple(float(value) for value in values)
-    none = (None, False, "none", "") if name in ("heads", "blocks") else ()
+    none = (None, False, "none", "") if name in _ROWS and _ROWS[name].as_text else ()
     named = tuple("" if value in none else str(value) for value in values)
     for value in named:
+        if name in _ROWS and _ROWS[name].as_text:
+            _value(_ROWS[name], value)
         if name == "patterns":
             try:
                 Recipe().with_pattern(value)
@@ -352,12 +424,18 @@ def _calibration(given: Any) -> Calibration:
         raise GridError(f"calibration: {error}") from None
 
 
-def _structure(heads: str, blocks: str) -> dict[str, Any]:
-    pairs = [pair.split(":") for pair in heads.split(",") if pair]
-    return {
-        "drop_heads": tuple((int(block), int(head)) for block, head in pairs),
-        "drop_blocks": tuple(int(block) for block in blocks.split(",") if block),
-    }
+def _value(form: Form, said: Any) -> Any:
+    """What a grid lists under the key of a row, as the field's value.
+
+    Raises:
+        GridError: it is nothing that the field can be; the sentence names the key.
+    """
+    if not form.as_text:
+        return said
+    try:
+        return form.read(said, form.grid)
+    except RecipeError as error:
+        raise GridError(str(error)) from None
 
 
 def _duration(seconds: float) -> str:

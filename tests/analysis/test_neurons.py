@@ -349,9 +349,10 @@ def test_recipes_carry_a_share_compactly() -> None:
     assert "neurons" not in Recipe().to_dict() and "compensate" not in Recipe().to_dict()
     options = recipe_options(replace(recipe, drop_neurons=((0, 3),)))
     assert options[options.index("--drop-neurons") + 1] == "0.3,0:3"
-    assert options[-5:] == [
+    at = options.index("--neuron-method")
+    assert options[at:] == [
         *("--neuron-method", "fluctuation", "--neuron-scope", "global"),
-        "--compensate",
+        *("--compensate", "--calibration", "andersen"),
     ]
 
 
@@ -612,14 +613,14 @@ def test_evaluate_drops_a_share(
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["--drop-neurons", "1.5"], "between 0 and 1"),
-        (["--drop-neurons=-0.1"], "between 0 and 1"),
-        (["--drop-neurons", "nan"], "between 0 and 1"),
+        (["--drop-neurons", "1.5"], "a share from 0 to 1"),
+        (["--drop-neurons=-0.1"], "a share from 0 to 1"),
+        (["--drop-neurons", "nan"], "a share from 0 to 1"),
         (["--drop-neurons", "many"], "a share from 0 to 1"),
         (["--drop-neurons", "0:x"], "a share from 0 to 1"),
         (["--drop-neurons", "0.1,0.2"], "one share"),
-        (["--drop-neurons", "0.1", "--neuron-method", "loudness"], "unknown neuron method"),
-        (["--drop-neurons", "0.1", "--neuron-scope", "layer"], "unknown neuron scope"),
+        (["--drop-neurons", "0.1", "--neuron-method", "loudness"], "--neuron-method takes mean"),
+        (["--drop-neurons", "0.1", "--neuron-scope", "layer"], "--neuron-scope takes block,"),
         (["--drop-neurons", "0:99999"], "made for another one"),
         (["--drop-neurons", "0.1", "--calibration", "/nowhere/text.txt"], "text.txt"),
     ],

@@ -183,8 +183,17 @@ def test_windows_beyond_the_context_are_told_as_those_of_the_calibration(
     handles: Mapping[str, ModelHandle],
 ) -> None:
     handle = handles["tiny-llama"]
-    with pytest.raises(TextError, match=r"^Calibration windows of 512 tokens .* context of 256;"):
-        calibration_windows(handle.tokenizer, Calibration(READ, 1, 512), 256)
+    with pytest.raises(TextError, match=r"^Calibration windows of 300 tokens .* context of 256;"):
+        calibration_windows(handle.tokenizer, Calibration(READ, 1, 300), 256)
+
+
+def test_a_length_that_nobody_chose_fits_a_short_context(
+    handles: Mapping[str, ModelHandle],
+) -> None:
+    handle = handles["tiny-llama"]
+    usual = calibration_windows(handle.tokenizer, Calibration(READ, 2), 48)
+    chosen = calibration_windows(handle.tokenizer, Calibration(READ, 2, 48), 48)
+    assert torch.equal(usual, chosen) and usual.shape == (2, 48)
 
 
 def test_a_seed_draws_the_same_windows_again(handles: Mapping[str, ModelHandle]) -> None:

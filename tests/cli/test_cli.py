@@ -228,7 +228,10 @@ WRONG = {
     "a neuron beyond number": ((*IMPORTANCE, "neurons", "--neuron", f"0:{NINES}"), "--neuron"),
     "recipe without a name": ((*EVALUATE, "--recipe", ""), "--recipe"),
     "text without a name": ((*EVALUATE, "--text", ""), "No text is named"),
-    "calibration too long": ((*EVALUATE, "--drop-neurons", "0.5"), "Calibration windows of 512"),
+    "calibration too long": (
+        (*EVALUATE, "--drop-neurons", "0.5", "--calibration-seq-len", "513"),
+        "Calibration windows of 513",
+    ),
     "seed": (("generate", "tiny-llama", "--prompt", "A", "--seed", str(2**64)), "seed"),
     "prompt not UTF-8": (("generate", "tiny-llama", "--prompt", "\udcff"), "prompt"),
     "folder not UTF-8": (("export", "tiny-llama", "--to", "/tmp/\udcff"), "--to"),
@@ -370,7 +373,7 @@ def test_what_is_not_finite_becomes_null(run: Run) -> None:
 
 
 def test_a_process_prints_only_the_object(text: str) -> None:
-    """Overrides travel as a file that the shell makes: bash runs the very line a page shows."""
+    """A shell runs the very line that a page shows."""
     recipe = Recipe(sparsity=0.5, overrides={"block:1": 0.25, "role:mlp.down": 0.0})
     job = Evaluate("tiny-llama", recipe, TextSpec("file", text), seq_len=16, windows=2)
     line = command_line(job).replace("python", shlex.quote(sys.executable), 1)

@@ -72,7 +72,7 @@ def test_a_changed_model_is_loaded_again(tmp_path: Path) -> None:
 def test_what_a_key_depends_on(tmp_path: Path) -> None:
     text = tmp_path / "story.txt"
     text.write_text(STORY)
-    calibrated = Recipe(calibration=Calibration(TextSpec("file", str(text)), 2, 16))
+    calibrated = Recipe("wanda", calibration=Calibration(TextSpec("file", str(text)), 2, 16))
     plain, reading = Evaluate("tiny-llama"), Evaluate("tiny-llama", calibrated)
     writing = Export(str(tmp_path), calibrated, str(tmp_path))
     keys = [lookup_key(job) for job in (plain, reading, writing)]

@@ -95,8 +95,8 @@ def test_the_best_method_is_the_front_and_the_others_are_told() -> None:
     assert found.front[-1] is found.dense
     assert [p.cost.value for p in found.front] == sorted(p.cost.value for p in found.front)
     assert found.dominated == {
-        ("magnitude", "per-layer"): (("wanda", "per-layer"),),
-        ("random", "per-layer"): (("magnitude", "per-layer"), ("wanda", "per-layer")),
+        ("magnitude", "per-layer"): (("wanda", "per-row"),),
+        ("random", "per-layer"): (("magnitude", "per-layer"), ("wanda", "per-row")),
     }
     assert found.unclear == ()
 
@@ -238,7 +238,7 @@ def test_a_run_that_stopped_early_stands_on_the_ground_of_the_longest() -> None:
 
 def test_methods_are_what_a_recipe_does_apart_from_how_much() -> None:
     assert method_of(Recipe()) == ()
-    assert method_of(Recipe(criterion="wanda", sparsity=0.2)) == ("wanda", "per-layer")
+    assert method_of(Recipe(criterion="wanda", sparsity=0.2)) == ("wanda", "per-row")
     rich = Recipe(
         criterion="ria",
         criterion_args={"power": 0.3},
@@ -249,7 +249,7 @@ def test_methods_are_what_a_recipe_does_apart_from_how_much() -> None:
         drop_blocks=(3,),
     )
     assert method_of(rich) == (
-        *("ria", "per-layer", "owl", "+sparsegpt", "power=0.3", "grimm 8x128", "blocks"),
+        *("ria", "per-row", "owl", "+sparsegpt", "power=0.3", "grimm 8x128", "blocks"),
     )
     some = [Recipe(sparsity=s, criterion=c) for s, c in itertools.product((0.1, 0.5), ("ria",))]
     assert len({method_of(recipe) for recipe in some}) == 1

@@ -78,7 +78,7 @@ def test_what_cannot_be_is_left_out_and_said() -> None:
         ({"sparsities": {"from": 0, "to": 1, "step": 0}}, "with a step above 0"),
         ({"calibration": {"window": 3}}, "unknown key 'window'; did you mean windows?"),
         ({"calibration": 3}, "calibration is a mapping"),
-        ({"heads": ["1-2"]}, "heads are BLOCK:HEAD"),
+        ({"heads": ["1-2"]}, "heads takes BLOCK:HEAD"),
         ({"models": []}, "the grid is empty: models"),
         ({"windows": 0}, "windows must be a whole number from 1"),
         ({"interval": 7}, "interval is a share"),

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from prune_core.engine.core import Core
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.paths import PROJECT_ROOT
-from prune_core.recipes.calibration import TextSpec
+from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.packing import pack, unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.compare.live import parting
@@ -111,6 +111,24 @@ def test_two_picks_in_a_row_both_count() -> None:
     at.button(key="_ready_random").click().run()
     assert list(cards(fine(at))) == ["A", "B", "C"]
     assert at.query_params["slots"] == pack(slots(at))
+
+
+@pytest.mark.parametrize("text", ["grimm", "andersen"])
+def test_ready_made_wanda_works_on_the_text_that_usually_calibrates(text: str) -> None:
+    at = fine(compare(text=text))
+    at.button(key="_ready_wanda").click().run()
+    at.button(key="_ready_magnitude").click().run()
+    other = {"grimm": "andersen", "andersen": "grimm"}
+    for measured in (text, other[text]):
+        at.session_state["text"] = measured
+        shown = cards(fine(at.run()))
+        recipe = Recipe(
+            "wanda", sparsity=0.5, calibration=Calibration(TextSpec("preset", other[measured]))
+        )
+        job = Evaluate("tiny-llama", recipe, TextSpec("preset", measured), 64, 6)
+        expected = Core().run(job, lambda e: None, lambda: False)
+        assert shown["A"]["value"] == pytest.approx(expected["perplexity"], rel=1e-6)
+        assert shown["A"]["state"] == "settled"
 
 
 def test_one_recipe_is_shown_and_a_second_asked_for() -> None:

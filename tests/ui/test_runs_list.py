@@ -57,7 +57,7 @@ def test_runs_are_picked_and_a_deleted_one_leaves(store: RunStore) -> None:
     assert not at.exception
     assert at.text[0].value == " | ".join(ids[:2])
     box = at.multiselect(key="_picked")
-    assert box.options[2] == "Wanda · per layer · 50.0 % removed · perplexity 35.00"
+    assert box.options[2] == "Wanda · per row · 50.0 % removed · perplexity 35.00"
     box.set_value([ids[2], ids[0]]).run()
     assert at.text[0].value == f"{ids[2]} | {ids[0]}"
     store.delete([ids[2]])
@@ -84,7 +84,7 @@ def test_runs_are_picked_and_a_deleted_one_leaves(store: RunStore) -> None:
                 sparsity=0.5,
                 calibration=Calibration(TextSpec("file", "a_b*c"), 4, 64),
             ),
-            "Wanda · per layer · a_b*c 4x64",
+            "Wanda · per row · a_b*c 4x64",
         ),
     ],
 )

@@ -448,6 +448,59 @@ def test_a_criterion_s_own_setting() -> None:
     assert recipe_shown(fine(at)) == expected.fingerprint
 
 
+def wanda(pattern: str, allocation: str = "uniform") -> Recipe:
+    """Half of the tiny model, whose context is 256 tokens, by Wanda."""
+    return Recipe("wanda", pattern, allocation, 0.5, calibration=Calibration(seq_len=256))
+
+
+def notes(at: AppTest) -> list[str]:
+    return [c.value for c in at.caption if c.value.startswith(":material/info:")]
+
+
+def test_a_criterion_brings_its_pattern_and_the_page_says_so() -> None:
+    at = fine(studio(sparsity="0.5"))
+    assert notes(at) == []
+    at.selectbox(key="criterion").select("wanda").run()
+    assert recipe_shown(fine(at)) == wanda("per-row").fingerprint
+    (note,) = notes(at)
+    assert "Wanda" in note and "Per output row" in note
+    at.selectbox(key="criterion").select("magnitude").run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.5).fingerprint
+    at.slider(key="sparsity").set_value(0.4).run()
+    assert "Per layer" in notes(at)[0]  # it stays until the next choice
+    at.selectbox(key="reconstruction").select("sparsegpt").run()
+    assert len(notes(at)) == 1 and "SparseGPT" in notes(at)[0]
+
+
+def test_a_pattern_that_was_chosen_stays_and_the_page_says_so() -> None:
+    at = fine(studio(sparsity="0.5"))
+    at.selectbox(key="pattern").select("block:4").run()
+    at.selectbox(key="criterion").select("wanda").run()
+    assert recipe_shown(fine(at)) == wanda("block:4").fingerprint
+    (note,) = notes(at)
+    assert "4 x 4" in note and "as you chose it" in note
+    at.selectbox(key="pattern").select("per-row").run()  # its own: then it follows again
+    assert notes(at) == []
+    at.selectbox(key="criterion").select("magnitude").run()
+    assert recipe_shown(fine(at)) == Recipe(sparsity=0.5).fingerprint
+
+
+def test_the_pattern_follows_when_global_ranking_goes() -> None:
+    at = fine(studio(sparsity="0.5", allocation="global"))
+    at.selectbox(key="criterion").select("wanda").run()
+    expected = wanda("own", "global")
+    assert expected.pattern == "per-layer"
+    assert recipe_shown(fine(at)) == expected.fingerprint and notes(at) == []
+    at.selectbox(key="allocation").select("uniform").run()
+    assert recipe_shown(fine(at)) == wanda("per-row").fingerprint
+    assert len(notes(at)) == 1
+
+
+def test_an_old_link_without_a_pattern_is_per_layer() -> None:
+    at = fine(studio(criterion="wanda", sparsity="0.5"))
+    assert recipe_shown(at) == wanda("per-layer").fingerprint
+
+
 def test_every_criterion_has_a_card_in_both_languages() -> None:
     from prune_core.criteria import CRITERIA
     from prune_core.ui.session.language import LANGUAGES, catalogue

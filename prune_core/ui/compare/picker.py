@@ -82,9 +82,7 @@ def _ready_made() -> None:
     st.caption(t("compare.ready"))
     with st.container(horizontal=True, gap="small"):
         for criterion in ("magnitude", "wanda", "random"):
-            recipe = Recipe(
-                criterion, "per-row" if criterion == "wanda" else "per-layer", sparsity=0.5
-            )
+            recipe = Recipe(criterion, sparsity=0.5)
             st.button(
                 recipe_name(recipe), key=f"_ready_{criterion}", on_click=try_add, args=(recipe,)
             )

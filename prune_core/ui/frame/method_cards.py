@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from prune_core.criteria import CRITERIA
-from prune_core.ui.session.keys import parse_numbers, set_value, value, write_numbers
+from prune_core.recipes.forms import BY_FIELD, write_numbers
+from prune_core.ui.session.keys import set_value, value
 from prune_core.ui.session.language import t, t_or
 
 
@@ -39,7 +40,7 @@ def about_method(name: str) -> None:
 
 def _argument(name: str, argument: str, usual: float | int) -> None:
     key = f"_argument_{name}_{argument}"
-    given = parse_numbers(str(value("arguments"))).get(argument, usual)
+    given = _arguments().get(argument, usual)
     st.session_state[key] = type(usual)(given)
     whole = isinstance(usual, int)
     top = 2**31 - 1 if argument == "seed" else (1 if whole else 4)
@@ -57,8 +58,12 @@ def _argument(name: str, argument: str, usual: float | int) -> None:
     )
 
 
+def _arguments() -> dict[str, float | int]:
+    return dict(BY_FIELD["criterion_args"].from_session(value("arguments")))
+
+
 def _set_argument(key: str, argument: str, usual: float | int) -> None:
-    given = parse_numbers(str(value("arguments")))
+    given = _arguments()
     given.pop(argument, None)
     if st.session_state[key] != usual:
         given[argument] = st.session_state[key]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
 from prune_core.engine.client import Ticket
 from prune_core.errors import PruneCoreError, RecipeError
+from prune_core.recipes.calibration import TextSpec
+from prune_core.recipes.forms import FORMS, Form, value_of, write_numbers
 from prune_core.recipes.packing import NAMES, pack, unpack
 from prune_core.recipes.parts import STRUCTURE
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.frame.components import percent
 from prune_core.ui.session.keys import set_value, value
 from prune_core.ui.session.language import t, t_or
+
+NAMED = ("criterion", "criterion_args.value", "sparsity", *STRUCTURE, "neurons.fraction")
+"""Fields that a recipe's name says already."""
 
 NOTE = "_compare_note"
 """What the last attempt to add a recipe was refused for."""
@@ -93,54 +97,74 @@ def recipe_name(recipe: Recipe) -> str:
 
 
 def recipe_detail(recipe: Recipe) -> str:
-    """What else decides: pattern, allocation, repair."""
-    if not recipe.removes_weights:
+    """What else decides, a few words for each field that is not the default."""
+    said = (_said(form, recipe) for form in FORMS)
+    return " · ".join(words for words in said if words)
+
+
+def _said(form: Form, recipe: Recipe) -> str:
+    """A field in a few words; empty where the recipe's name says it or nothing reads it."""
+    value = value_of(recipe, form.field)
+    if form.group == "weights" and not recipe.removes_weights:
         return ""
-    parts = []
-    if recipe.kept_of is None and recipe.block_of is None:
-        parts.append(t(f"studio.pattern_{recipe.pattern.replace('-', '_')}"))
-    elif recipe.block_of is not None:
-        parts.append(t("studio.pattern_block", size=recipe.block_of[0]))
-    if recipe.allocation != "uniform":
-        parts.append(t(f"studio.allocation_{recipe.allocation.replace('-', '_')}"))
-    if recipe.overrides:
-        parts.append(t("compare.n_overrides", count=len(recipe.overrides)))
-    if recipe.reconstruction != "none":
-        parts.append(t("compare.repaired"))
-    return " · ".join(parts)
+    if form.field == "pattern":
+        if recipe.block_of is not None:
+            return t("studio.pattern_block", size=recipe.block_of[0])
+        return "" if recipe.kept_of is not None else t(f"studio.pattern_{_key(value)}")
+    if value == form.default or form.field in NAMED:
+        return ""
+    match form.field:
+        case "allocation":
+            return t(f"studio.allocation_{_key(value)}")
+        case "overrides":
+            return t("compare.n_overrides", count=len(value))
+        case "reconstruction":
+            return t("compare.repaired")
+        case "compensate":
+            return t("neurons.compensate")
+        case "neurons.method":
+            return t(f"neurons.method_{_key(value)}")
+        case "calibration.text":
+            name = t("runs.own_text") if value.kind == "inline" else value.value
+            return f"{t(form.words)}: {name}"
+        case "criterion_args" | "allocation_args":
+            return write_numbers(value)
+        case "neurons.scope":
+            return t(f"neurons.scope_{_key(value)}")
+        case _:  # how much is read of a text: the table of differences says it
+            return ""
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def recipe_differences(recipes: Mapping[str, Recipe]) -> list[dict[str, str]]:
     """Only the fields in which recipes differ: rows with ``field`` and a text by slot."""
-    flat = {name: _flat(recipe) for name, recipe in recipes.items()}
-    fields = list(dict.fromkeys(field for one in flat.values() for field in one))
     rows = []
-    for field in fields:
-        shown = {name: one.get(field, t("common.none")) for name, one in flat.items()}
+    for form in FORMS:
+        shown = {name: _shown(form, recipe) for name, recipe in recipes.items()}
         if len(set(shown.values())) > 1:
-            rows.append({"field": t_or(f"compare.field_{field.replace('.', '_')}", field), **shown})
+            rows.append({"field": t(form.words), **shown})
     return rows
 
 
-def _flat(recipe: Recipe) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for field, content in recipe.to_dict().items():
-        if field == "schema":
-            continue
-        if field == "calibration":
-            text = content.pop("text")
-            found["calibration.text"] = str(text["value"])[:40]
-            found.update({f"calibration.{k}": _shown(v) for k, v in content.items()})
-        else:
-            found[field] = _shown(content)
-    return found
-
-
-def _shown(content: Any) -> str:
-    if isinstance(content, dict):
-        return ", ".join(f"{k} = {v}" for k, v in sorted(content.items())) or t("common.none")
-    if isinstance(content, list | tuple):
-        parts = [":".join(map(str, x)) if isinstance(x, list | tuple) else str(x) for x in content]
+def _shown(form: Form, recipe: Recipe) -> str:
+    """A field's value for a table."""
+    value = value_of(recipe, form.field)
+    nothing = {
+        "calibration.text": not recipe.may_read_calibration,
+        "neurons.fraction": recipe.neurons is None,
+        "criterion_args.value": recipe.cut_value is None,
+    }
+    if nothing.get(form.field):
+        return t("common.none")
+    if isinstance(value, TextSpec):
+        return value.value[:40]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} = {v}" for k, v in sorted(value.items())) or t("common.none")
+    if isinstance(value, tuple):
+        parts = [":".join(map(str, x)) if isinstance(x, tuple) else str(x) for x in value]
         more = f" … ({len(parts)})" if len(parts) > 12 else ""
         return ", ".join(parts[:12]) + more or t("common.none")
-    return t("common.none") if content is None else str(content)
+    return t("common.none") if value is None else str(value)

@@ -7,9 +7,7 @@ translated: Streamlit would write the label) are written to the URL by :func:`wr
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,22 +15,19 @@ import streamlit as st
 
 from prune_core.criteria import CRITERIA as REGISTERED
 from prune_core.models.sources import DEFAULT_PRESET
-from prune_core.recipes.calibration import CALIBRATION_MODES, MAX_CALIBRATION_WINDOWS
+from prune_core.recipes.calibration import PRESET_TEXTS
+from prune_core.recipes.forms import FORMS, Form, read_pairs
 from prune_core.recipes.packing import NAMES, unpack
-from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
 from prune_core.sweeps.axes import COSTS, QUALITIES
 from prune_core.sweeps.options import NAMES as OPTIONS
 from prune_core.ui.session.language import LANGUAGES
 
 CRITERIA = tuple(REGISTERED)
-TEXTS = ("grimm", "andersen")
+TEXTS = PRESET_TEXTS
 SEQ_LENS = (64, 128, 256, 512)
 HEAD_METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 MAX_TEXT = 8000
-MAX_CUT = 1e6
 MAX_PROMPTS = 2000
-_PAIR = re.compile(r"^\d{1,4}:\d{1,6}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,63 +45,11 @@ class Key:
     bound: bool = False
 
 
-def parse_indices(text: str) -> tuple[int, ...]:
-    """``3,5`` as whole numbers.
-
-    Raises:
-        ValueError: not of that form.
-    """
-    parts = [part for part in text.split(",") if part]
-    if not all(part.isdecimal() and len(part) <= 4 for part in parts):
-        raise ValueError(text)
-    return tuple(int(part) for part in parts)
-
-
-def parse_overrides(text: str) -> dict[str, float]:
-    """``role:mlp.down=0.3,block:2=0.5`` as a mapping.
-
-    Raises:
-        ValueError: not of that form.
-    """
-    pairs = [part.rpartition("=") for part in text.split(",") if part]
-    return {name: float(value) for name, _, value in pairs}
-
-
-def parse_numbers(text: str) -> dict[str, float | int]:
-    """``power=0.5,seed=3`` as a mapping; what is written as a whole number stays one.
-
-    Raises:
-        ValueError: not of that form.
-    """
-    found: dict[str, float | int] = {}
-    for part in filter(None, text.split(",")):
-        name, _, number = part.rpartition("=")
-        found[name] = int(number) if number.lstrip("-").isdecimal() else float(number)
-        if not name or not math.isfinite(found[name]):
-            raise ValueError(part)
-    return found
-
-
-def write_numbers(numbers: Mapping[str, float | int]) -> str:
-    """What :func:`parse_numbers` reads, exactly."""
-    return ",".join(f"{name}={number!r}" for name, number in sorted(numbers.items()))
-
-
 def _choice(*options: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in options:
             raise ValueError(text)
         return text
-
-    return read
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value) or not low <= value <= high:
-            raise ValueError(text)
-        return value
 
     return read
 
@@ -142,34 +85,14 @@ def _seq_len(text: str) -> int:
     return int(text)
 
 
-def _pattern(text: str) -> str:
-    Recipe().with_pattern(text)
+def _neuron(text: str) -> str:
+    read_pairs(text, "neuron")
     return text
 
 
-def _heads(text: str) -> str:
-    if not all(_PAIR.match(pair) for pair in text.split(",") if pair):
-        raise ValueError(text)
-    return text
-
-
-def _indices(text: str) -> str:
-    parse_indices(text)
-    return text
-
-
-def _overrides(text: str) -> str:
-    Recipe(overrides=parse_overrides(text))
-    return text
-
-
-def _numbers(text: str) -> str:
-    parse_numbers(text)
-    return text
-
-
-def _seed(text: str) -> str:
-    return str(_whole(0, 2**31 - 1)(text)) if text else ""
+def _of_recipe(form: Form) -> Key:
+    """A field of the recipe, as its row says."""
+    return Key(form.session_default, form.session_of, form.bound)
 
 
 def _slots(text: str) -> str:
@@ -183,32 +106,7 @@ KEYS: dict[str, Key] = {
     "lang": Key(None, _choice(*LANGUAGES)),
     "present": Key(False, _flag),
     # the recipe
-    "criterion": Key("magnitude", _choice(*CRITERIA)),
-    "pattern": Key("per-layer", _pattern),
-    "allocation": Key("uniform", _choice(*ALLOCATIONS)),
-    "reconstruction": Key("none", _choice(*RECONSTRUCTIONS)),
-    "sparsity": Key(0.0, _number(0.0, 1.0), bound=True),
-    "heads": Key("", _heads),
-    "cross_heads": Key("", _heads),
-    "neurons": Key("", _heads),
-    "neuron_share": Key(0.0, _number(0.0, 1.0)),
-    "neuron_method": Key(NEURON_METHODS[0], _choice(*NEURON_METHODS)),
-    "neuron_scope": Key(NEURON_SCOPES[0], _choice(*NEURON_SCOPES)),
-    "compensate": Key(False, _flag),
-    "drop_blocks": Key("", _indices),
-    "drop_attention": Key("", _indices),
-    "drop_mlp": Key("", _indices),
-    "overrides": Key("", _overrides),
-    "arguments": Key("", _numbers),  # of the criterion
-    "shares": Key("", _numbers),  # of the allocation, by role or block
-    "cut": Key(0.0, _number(0.0, MAX_CUT)),
-    # what it is calibrated on
-    "cal_text": Key("", _choice("", *TEXTS)),  # "": the preset that is not measured on
-    "cal_windows": Key(32, _whole(1, MAX_CALIBRATION_WINDOWS)),
-    "cal_seq_len": Key(0, _whole(0, 2**20)),  # 0: 512, or the model's context
-    "cal_skip": Key(0, _whole(0, 2**40)),
-    "cal_seed": Key("", _seed),  # "": from the start of the text on
-    "cal_mode": Key("auto", _choice(*CALIBRATION_MODES)),
+    **{form.key: _of_recipe(form) for form in FORMS},
     # what it is measured on
     "text": Key("grimm", _choice(*TEXTS)),
     "seq_len": Key(256, _seq_len),
@@ -242,7 +140,7 @@ KEYS: dict[str, Key] = {
     "prompt_at": Key("0", _choice(*(str(place) for place in range(4)))),
     "block_measure": Key("accumulated", _choice("own", "accumulated", "increase")),
     # Neurons
-    "neuron": Key("", _heads),  # the one looked at closely
+    "neuron": Key("", _neuron),  # the one looked at closely
     # Layers
     "block_method": Key("influence", _choice("influence", "angular", "ablation", "greedy")),
     "block_part": Key("block", _choice("block", "attention", "mlp")),

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from prune_core.errors import PruneCoreError, RecipeError
+from prune_core.recipes.forms import write_plain
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.session.keys import KEYS, value
@@ -99,16 +100,10 @@ def link_values(recipe: Recipe | None = None) -> dict[str, str]:
     if recipe is not None:
         values.update(recipe_values(recipe))
     return {
-        key: _as_text(v)
+        key: write_plain(v)
         for key, v in values.items()
         if v is not None and v != KEYS[key].default and not (key == "lang" and v == browser())
     }
-
-
-def _as_text(content: object) -> str:
-    if isinstance(content, bool):
-        return "1" if content else "0"
-    return f"{content:.6g}" if isinstance(content, float) else str(content)
 
 
 def share_link(recipe: Recipe | None = None, page: str = "") -> str:

@@ -7,13 +7,13 @@ import streamlit as st
 
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.calibration import CALIBRATION_MODES, MAX_CALIBRATION_WINDOWS
+from prune_core.recipes.forms import MAX_CUT, MAX_LINK_SEED, write_indices, write_numbers
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.echoes import chosen, put
 from prune_core.ui.frame.own_text import own_text
-from prune_core.ui.session.keys import MAX_CUT, TEXTS, set_value, value, widget, write_numbers
+from prune_core.ui.session.keys import TEXTS, set_value, value, widget
 from prune_core.ui.session.language import t, t_or
 from prune_core.ui.session.recipe_state import (
-    allocation_args,
     calibration_length,
     calibration_text,
     cut_by_value,
@@ -56,7 +56,7 @@ def shares_editor(model: ModelInfo) -> None:
         labels = [t("studio.part_block", name=name) for name in names]
     else:
         return
-    given = allocation_args()
+    given = dict(recipe_from_state().allocation_args)
     state = st.session_state
     if state.get("_shares_seen") != (allocation, given):  # from a link, a file or undo
         state["_shares_seen"], state["_shares_base"] = (allocation, given), dict(given)
@@ -151,7 +151,7 @@ def structure_panel(model: ModelInfo) -> None:
 
 def _set_drops(name: str, key: str) -> None:
     if chosen(key):
-        set_value(name, ",".join(str(block) for block in sorted(st.session_state[key])))
+        set_value(name, write_indices(sorted(st.session_state[key])))
 
 
 def _keep_all() -> None:
@@ -202,6 +202,7 @@ def calibration_panel(model: ModelInfo) -> None:
             on_change=_mode_chosen,
             **widget("cal_mode", CALIBRATION_MODES),
         )
+        say_change("cal_mode")
 
 
 def _preset() -> None:
@@ -231,7 +232,7 @@ def _order() -> None:
         st.number_input(
             t("studio.seed"),
             0,
-            2**31 - 1,
+            MAX_LINK_SEED,
             step=1,
             key="_cal_seed",
             on_change=lambda: set_value("cal_seed", str(st.session_state["_cal_seed"])),
@@ -239,8 +240,31 @@ def _order() -> None:
 
 
 def _mode_chosen() -> None:
+    forget_changes()
     if value("cal_mode") == "sequential" and value("allocation") == "global":
         set_value("allocation", "uniform")
+        note_change("cal_mode", t("studio.changed_allocation_mode"))
+
+
+# ---- choices that change others --------------------------------------------------------------
+
+_CHANGES = "_choice_changes"
+
+
+def forget_changes() -> None:
+    """A new choice: what the last one changed is no news any more."""
+    st.session_state[_CHANGES] = {}
+
+
+def note_change(key: str, sentence: str) -> None:
+    """Remember what a choice changed besides itself, to be said under the widget of ``key``."""
+    st.session_state.setdefault(_CHANGES, {})[key] = sentence
+
+
+def say_change(key: str) -> None:
+    """Say under a widget what the last choice changed here."""
+    if sentence := st.session_state.get(_CHANGES, {}).get(key):
+        st.caption(f":material/info: {sentence}")
 
 
 def _drop_file() -> None:

@@ -10,22 +10,26 @@ import streamlit as st
 from prune_core.criteria import CRITERIA
 from prune_core.errors import PruneCoreError
 from prune_core.models.info import ModelInfo
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe
+from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, own_pattern
 from prune_core.ui.frame.components import choice, percent, plain
 from prune_core.ui.frame.measured_on import measured_on
 from prune_core.ui.frame.method_cards import about_method, method_card
-from prune_core.ui.session.keys import KEYS, parse_overrides, set_value, value, widget
+from prune_core.ui.session.keys import KEYS, set_value, value, widget
 from prune_core.ui.session.language import error_sentence, t, t_or
 from prune_core.ui.session.recipe_files import read_recipe
 from prune_core.ui.session.recipe_state import (
+    PATTERN_CHOSEN,
     cut_by_value,
-    reads_calibration,
+    pattern_chosen,
     recipe_from_state,
     set_recipe,
 )
 from prune_core.ui.studio.choices import (
     calibration_panel,
     cut_control,
+    forget_changes,
+    note_change,
+    say_change,
     shares_editor,
     structure_panel,
 )
@@ -45,7 +49,7 @@ def recipe_panel(model: ModelInfo, *, presenting: bool) -> Recipe:
     if not presenting:
         structure_panel(model)
         _fine_tuning(model, recipe)
-        if reads_calibration():
+        if recipe.may_read_calibration:
             calibration_panel(model)
         measured_on()
         _files(recipe)
@@ -83,10 +87,34 @@ def _sparsity(recipe: Recipe) -> None:
 
 
 def _pattern_chosen() -> None:
-    if value("allocation") not in _allocations(str(value("pattern"))):
+    forget_changes()
+    pattern = str(value("pattern"))
+    own = own_pattern(str(value("criterion")), str(value("allocation")))
+    st.session_state[PATTERN_CHOSEN] = pattern != own
+    if value("allocation") not in _allocations(pattern):
         set_value("allocation", "uniform")
-    if str(value("pattern")).startswith("nm:"):
+        note_change("pattern", t("studio.changed_allocation", pattern=_pattern_name(pattern)))
+    if pattern.startswith("nm:") and value("overrides"):
         set_value("overrides", "")
+        note_change("pattern", t("studio.changed_overrides", pattern=_pattern_name(pattern)))
+
+
+def _follow_criterion() -> None:
+    """The pattern becomes the criterion's own unless the user chose one; the page says which."""
+    criterion, pattern = str(value("criterion")), str(value("pattern"))
+    own = own_pattern(criterion, str(value("allocation")))
+    if pattern == own:
+        return
+    names = {
+        "criterion": t_or(f"studio.criterion_{criterion}", CRITERIA[criterion].title),
+        "own": _pattern_name(own),
+        "pattern": _pattern_name(pattern),
+    }
+    if pattern_chosen():
+        note_change("pattern", t("studio.kept_pattern", **names))
+        return
+    set_value("pattern", own)
+    note_change("pattern", t("studio.changed_pattern", **names))
 
 
 def _pattern_name(pattern: str) -> str:
@@ -110,29 +138,38 @@ def _allocations(pattern: str) -> list[str]:
 
 def _reconstruction_chosen() -> None:
     """Repair wants its own scores, unless another criterion was chosen for good reason."""
+    forget_changes()
     if value("reconstruction") == "none":
         return
+    pattern_chosen()  # asked while the pattern is still that of the criterion before
     set_value("arguments", "")
-    set_value("criterion", "sparsegpt")
+    if value("criterion") != "sparsegpt":
+        set_value("criterion", "sparsegpt")
+        note_change("reconstruction", t("studio.changed_criterion"))
     if value("allocation") == "global":
         set_value("allocation", "uniform")
-    if value("pattern") == "per-row":
-        set_value("pattern", "per-layer")
+        note_change("reconstruction", t("studio.changed_allocation_repair"))
+    _follow_criterion()
+
+
+def _allocation_chosen() -> None:
+    forget_changes()
+    if not pattern_chosen():  # global ranking had held it at per-layer
+        _follow_criterion()
 
 
 def _criterion_chosen() -> None:
-    """Criteria made of input norms compare within a row, as their papers do; the user may undo."""
+    """A criterion brings its own pattern; the user's choice of another one stays."""
+    forget_changes()
     set_value("arguments", "")  # they belonged to the criterion before
     if value("criterion") == "threshold":  # it cuts by value
         cut_by_value(float(value("cut")))
         return
-    single = value("pattern") in ("per-layer", "per-row") and value("allocation") != "global"
-    if single and not parse_overrides(str(value("overrides"))):
-        needs = CRITERIA[str(value("criterion"))].needs
-        set_value("pattern", "per-row" if "input_norm" in needs else "per-layer")
+    _follow_criterion()
 
 
 def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
+    pattern_chosen()  # known before a criterion is chosen
     st.selectbox(
         t("studio.criterion"),
         list(CRITERIA),
@@ -155,6 +192,7 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
         on_change=_pattern_chosen,
         **widget("pattern", patterns),
     )
+    say_change("pattern")
     allocations = _allocations(recipe.pattern)
     if len(allocations) > 1:
         st.selectbox(
@@ -162,6 +200,7 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
             allocations,
             format_func=lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
             help=t("studio.allocation_help"),
+            on_change=_allocation_chosen,
             **widget("allocation", allocations),
         )
     if not presenting:
@@ -174,6 +213,7 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
         on_change=_reconstruction_chosen,
         **widget("reconstruction", RECONSTRUCTIONS),
     )
+    say_change("reconstruction")
 
 
 # ---- undo, redo ------------------------------------------------------------------------------

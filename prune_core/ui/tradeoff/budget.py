@@ -12,6 +12,7 @@ from prune_core.errors import PruneCoreError
 from prune_core.jobs.sweeps import Budget
 from prune_core.models.info import ModelInfo
 from prune_core.models.weight_counts import headline_share
+from prune_core.recipes.calibration import Calibration, TextSpec, usual_text
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import method_of, same_question
 from prune_core.sweeps.limits import parse_promise
@@ -22,7 +23,7 @@ from prune_core.ui.frame.loading import follow
 from prune_core.ui.frame.runs import method_label
 from prune_core.ui.session.keys import set_value, value
 from prune_core.ui.session.language import error_sentence, t
-from prune_core.ui.session.recipe_state import calibration_length, set_recipe, text_spec
+from prune_core.ui.session.recipe_state import set_recipe, text_spec
 from prune_core.words.numbers import error_in, percent_measured, size
 
 EXAMPLES = ("5%", "10%", "25%", "300MB")
@@ -93,7 +94,7 @@ def _job(model: ModelInfo, runs: Sequence[Run], promise: str) -> Budget:
         recipe = run.cell.recipe
         if not recipe.is_dense and not recipe.removes_structure:
             dials.setdefault(method_of(recipe), recipe)
-    recipes = tuple(dials.values()) or _usual()
+    recipes = tuple(dials.values()) or _usual(question.text)
     kept = [run for run in mine if method_of(run.cell.recipe) in {method_of(r) for r in recipes}]
     known = []
     for run in kept:
@@ -115,14 +116,12 @@ def _length(model: ModelInfo) -> int:
     return min(256, model.context)
 
 
-def _usual() -> tuple[Recipe, ...]:
-    from dataclasses import replace
-
-    from prune_core.recipes.calibration import Calibration
-
-    calibration = Calibration(seq_len=calibration_length())
-    wanda = Recipe(criterion="wanda", pattern="per-row", sparsity=0.5)
-    return (Recipe(sparsity=0.5), replace(wanda, calibration=calibration))
+def _usual(text: TextSpec) -> tuple[Recipe, ...]:
+    calibration = Calibration(usual_text(text))
+    return (
+        Recipe(sparsity=0.5),
+        Recipe(criterion="wanda", sparsity=0.5, calibration=calibration),
+    )
 
 
 def _partial(event: Mapping[str, Any]) -> None:

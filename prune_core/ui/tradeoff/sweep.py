@@ -10,8 +10,8 @@ from prune_core.criteria import CRITERIA
 from prune_core.engine.background import Background
 from prune_core.errors import GridError
 from prune_core.models.info import ModelInfo
-from prune_core.recipes.recipe import ALLOCATIONS
-from prune_core.sweeps.grid import Grid, estimated_seconds
+from prune_core.recipes.recipe import ALLOCATIONS, OWN_PATTERN
+from prune_core.sweeps.grid import Grid, estimated_seconds, read_yaml
 from prune_core.sweeps.records import Sweep
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.loading import engine
@@ -19,7 +19,7 @@ from prune_core.ui.frame.runs import method_label, store, sweep_label
 from prune_core.ui.session.keys import SEQ_LENS, set_value, value
 from prune_core.ui.session.language import error_sentence, t, t_or
 
-PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
+PATTERNS = (OWN_PATTERN, "per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 INTERVALS = (0.0, 0.05, 0.02, 0.01)
 
 
@@ -122,8 +122,8 @@ def _form(model: ModelInfo) -> None:
         patterns = st.multiselect(
             t("tradeoff.patterns"),
             PATTERNS,
-            default=["per-layer"],
-            format_func=lambda name: method_label((name,)),
+            default=[OWN_PATTERN],
+            format_func=_pattern_label,
             key="_grid_patterns",
             persist_state="session",
         )
@@ -196,6 +196,14 @@ def _form(model: ModelInfo) -> None:
     name = st.text_input(
         t("tradeoff.name"), key="_grid_name", persist_state="session", max_chars=80
     )
+    more = st.text_area(
+        t("tradeoff.more_keys"),
+        key="_grid_more",
+        persist_state="session",
+        placeholder="overrides: ['', 'role:mlp.down=0.3']\ndrop_mlp: ['', '27']",
+        help=t("tradeoff.more_keys_help"),
+        max_chars=4000,
+    )
     content: dict[str, Any] = {
         "name": name.strip(),
         "models": [model.source],
@@ -210,12 +218,9 @@ def _form(model: ModelInfo) -> None:
         "seq_len": int(length),
         "cost": cost,
         "interval": interval or None,
-        "calibration": {"text": "andersen" if value("text") == "grimm" else "grimm"},
     }
-    if model.context < 512:
-        content["calibration"]["seq_len"] = model.context
     try:
-        grid = Grid.from_dict(content)
+        grid = Grid.from_dict({**content, **_more_keys(more)})
     except GridError as error:
         st.error(plain(error_sentence(error)), icon=":material/error:")
         return
@@ -232,6 +237,22 @@ def _form(model: ModelInfo) -> None:
         on_click=_start,
         args=(grid,),
     )
+
+
+def _pattern_label(name: str) -> str:
+    return t("tradeoff.own_pattern") if name == OWN_PATTERN else method_label((name,))
+
+
+def _more_keys(text: str) -> dict[str, Any]:
+    """What else the grid is to hold, as lines of a grid file.
+
+    Raises:
+        GridError: it is no YAML, or no mapping.
+    """
+    content = read_yaml(text) if text.strip() else {}
+    if not isinstance(content, dict):
+        raise GridError("a grid is a mapping such as 'criteria: [magnitude, wanda]'.")
+    return {str(key): values for key, values in content.items()}
 
 
 def _start(grid: Grid) -> None:

@@ -11,8 +11,7 @@ from prune_core.figures.scores import overlap_map, score_histogram
 from prune_core.jobs.compare import MaskOverlap
 from prune_core.jobs.weights import ScoreHistogram
 from prune_core.models.info import ModelInfo
-from prune_core.recipes.calibration import Calibration
-from prune_core.recipes.recipe import Recipe, choices_read_calibration
+from prune_core.recipes.recipe import Recipe
 from prune_core.ui.frame.components import chart, csv_button, dimmed, percent
 from prune_core.ui.frame.loading import follow
 from prune_core.ui.frame.method_cards import method_card
@@ -35,13 +34,12 @@ def compared() -> Recipe | None:
     recipe = recipe_from_state()
     if other == recipe.criterion:
         return recipe
-    reads = choices_read_calibration(other, recipe.allocation, neurons=recipe.reads_neurons)
     return replace(
         recipe,
         criterion=other,
         criterion_args={},
         reconstruction="none",
-        calibration=chosen_calibration() if reads else Calibration(),
+        calibration=chosen_calibration(),
     )
 
 
