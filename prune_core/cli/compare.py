@@ -152,8 +152,8 @@ def show(result: Result) -> None:
     evaluations = [Evaluation.from_dict(row) for row in result["recipes"]]
     headline = evaluations[0].headline
     beside = metrics_of("beside", kinds=LANGUAGE) if headline.low else []
-    head = [headline.text("line"), "95 % interval" if headline.low else "±"]
-    head += [row.text("line") for row in beside]
+    head = [headline.phrase("line"), "95 % interval" if headline.low else "±"]
+    head += [row.phrase("line") for row in beside]
     shares = f"{'removed':>9} {'added':>9}"
     print(f"{'':2} {shares} " + " ".join(f"{name:>16}" for name in head) + "  recipe")
     for row, evaluation in zip(result["recipes"], evaluations, strict=True):
@@ -162,8 +162,8 @@ def show(result: Result) -> None:
         print(f"{row['name']:2} {shares} {line}  {row['file']}")
     dense = evaluations[0].value(headline).dense
     if dense is not None:
-        print(f"dense {headline.text('line')} {measured(dense)}")
-    unit = METRICS["nll"].text("after") if headline.paired == "nll" else headline.text("line")
+        print(f"dense {headline.phrase('line')} {measured(dense)}")
+    unit = METRICS["nll"].phrase("after") if headline.paired == "nll" else headline.phrase("line")
     print(f"\ndifference, {unit}; two-sided sign-flip test over windows, p after Holm")
     for pair in result["pairs"]:
         print(f"{pair['first']} - {pair['second']}  {_difference(pair)}")

@@ -72,8 +72,8 @@ def measurement_lines(evaluation: Evaluation) -> list[str]:
         if row.role == "headline" and row.dense and mine.value is not None:
             dense = "not known" if mine.dense is None else measured(mine.dense, interval)
             shown = f"{measured(mine.value, interval)}   (dense {dense})"
-        after = row.text("after", classes=classes, **values)
-        lines.append(f"{row.text('line', classes=classes):<13} {shown} {after}".rstrip())
+        after = row.phrase("after", classes=classes, **values)
+        lines.append(f"{row.phrase('line', classes=classes):<13} {shown} {after}".rstrip())
         if interval is not None and mine.low is not None and mine.high is not None:
             low, high = (measured(end, interval) for end in (mine.low, mine.high))
             lines.append(f"95 % interval {low} to {high}")

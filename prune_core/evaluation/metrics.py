@@ -93,7 +93,7 @@ class Metric:
         names = (self.name, self.low, self.high, self.error, self.dense, self.bias)
         return tuple(name for name in names if name)
 
-    def text(
+    def phrase(
         self, place: str, language: str = "en", *, classes: bool = False, **values: object
     ) -> str:
         """What is said of it.

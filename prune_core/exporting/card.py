@@ -168,7 +168,7 @@ def _table(measured: Mapping[str, Any]) -> str:
     for metric in metrics_of("headline", "beside"):
         value, unchanged = screen.get(metric.name), metric.unchanged
         if value is not None and unchanged is not None:
-            name = metric.text("card", classes=ours["perplexity"] is None)
+            name = metric.phrase("card", classes=ours["perplexity"] is None)
             rows.append((name, f"{unchanged:g}", with_error(value, screen.get(metric.error))))
     for key, name in (
         ("prefill", "prefill, tokens per second"),

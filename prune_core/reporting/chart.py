@@ -222,7 +222,7 @@ def _axes(chart: Any, found: Frontier, words: Words, look: Look) -> None:
     room = 3 * ((most - least) or abs(most) or 1.0)
     ends = [x for p in points for x in (p.quality.low, p.quality.high)]
     ends = [x for x in ends if least - room <= x <= most + room]
-    quality = METRICS[found.quality].text("report_axis", words.language)
+    quality = METRICS[found.quality].phrase("report_axis", words.language)
     titled = (
         (chart.category_axis, words.t(f"report.axis_{found.cost}")),
         (chart.value_axis, quality),

@@ -26,7 +26,7 @@ def words_of(words: Words, cost: str, quality: str) -> dict[str, str]:
         "click": "",
         "estimate": words.t("report.estimate"),
         "x": words.t(f"report.axis_{cost}"),
-        "y": METRICS[quality].text("report_axis", words.language),
+        "y": METRICS[quality].phrase("report_axis", words.language),
     }
 
 

@@ -25,10 +25,10 @@ def run_table(content: Content, words: Words) -> list[dict[str, Any]]:
     """``cells`` and ``chosen`` (it is an option) by row, the head first; sorted by method."""
     heads = [words.t("report.col_method"), words.t("report.col_removed")]
     heads += [
-        METRICS[content.found.quality].text("column", words.language),
+        METRICS[content.found.quality].phrase("column", words.language),
         words.t("report.col_interval"),
     ]
-    heads += [row.text("column", words.language) for row in metrics_of("beside")]
+    heads += [row.phrase("column", words.language) for row in metrics_of("beside")]
     heads += [words.t("report.col_size"), words.t("report.col_state")]
     head = {"cells": heads, "chosen": False}
     runs = {run.id: run for run in content.runs}

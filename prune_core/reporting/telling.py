@@ -169,14 +169,14 @@ def _card(content: Content, option: Option, words: Words) -> Card:
     headline = METRICS[content.found.quality]
     facts = [(t("report.fact_file"), _file(option.run, words))]
     value = _change(option, words) if headline.unchanged is None else _itself(option, words)
-    facts.append((headline.text("fact", words.language), value))
+    facts.append((headline.phrase("fact", words.language), value))
     evaluation = Evaluation.from_dict(numbers)
     beside = sorted(metrics_of("beside"), key=lambda metric: metric.technical)
     for metric in beside:
         wanted = content.audience == "technical" or not metric.technical
         if wanted and evaluation.value(metric).value is not None:
             text = _share if metric.percent else _plus_minus
-            facts.append((metric.text("fact", words.language), text(evaluation, metric, words)))
+            facts.append((metric.phrase("fact", words.language), text(evaluation, metric, words)))
     decode = numbers.get("decode")
     if isinstance(decode, Mapping):
         value = t("report.per_second", count=figures(decode["median"]))

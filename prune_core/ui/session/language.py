@@ -52,8 +52,8 @@ def words(section: str, *names: str) -> dict[str, str]:
 
 
 def metric_text(row: Metric, place: str, *, classes: bool = False, **values: object) -> str:
-    """What is said of a metric in the session's language; see ``Metric.text``."""
-    return row.text(place, language(), classes=classes, **values)
+    """What is said of a metric in the session's language; see ``Metric.phrase``."""
+    return row.phrase(place, language(), classes=classes, **values)
 
 
 def error_sentence(error: object, *, inside: bool = False) -> str:
