@@ -168,7 +168,11 @@ def _card(content: Content, option: Option, words: Words) -> Card:
     plain = content.audience == "stakeholder"
     headline = METRICS[content.found.quality]
     facts = [(t("report.fact_file"), _file(option.run, words))]
-    value = _change(option, words) if headline.unchanged is None else _itself(option, words)
+    value = (
+        _headline_change(option, words)
+        if headline.unchanged is None
+        else _headline_value(option, words)
+    )
     facts.append((headline.phrase("fact", words.language), value))
     evaluation = Evaluation.from_dict(numbers)
     beside = sorted(metrics_of("beside"), key=lambda metric: metric.technical)
@@ -221,7 +225,7 @@ def _file(run: Run, words: Words) -> str:
     )
 
 
-def _change(option: Option, words: Words) -> str:
+def _headline_change(option: Option, words: Words) -> str:
     error = error_in(option.low, option.high)
     change = signed(option.lost, error)
     if error is None:
@@ -230,7 +234,7 @@ def _change(option: Option, words: Words) -> str:
     return words.t("report.with_interval", value=change, interval=interval)
 
 
-def _itself(option: Option, words: Words) -> str:
+def _headline_value(option: Option, words: Words) -> str:
     value = option.point.quality
     error = error_in(value.low, value.high)
     mine = measured(value.value, error)

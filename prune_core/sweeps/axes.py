@@ -28,6 +28,9 @@ MORE_IS_BETTER = frozenset(
     {"decode", "prefill", *(x for x in QUALITIES if METRICS[x].more_is_better)}
 )
 
+LOSS = "nll"
+"""What :func:`paired` compares window by window: mean losses."""
+
 SAME_LOSS = 1e-4
 """Dense losses of one window, in nats, that differ by no more come from the same tokens."""
 
@@ -111,7 +114,7 @@ def quality_value(run: Run, axis: str, dense_loss: float | None = None) -> Value
     # a sweep that looks more than once allows for it by a wider interval
     factor = float((numbers.get("interval") or {}).get("factor") or Z95)
     metric = METRICS[axis]
-    if metric.low:  # the exponent of a loss: its interval is that of the paired difference
+    if metric.paired == LOSS:  # its exponent: the interval is that of the paired difference
         value, error = numbers.get(axis), numbers.get(METRICS["delta_nll"].error)
         low, high = numbers.get(metric.low), numbers.get(metric.high)
         if dense_loss is not None and numbers.get("delta_nll") is not None:
@@ -124,8 +127,8 @@ def quality_value(run: Run, axis: str, dense_loss: float | None = None) -> Value
             )
     else:
         value, error = numbers.get(axis), numbers.get(metric.error)
-        low = high = None
-        if value is not None and error is not None:
+        low, high = numbers.get(metric.low), numbers.get(metric.high)
+        if low is None and value is not None and error is not None:
             low, high = value - factor * error, value + factor * error
     if value is None or not math.isfinite(value):
         return None

@@ -16,6 +16,7 @@ from prune_core.evaluation.metrics import METRICS
 from prune_core.models.weight_counts import added_share
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import (
+    LOSS,
     MORE_IS_BETTER,
     Value,
     check_alike,
@@ -31,9 +32,6 @@ from prune_core.sweeps.records import Run
 TIE = 0.005
 LEAST_BEND = 0.05
 """A front whose deepest point lies less below its chord, both axes being 1 long, has no knee."""
-
-LOSS = "nll"
-"""What :func:`prune_core.sweeps.axes.paired` compares window by window."""
 
 FRONT, UNCLEAR, DOMINATED = "front", "unclear", "dominated"
 
@@ -167,8 +165,8 @@ def _dense_point(
     for run in runs:
         place = dense_cost(run.numbers, cost)
         worth = METRICS[quality].unchanged
-        if worth is None and dense_loss is not None:
-            worth = math.exp(dense_loss)
+        if METRICS[quality].paired == LOSS:
+            worth = None if dense_loss is None else math.exp(dense_loss)
         if place is not None and worth is not None:
             return Point("", (), Recipe(), 0.0, 0.0, place, exact(worth))
     return None

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -264,6 +265,25 @@ def test_a_front_knows_which_way_is_better(row: Metric) -> None:
     assert (row.name in MORE_IS_BETTER) == row.more_is_better
     placed = quality_value(low, row.name)
     assert placed is not None and placed.value == 0.5 and placed.low < 0.5 < placed.high
+
+
+@COMPARED
+def test_a_front_knows_the_dense_model(row: Metric) -> None:
+    pruned = run_of("magnitude", row, 0.5, 100)
+    numbers = {"perplexity_dense": 20.0, "window_nll_dense": [math.log(20.0)], "nonzero_dense": 200}
+    found = frontier([replace(pruned, numbers={**pruned.numbers, **numbers})], "nonzero", row.name)
+    if row.unchanged is not None or row.paired == "nll":
+        assert found.dense is not None and found.dense.cost.value == 200
+        wanted = 20.0 if row.paired == "nll" else row.unchanged
+        assert found.dense.quality.value == pytest.approx(wanted)
+    else:
+        assert found.dense is None  # only measuring tells, and nobody has
+
+
+def test_a_dense_value_that_nobody_measured_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(METRICS["kl"], name="spread", unchanged=None, error="spread_stderr")
+    monkeypatch.setitem(METRICS, "spread", row)
+    test_a_front_knows_the_dense_model(row)
 
 
 def test_which_way_is_better_is_what_the_words_mean() -> None:
