@@ -14,6 +14,7 @@ from prune_core.cli.options import (
     calibration_from,
     check_allocation_arguments,
     check_criterion,
+    known_criterion,
     said,
 )
 from prune_core.cli.running import Result
@@ -36,6 +37,7 @@ from prune_core.sweeps.telling import (
     spoken_worse,
     table,
 )
+from prune_core.texts.reading import text_named
 from prune_core.words.numbers import counted_share
 
 FIELDS = ("criterion_args", "allocation", "allocation_args", "overrides", "reconstruction")
@@ -108,15 +110,13 @@ def _front(parsed: argparse.Namespace) -> Result:
 
 
 def _budget(parsed: argparse.Namespace) -> Result:
-    from prune_core.cli.options import known_criterion as _criterion
-    from prune_core.cli.options import text_named as _named_text
     from prune_core.engine.core import Core
     from prune_core.models.info import ModelInfo
 
     promise = parse_promise(parsed.budget)
     if parsed.model is None:
         raise RecipeError("name the model whose budget is asked for: frontier MODEL --budget 5%.")
-    text, source = _named_text(parsed.text), parse_source(parsed.model).text
+    text, source = text_named(parsed.text), parse_source(parsed.model).text
     question = Cell(source, text=text, seq_len=parsed.seq_len, windows=parsed.windows)
     store = RunStore(parsed.store) if parsed.store is not None else None
     known: list[Run] = []
@@ -127,7 +127,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
         recipes = [run.cell.recipe for run in known]
     else:
         names = [name.strip() for name in (parsed.criteria or "wanda").split(",") if name.strip()]
-        recipes = _recipes(parsed, [_criterion(name) for name in names])
+        recipes = _recipes(parsed, [known_criterion(name) for name in names])
     core = Core()
 
     def ask(job: Job) -> Result:
@@ -161,9 +161,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
 
 
 def _held_out(parsed: argparse.Namespace) -> TextSpec | None:
-    from prune_core.cli.options import text_named as _named_text
-
-    return None if parsed.held_out is None else _named_text(parsed.held_out)
+    return None if parsed.held_out is None else text_named(parsed.held_out)
 
 
 def _recipes(parsed: argparse.Namespace, criteria: Sequence[str]) -> list[Recipe]:
