@@ -144,7 +144,7 @@ class View:
         Args:
             text: what is read; the recipe's calibration text may not share tokens with it.
             windows: of the text from its start on, 1 to 4096.
-            seq_len: tokens in a window; no more than the model's context are taken.
+            seq_len: tokens in a window, at most the model's context.
 
         Raises:
             PruneCoreError: the text or the recipe does not fit the model.
@@ -329,8 +329,9 @@ class Model(View):
                 result = self.run(LayerImportance(self.source, "score", recipe, *measured))
                 scores = result["scores"]
             case "blocks", _:
-                known = "block-influence or ablation"
-                raise RecipeError(f"unknown method {method!r} for blocks; use {known}.")
+                raise RecipeError(
+                    f"unknown method {method!r} for blocks; use block-influence or ablation."
+                )
             case _:
                 raise RecipeError(
                     f"importance is of heads, neurons, blocks or layers, got {of!r}; choose one."
