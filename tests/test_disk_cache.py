@@ -364,7 +364,7 @@ def test_keys_tell_contents_and_tensors_apart() -> None:
 
 def evaluated(handle: ModelHandle, recipe: Recipe) -> list[Any]:
     job = Evaluate("x", recipe, ASKED, 48, 2)
-    result = measure(LoadedModel(handle), job, lambda event: None, lambda: False, 0.0)
+    result = measure(LoadedModel(handle), job)
     return [result[name] for name in NUMBERS]
 
 

@@ -261,7 +261,7 @@ def test_an_export_and_a_budget_count_what_is_added(
     core = Core()
 
     def run(job: Any) -> dict[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     recipe, folder = Recipe(sparsity=0.6), tmp_path / "out"
     got = run(Export(str(half), recipe, str(folder), "masked", False, TEXT, 32, 2, 0))
@@ -286,7 +286,7 @@ def test_an_evaluation_knows_the_sizes_that_cost_counts(half: Path) -> None:
     core = Core()
 
     def run(job: Any) -> dict[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     for recipe in (Recipe(), Recipe(sparsity=0.7), Recipe(sparsity=0.6, drop_blocks=(1,))):
         found, cost = run(Evaluate(str(half), recipe, TEXT, 32, 1)), run(Cost(str(half), recipe))
