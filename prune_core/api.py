@@ -62,7 +62,6 @@ class Evaluation:
         similarity: cosine of dense and pruned sentence embeddings, of encoders.
         sparsity: weights removed over all prunable ones, counted.
         tokens: predictions that were scored.
-        numbers: everything, see ``prune_core.jobs.evaluate.Evaluate``.
     """
 
     perplexity: float | None
@@ -77,7 +76,11 @@ class Evaluation:
     similarity: float | None
     sparsity: float
     tokens: int
-    numbers: Mapping[str, Any] = field(repr=False)
+    everything: Mapping[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that was measured, see ``prune_core.jobs.evaluate.Evaluate``."""
+        return dict(self.everything)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ class View:
         """
         result = self.run(Evaluate(self.source, self.recipe, _text(text), seq_len, windows))
         values: dict[str, Any] = {row.name: result.get(row.name) for row in fields(Evaluation)}
-        return Evaluation(**{**values, "numbers": result})
+        return Evaluation(**{**values, "everything": result})
 
     def generate(
         self,

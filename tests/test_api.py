@@ -22,7 +22,7 @@ from prune_core.errors import PruneCoreError, RecipeError, SourceError, TextErro
 from prune_core.jobs.base import LoadModel
 from prune_core.recipes.parts import NeuronShare
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 ROOT = Path(__file__).parents[1]
 DECODERS = ("tiny-llama", "tiny-gpt2", "tiny-opt", "tiny-neox")
@@ -152,7 +152,8 @@ def test_evaluate_is_the_command_lines_to_the_bit(
     left_out = {"seconds", "first_block", "recipe", "fingerprint", "warnings"}
     same = {key: value for key, value in theirs.items() if key not in left_out}
     assert len(same) > 30
-    assert {key: json.loads(json.dumps(ours.numbers[key])) for key in same} == same
+    measured = json.loads(json.dumps(ours.to_dict()))
+    assert {key: measured[key] for key in same} == same
     assert ours.perplexity == theirs["perplexity"] and ours.kl == theirs["kl"]
     assert ours.perplexity_dense == theirs["perplexity_dense"] != ours.perplexity
 
@@ -273,14 +274,15 @@ def test_export_writes_the_module(model: api.Model, text: str, tmp_path: Path) -
 def test_a_sweep_measures_what_evaluate_measures(
     model: api.Model, text: str, tmp_path: Path
 ) -> None:
+    threads = torch.get_num_threads()
     grid = {"model": "tiny-llama", "text": text, "sparsity": [0.2, 0.6], **SMALL}
-    swept = pc.sweep(grid, store=str(tmp_path / "runs.sqlite"), threads=1)
+    swept = pc.sweep(grid, store=str(tmp_path / "runs.sqlite"), threads=threads)
 
     assert swept.state == "ended" and len(swept.runs) == 2
     for run in swept.runs:
         want = model.prune(run.cell.recipe).evaluate(text, **SMALL)
         assert run.numbers is not None and run.numbers["perplexity"] == want.perplexity
-    again = pc.sweep(grid, store=str(tmp_path / "runs.sqlite"), threads=1)
+    again = pc.sweep(grid, store=str(tmp_path / "runs.sqlite"), threads=threads)
     assert again.id == swept.id and len(again.runs) == 2
 
 

@@ -14,8 +14,6 @@ import pytest
 import prune_core as pc
 from prune_core.paths import PROJECT_ROOT
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 EXAMPLES = Path(PROJECT_ROOT) / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 RECIPES = sorted((EXAMPLES / "recipes").glob("*.json"))

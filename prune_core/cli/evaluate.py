@@ -25,7 +25,7 @@ def run(parsed: argparse.Namespace) -> Result:
     recipe = recipe_from(parsed)
     pruned = ShownModel(parsed.model).prune(recipe)
     size = {"windows": parsed.windows, "seq_len": parsed.seq_len}
-    result = dict(pruned.evaluate(text_from(parsed), **size).numbers)
+    result = pruned.evaluate(text_from(parsed), **size).to_dict()
     for warning in emptied_warnings(result):
         say(warning)
     return {**result, "recipe": recipe.to_dict(), "fingerprint": recipe.fingerprint}
