@@ -15,6 +15,7 @@ sentence each. Nothing heavy is imported before a model is loaded. Models are no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -117,7 +118,7 @@ class Importance:
     numbers: Mapping[str, Any] = field(repr=False)
 
 
-class View:
+class View(ABC):
     """A model as a recipe leaves it; what :class:`Model` and :class:`Pruned` share.
 
     Attributes:
@@ -131,13 +132,13 @@ class View:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source!r}, {self.recipe.fingerprint})"
 
+    @abstractmethod
     def run(self, job: Job) -> dict[str, Any]:
         """Run any job of ``prune_core.jobs`` on the model; what it gives, as plain data.
 
         Raises:
             PruneCoreError: one sentence that says what is wrong.
         """
-        raise NotImplementedError
 
     def evaluate(
         self, text: Text = "grimm", *, windows: int = 16, seq_len: int = 512
