@@ -27,7 +27,7 @@ from transformers import (
     Phi3ForCausalLM,
 )
 
-from prune_core import cli
+from prune_core.cli import main as cli
 from prune_core.engine.core import Core
 from prune_core.errors import ModelFileError, PruneCoreError, TextError
 from prune_core.exporting.cost import plain_copy
