@@ -1,4 +1,4 @@
-"""What the command line refuses before a model is loaded, and where it writes its answer."""
+"""What the command line refuses before a model is loaded, and where it writes what it says."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def check_name(value: str, option: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise RecipeError(f"{option} is not valid UTF-8; choose another name.") from None
+
+
+def say(sentence: str) -> None:
+    """One line on standard error, in place of a progress line that may stand there."""
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{sentence}", file=sys.stderr)
 
 
 def belongs(given: Any, option: str, fits: bool, to: str) -> None:

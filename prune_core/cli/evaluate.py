@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from prune_core.cli.checks import say
 from prune_core.cli.options import recipe_from, recipe_options, text_from, text_options
-from prune_core.cli.running import Result, ShownModel, say
+from prune_core.cli.running import Result, ShownModel
 from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.words.numbers import counted_share, error_in, measured, with_error

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from prune_core.cli.checks import leave_output
-from prune_core.cli.running import say
+from prune_core.cli.checks import leave_output, say
 from prune_core.cli.verbs import Result, add_verbs
 from prune_core.errors import Cancelled, PruneCoreError
 from prune_core.models.sources import any_folder

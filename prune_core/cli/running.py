@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from prune_core.api import Model
+from prune_core.cli.checks import say
 from prune_core.cli.verbs import Result as Result
 from prune_core.jobs.base import Job
 from prune_core.models.info import LICENCE
-
-
-def say(sentence: str) -> None:
-    """One line on standard error, in place of a progress line that may stand there."""
-    clear = "\r\033[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{sentence}", file=sys.stderr)
 
 
 class ShownModel(Model):
