@@ -103,11 +103,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class Importance:
-    """How much parts of the dense model matter; higher is kept.
+    """How much parts of the dense model matter; a high score says much, but see ``method``.
 
     Attributes:
         of: ``heads``, ``neurons``, ``blocks`` or ``layers``.
-        method: that scored them.
+        method: that scored them; by ``entropy`` a high score means that a head matters little.
         scores: by block and part, or by block or layer.
         numbers: everything, see the job's class in ``prune_core.jobs``.
     """
@@ -420,7 +420,7 @@ def load(
 def sweep(
     grid: Grid | Mapping[str, Any] | str | Path,
     *,
-    store: str | None = None,
+    store: str | Path | None = None,
     executor: str = "inline",
     threads: int | None = None,
 ) -> Sweep:
@@ -447,7 +447,7 @@ def sweep(
     elif isinstance(grid, Mapping):
         grid = Grid.from_dict(dict(grid))
     where = parse_where(executor, threads)
-    runs = RunStore(store)
+    runs = RunStore(None if store is None else str(store))
     try:
         id = runs.add_sweep(grid)
         if runs.sweep(id).state != "active":

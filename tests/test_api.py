@@ -276,13 +276,13 @@ def test_a_sweep_measures_what_evaluate_measures(
 ) -> None:
     threads = torch.get_num_threads()
     grid = {"model": "tiny-llama", "text": text, "sparsity": [0.2, 0.6], **SMALL}
-    swept = pc.sweep(grid, store=str(tmp_path / "runs.sqlite"), threads=threads)
+    swept = pc.sweep(grid, store=tmp_path / "runs.sqlite", threads=threads)
 
     assert swept.state == "ended" and len(swept.runs) == 2
     for run in swept.runs:
         want = model.prune(run.cell.recipe).evaluate(text, **SMALL)
         assert run.numbers is not None and run.numbers["perplexity"] == want.perplexity
-    again = pc.sweep(grid, store=str(tmp_path / "runs.sqlite"), threads=threads)
+    again = pc.sweep(grid, store=tmp_path / "runs.sqlite", threads=threads)
     assert again.id == swept.id and len(again.runs) == 2
 
 
