@@ -119,6 +119,7 @@ def test_no_two_modules_import_each_other() -> None:
         "prune_core.figures.studio",
         "prune_core.ui.frame.page",
         "prune_core.ui.studio.live",
+        "prune_core.api",
         "prune_core.cli.main",
     ],
 )

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from prune_core.cli.checks import belongs, with_warnings
-from prune_core.cli.running import Result
+from prune_core.cli.checks import belongs
+from prune_core.cli.options import known_criterion, text_from, text_options
+from prune_core.cli.running import Result, ShownModel
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.evaluation.evaluation import Evaluation
 from prune_core.evaluation.metrics import LANGUAGE, METRICS, Metric, metrics_of
 from prune_core.evaluation.paired import compare_results
-from prune_core.jobs.base import Job, TextSpec
+from prune_core.jobs.base import Job
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
-from prune_core.progress import Progress
 from prune_core.recipes.calibration import apart
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
-from prune_core.words.numbers import counted_share, error_in, error_of, measured
+from prune_core.texts.windows import check_windows
+from prune_core.words.numbers import (
+    counted_share,
+    error_in,
+    error_of,
+    measured,
+)
 
 NAMES = "ABCD"
 BLOCK_WINDOWS = 2
 
 
-def options(sub: argparse.ArgumentParser) -> None:
-    """Options of the verb, besides those of the text."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "compare", run, show)
     sub.add_argument("model", metavar="MODEL")
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("--recipes", nargs="+", metavar="FILE", help="two to four recipes as JSON")
@@ -48,6 +55,7 @@ def options(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"windows of --text read for --blocks, 1 to 4096; default: {BLOCK_WINDOWS}",
     )
+    text_options(sub, windows=16, seq_len=512)
 
 
 def run(parsed: argparse.Namespace) -> Result:
@@ -57,35 +65,31 @@ def run(parsed: argparse.Namespace) -> Result:
         RecipeError: fewer than two or more than four recipes, or one that cannot be read.
         PruneCoreError: a recipe does not fit the model; the sentence names its file.
     """
-    from prune_core.criteria import CRITERIA
-    from prune_core.engine.core import Core
-    from prune_core.texts.reading import TEXTS
-    from prune_core.texts.windows import check_windows
 
     belongs(parsed.block_windows, "--block-windows", bool(parsed.blocks), "--blocks")
     block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows
     check_windows(parsed.seq_len, block_windows)
     check_windows(parsed.seq_len, parsed.windows)
-    text = TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
+    text = text_from(parsed)
     chosen = _recipes(parsed)
     files = [name for name, _ in chosen]
     recipes = [replace(x, calibration=apart(x.calibration, text)) for _, x in chosen]
     for recipe in recipes:
-        CRITERIA[recipe.criterion]  # a misspelled one is told before the model is loaded
-    core, names = Core(), NAMES[: len(files)]
+        known_criterion(recipe.criterion)  # a misspelled one is told before the model is loaded
+    model, names = ShownModel(parsed.model), NAMES[: len(files)]
     results: dict[str, Result] = {}
     blocks: dict[str, Result] = {}
     for name, recipe, file in zip(names, recipes, files, strict=True):
         job = Evaluate(parsed.model, recipe, text, parsed.seq_len, parsed.windows)
-        results[name] = _run(core, job, file)
+        results[name] = _run(model, job, file)
         if parsed.blocks:  # at once: the recipe is still applied
             size = (parsed.seq_len, block_windows)
             damage = BlockDamage(parsed.model, recipe, text, *size, parsed.blocks)
-            blocks[name] = _run(core, damage, file)
+            blocks[name] = _run(model, damage, file)
     compared = compare_results(results)
     overlap = []
     for (first, ours), (second, theirs) in combinations(zip(names, recipes, strict=True), 2):
-        found = _run(core, MaskOverlap(parsed.model, ours, theirs), f"{first} and {second}")
+        found = _run(model, MaskOverlap(parsed.model, ours, theirs), f"{first} and {second}")
         counts = {"jaccard": found["total"]["jaccard"], "by_chance": found["by_chance"]}
         overlap.append({"first": first, "second": second, **counts})
     rows = []
@@ -126,25 +130,14 @@ def _read(name: str) -> Recipe:
         raise RecipeError(f"{name}: {error}") from None
 
 
-def _run(core: Any, job: Job, what: str) -> Result:
-    shows = sys.stderr.isatty()
-
-    def emit(event: Result) -> None:
-        if shows:
-            done, total = event.get("done") or event.get("window"), event.get("total")
-            line = f"{what}: {event.get('stage')} {done or 0} / {total or event.get('windows')}"
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
+def _run(model: ShownModel, job: Job, what: str) -> Result:
+    model.label = what
     try:
-        result: Result = core.run(job, Progress(emit))
+        return model.run(job)
     except Cancelled:
         raise
     except PruneCoreError as error:
         raise PruneCoreError(f"{what}: {error}") from error
-    finally:
-        if shows:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return with_warnings(result, core, job.source)
 
 
 def show(result: Result) -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from prune_core.cli.options import recipe_from, text_from
-from prune_core.cli.running import Result, run_job, say
+from prune_core.cli.checks import say
+from prune_core.cli.options import recipe_from, recipe_options, text_from, text_options
+from prune_core.cli.running import Result, ShownModel
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.evaluation.evaluation import Evaluation
 from prune_core.evaluation.metrics import metrics_of
-from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.words.numbers import counted_share, error_in, measured, with_error
 
 
-def evaluate(parsed: argparse.Namespace) -> Result:
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "evaluate", run, show)
+    sub.add_argument("model", metavar="MODEL")
+    recipe_options(sub)
+    text_options(sub, windows=16, seq_len=512)
+
+
+def run(parsed: argparse.Namespace) -> Result:
     """Measure a recipe on a text."""
     recipe = recipe_from(parsed)
-    result = run_job(
-        Evaluate(parsed.model, recipe, text_from(parsed), parsed.seq_len, parsed.windows)
-    )
+    pruned = ShownModel(parsed.model).prune(recipe)
+    size = {"windows": parsed.windows, "seq_len": parsed.seq_len}
+    result = pruned.evaluate(text_from(parsed), **size).to_dict()
     for warning in emptied_warnings(result):
         say(warning)
     return {**result, "recipe": recipe.to_dict(), "fingerprint": recipe.fingerprint}
@@ -29,7 +38,7 @@ def _within(value: float | None, error: float | None) -> str:
     return "not known" if value is None else with_error(value, error)
 
 
-def show_evaluation(result: Result) -> None:
+def show(result: Result) -> None:
     """The measurement, for people."""
     counts = WeightCounts(**result["counts"])
     print(f"removed       {removed_in_words(counts)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prune_core.cli.running import Result
+from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.errors import StoreError
 from prune_core.evaluation.metrics import METRICS, metrics_of, qualities
 from prune_core.models.weight_counts import added_share
@@ -62,8 +62,9 @@ def show_rows(rows: list[Result]) -> None:
         print(f"{line}  {method}  {row['error'] or ''}{note}".rstrip())
 
 
-def runs_options(sub: argparse.ArgumentParser) -> None:
-    """Options of ``runs``."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "runs", run, show)
     sub.add_argument("words", nargs="*", metavar="WORD", help="that a run must hold")
     sub.add_argument("--store", metavar="URL", help="default: PRUNE_STORE or the user's own")
     sub.add_argument("--sweep", metavar="ID", help="of this sweep only")
@@ -76,7 +77,7 @@ def runs_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{state}", metavar="ID", help=f"{state} a sweep, wherever it runs")
 
 
-def runs(parsed: argparse.Namespace) -> Result:
+def run(parsed: argparse.Namespace) -> Result:
     """List the runs of a store, after changing what was asked.
 
     Raises:
@@ -138,7 +139,7 @@ def _read(path: Path) -> bytes:
         raise StoreError(f"the file {path} cannot be read: {error.strerror}.") from None
 
 
-def show_runs(result: Result) -> None:
+def show(result: Result) -> None:
     """For people."""
     for sweep in result["sweeps"]:
         counts = ", ".join(f"{n} {state}" for state, n in sorted(sweep["counts"].items()))
