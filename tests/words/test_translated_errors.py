@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - Chinese has its own punctuation
 """Every sentence the library raises for a user has its Chinese, and the catalogue no others."""
 
 from __future__ import annotations
