@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from prune_core.figures.layers import angular_map, influence_bars
-from prune_core.jobs.blocks import BlockImportance
+from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
 from prune_core.jobs.command_lines import command_line
 from prune_core.models.info import ModelInfo
 from prune_core.ui.frame.components import chart, choice, csv_button, dimmed
@@ -22,8 +22,8 @@ from prune_core.ui.frame.page import (
     text_spec,
 )
 from prune_core.ui.layers import blocks as layers
-from prune_core.ui.session.keys import widget
-from prune_core.ui.session.language import t, words
+from prune_core.ui.session.keys import block_methods, widget
+from prune_core.ui.session.language import name_of, t, words
 
 
 def bars(page: Page, model: ModelInfo, influence: Sequence[float]) -> None:

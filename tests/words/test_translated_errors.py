@@ -48,7 +48,7 @@ NOT_SHOWN = {
     "Cancelled",  # an outcome: the pages say it in their own words
 }
 SENTENCES = {"_sentence", "_explain", "_disk_sentence", "library_problem", "format_problem"}
-SENTENCES |= {"unexpected"}
+SENTENCES |= {"unexpected", "masked_problem", "shrunk_problem", "compressed_problem"}
 """Functions that return what an error, or a page, says."""
 
 PHRASES = {"_Damaged", "refusal"}

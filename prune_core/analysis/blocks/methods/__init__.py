@@ -1,4 +1,4 @@
-"""Scores of blocks, a file for each; one that is added here is in every list by itself. No torch."""
+"""Scores of blocks, a file for each; one that is added here is in every list by itself."""
 
 from __future__ import annotations
 

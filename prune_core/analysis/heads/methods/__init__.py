@@ -27,7 +27,7 @@ class Asked:
     """
 
     handle: ModelHandle
-    windows: Sequence[Tensor]
+    windows: list[Tensor]
     normalize: bool
     progress: Progress
     sites: Callable[[Sequence[Any]], list[dict[str, Any]]]

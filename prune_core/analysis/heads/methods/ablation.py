@@ -35,5 +35,5 @@ def ablation(asked: Asked) -> HeadScores:
         counted = COST_UNITS[event["metric"]]
         return {**kept, "sites": asked.sites(event["mean"]), "unit": counted}
 
-    costs = head_costs(asked.handle, list(asked.windows), asked.progress.through(so_far))
+    costs = head_costs(asked.handle, asked.windows, asked.progress.through(so_far))
     return HeadScores(costs["mean"], COST_UNITS[costs["metric"]], costs["stderr"])

@@ -25,7 +25,7 @@ from prune_core.jobs.heads import HEAD_METHODS
     },
 )
 def gradient(asked: Asked) -> HeadScores:
-    """Score each head by its gate's loss gradient; without a loss by the curvature of 1 - cosine."""
+    """Score each head by its gate's loss gradient; without a loss by a curvature."""
     from prune_core.analysis.heads.scores import curvature_scores, gradient_scores
 
     model, structure = asked.handle.model, asked.handle.structure

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     },
 )
 def fluctuation(statistics: NeuronStatistics) -> dict[int, Tensor]:
-    """Score by the activation's variance times the squared norm: WIFV of FLAP (arXiv 2312.11983)."""
+    """Score by the activation's variance times the squared norm: FLAP's WIFV, arXiv 2312.11983."""
     variance = statistics.row("variance")
     norms = statistics.norms
     return {block: variance[block] * norms[block].square() for block in statistics.blocks}
