@@ -54,12 +54,13 @@ def per_role(asked: Asked, multipliers: Mapping[str, float], roles: Collection[s
         "en": {
             "title": "By hand",
             "short": "shares by hand",
-            "measures": "the same for each block.",
+            "measures": "shares relative to each other, for each block: a table in the Studio, "
+            "`allocation_args` of a recipe file.",
         },
         "zh": {
             "title": "手动",
             "short": "手动分配",
-            "measures": "同上，但按块。",
+            "measures": "按块的相对份额：工作室中的表格，或方案文件中的 `allocation_args`。",
         },
     },
 )

@@ -18,11 +18,12 @@ from prune_core.jobs.blocks import BLOCK_METHODS, GreedyBlocks
     texts={
         "en": {
             "title": "Greedy removal",
-            "measures": "the same, again after each removal: the block that costs least goes.",
+            "measures": "the loss without each block, measured again after each removal: the "
+            "block that costs least goes.",
         },
         "zh": {
             "title": "贪心移除",
-            "measures": "同上，但每移除一块后重新测量：代价最小的块先移除。",
+            "measures": "去掉每个块后的损失，每移除一块后重新测量：代价最小的块先移除。",
         },
     },
 )

@@ -16,12 +16,11 @@ from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
         "en": {
             "title": "Block influence",
             "measures": "1 minus the cosine between what a block is given and what it gives: how "
-            "much it turns the stream (arXiv 2403.03853).",
+            "much it turns the stream.",
         },
         "zh": {
             "title": "块影响力",
-            "measures": "1 减去块的输入与输出之间的余弦：它使残差流转动了多少（arXiv 2403.03853）"
-            "。",
+            "measures": "1 减去块的输入与输出之间的余弦：它使残差流转动了多少。",
         },
     },
 )

@@ -22,7 +22,7 @@ from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
         },
         "zh": {
             "title": "角距离",
-            "measures": "一段连续块的输入与输出之间的夹角（arXiv 2403.17887）。",
+            "measures": "一段连续块的输入与输出之间的夹角。",
         },
     },
 )
