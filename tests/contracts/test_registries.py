@@ -12,8 +12,8 @@ import pytest
 
 from prune_core.cli.choices import REGISTRIES, with_choices
 from prune_core.errors import UnknownNameError
-from prune_core.patterns import example_patterns, parse_pattern, pattern_text
 from prune_core.paths import PROJECT_ROOT
+from prune_core.patterns import example_patterns, parse_pattern, pattern_text
 from prune_core.registry import LANGUAGES, Entry, Registry
 
 ENTRIES = [entry for registry in REGISTRIES for entry in registry.values()]
