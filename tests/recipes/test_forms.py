@@ -84,7 +84,7 @@ calibrations = some.builds(
 neuron_shares = some.builds(
     NeuronShare,
     some.floats(1e-6, 1.0),
-    some.sampled_from(NEURON_METHODS),
+    some.sampled_from(list(NEURON_METHODS)),
     some.sampled_from(NEURON_SCOPES),
 )
 parts = {

@@ -57,6 +57,7 @@ PHRASES = {"_Damaged", "refusal"}
 OPAQUE = {
     *("_explain(text, asset, tool, process.returncode)", "_disk_sentence(asset, error)"),
     *("_sentence(error, folder)", "self._sentence(error)", "library_problem()", "problem"),
+    "FORMATS[form].fn(info, recipe)",
     # other errors' sentences, as they are or with an end of their own
     *("str(error)", "f'{error}{more}'", "next(iter(reasons), 'the grid is empty.')"),
 }
@@ -100,7 +101,7 @@ COMPOSED = {
     "unknown {kind} {name}; known are {known}.",
     "{error} Did you mean {near}?",
     # phrases
-    *("the encoder", "the decoder", "neuron method", "neuron scope"),
+    *("the encoder", "the decoder", "neuron scope"),
     *("weights {size}", "working copy {size}", "logits {size}", "conversion {size}"),
     *("{count} failed", "{count} pending", "{count} running"),
     *("{count} years", "{count} days", "{count} hours", "{count} minutes"),

@@ -28,6 +28,10 @@ def background() -> Background:
     return _background()
 
 
+MORE_KEYS = "overrides: ['', 'role:mlp.down=0.3']\ndrop_mlp: ['', '27']"
+"""An example of what else a grid may hold: a grid's own language, the same for every reader."""
+
+
 @st.cache_resource(show_spinner=False)
 def _background() -> Background:
     return Background(engine())
@@ -200,7 +204,7 @@ def _form(model: ModelInfo) -> None:
         t("tradeoff.more_keys"),
         key="_grid_more",
         persist_state="session",
-        placeholder="overrides: ['', 'role:mlp.down=0.3']\ndrop_mlp: ['', '27']",
+        placeholder=MORE_KEYS,
         help=t("tradeoff.more_keys_help"),
         max_chars=4000,
     )
