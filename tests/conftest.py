@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import os
+
+# before torch is imported, and for every process that a test starts: several tests run at once,
+# tiny models are no faster on two threads, and a thread that waits must not spin on a core
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from collections.abc import Iterator, Mapping
 
 import pytest
-import torch
 
 from prune_core.models.handle import ModelHandle
 from prune_core.models.load import load_model
@@ -18,13 +24,15 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny models are faster on one thread, and leave the other core alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+@pytest.fixture
+def inline_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pages whose engine works in this process, and begins and ends with the test."""
+    import streamlit as st
+
+    monkeypatch.setenv("PRUNE_ENGINE", "inline")
+    st.cache_resource.clear()
     yield
-    torch.set_num_threads(threads)
+    st.cache_resource.clear()
 
 
 @pytest.fixture(scope="session")
