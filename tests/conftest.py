@@ -4,16 +4,61 @@ import os
 
 # before torch is imported, and for every process that a test starts: several tests run at once,
 # tiny models are no faster on two threads, and a thread that waits must not spin on a core
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import hypothesis
+import psutil
 import pytest
 
 from prune_core.models.handle import ModelHandle
 from prune_core.models.load import load_model
 from prune_core.models.tiny import TINY
+
+# a busy machine makes an example slow, not wrong
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+
+MAX_WORKERS = 4  # each may load the real model and start engines, command lines and a browser
+
+LONGEST_FIRST = (
+    "test_browser.py",
+    "cli/test_cli.py",
+    "ui/test_studio_page.py",
+    "ui/test_pages.py",
+    "sweeps/test_sweeps_run.py",
+    "engine/test_engine.py",
+    "exporting/test_exporting.py",
+    "ui/test_export_drawer.py",
+    "ui/test_compare_page.py",
+    "sweeps/test_background_sweeps.py",
+    "test_real_structure.py",
+    "exporting/test_cost.py",
+    "models/test_families.py",
+    "ui/test_neurons_page.py",
+    "exporting/test_compressed.py",
+)
+"""Files that take longest, so that no worker begins one of them when the others are done."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A worker for each processor; single files run in this process, which starts at once."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # as xdist reads it
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
+    return min(MAX_WORKERS, psutil.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONGEST_FIRST)}
+    if gone := [path for path in place if not path.is_file()]:
+        raise pytest.UsageError(f"LONGEST_FIRST in tests/conftest.py names {gone[0].name}: gone.")
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)

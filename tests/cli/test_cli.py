@@ -30,7 +30,7 @@ from prune_core.models.weight_counts import WeightCounts
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--seq-len", "16", "--windows", "3")
@@ -467,13 +467,13 @@ lengths = {"seq_len": some.integers(2, 4096), "windows": some.integers(1, 4096)}
 prompts = some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(some.builds(Evaluate, sources, recipes, texts, **lengths))
 def test_the_command_of_an_evaluation_asks_for_the_same(job: Evaluate) -> None:
     assert asked_for(command_line(job)) == job
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     some.builds(
         Generate,
@@ -499,7 +499,7 @@ def test_the_command_of_an_answer_asks_for_the_same(
     assert asked_for(command_line(job)) == job
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.builds(HeadImportance, sources, some.just("gradient"), texts, **lengths))
 def test_the_command_of_head_importance_asks_for_the_same(job: HeadImportance) -> None:
     assert asked_for(command_line(job)) == job

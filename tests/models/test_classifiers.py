@@ -30,7 +30,6 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
 from tests.ui.apps import app, fine
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ("bert", "distilbert", "roberta")
 TEXT = TextSpec("inline", "The wolf went to the well, and the stones fell in. " * 12)
 CLS, SEP = 1, 2
