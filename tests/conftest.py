@@ -7,8 +7,9 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import psutil
@@ -17,6 +18,11 @@ import pytest
 from prune_core.models.handle import ModelHandle
 from prune_core.models.load import load_model
 from prune_core.models.tiny import TINY
+from prune_core.texts.windows import token_windows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 # a busy machine makes an example slow, not wrong
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -69,11 +75,33 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def remembered_windows() -> Callable[..., Tensor]:
+    """``token_windows`` that cuts a text once for all tokenizers of one content.
+
+    Each page of a test is a new session with a new tiny model, and would spend most of its time
+    on the tokens of the same whole book.
+    """
+    windows: dict[tuple[str, str, str], Tensor] = {}
+
+    def remembered(tokenizer: PreTrainedTokenizerBase, text: str, **sizes: Any) -> Tensor:
+        key = (tokenizer.backend_tokenizer.to_str(), text, repr(sorted(sizes.items())))
+        if key not in windows:
+            windows[key] = token_windows(tokenizer, text, **sizes)
+        return windows[key].clone()
+
+    return remembered
+
+
 @pytest.fixture
-def inline_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def inline_engine(
+    remembered_windows: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Pages whose engine works in this process, and begins and ends with the test."""
     import streamlit as st
 
+    monkeypatch.setattr("prune_core.tasks.loaded.token_windows", remembered_windows)
+    monkeypatch.setattr("prune_core.calibration.windows.token_windows", remembered_windows)
     monkeypatch.setenv("PRUNE_ENGINE", "inline")
     st.cache_resource.clear()
     yield

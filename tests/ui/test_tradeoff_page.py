@@ -82,6 +82,7 @@ def test_a_click_opens_the_studio(filled: RunStore) -> None:
 
     # the test runner cannot click a figure: what the click's callback does is done here
     def page() -> None:
+        import streamlit as st
 
         from prune_core.ui.session.keys import value
         from prune_core.ui.session.recipe_state import recipe_from_state
