@@ -47,7 +47,7 @@ def test_the_slider_is_the_recipe(method: str, scope: str) -> None:
     recipe = Recipe(neurons=NeuronShare(0.25, method, scope), calibration=CALIBRATION)
     job = Evaluate("tiny-llama", recipe, TextSpec("preset", "grimm"), 64, 2)
     found = Core().run(job)
-    shown = float(perplexity)
+    shown = float(perplexity.replace(",", ""))
     assert shown == pytest.approx(found["perplexity"], rel=1e-3)
     assert at.query_params["neuron_share"] == "0.25"
 
