@@ -22,8 +22,7 @@ class PruneCoreError(Exception):
     """
 
     def __init__(self, template: str = "", /, **values: object) -> None:
-        whole = isinstance(template, Sentence) and not values
-        self.sentence = template if whole else Sentence(template, **values)
+        self.sentence = Sentence(template, **values)
         super().__init__(self.sentence)
 
     def __str__(self) -> str:  # not that of a built-in class beside it: KeyError shows repr()

@@ -47,8 +47,9 @@ class Sentence(str):
     values: Mapping[str, Value]
 
     def __new__(cls, template: str, /, **values: object) -> Sentence:
+        """See the class; a sentence without values is that sentence."""
         if not values:
-            return cls._made(str(template), {})
+            return template if isinstance(template, cls) else cls._made(str(template), {})
         plain: dict[str, Value] = {}
         for _, name, form, conversion in _FORMATTER.parse(template):
             if name is not None:
@@ -67,9 +68,7 @@ class Sentence(str):
         return Sentence._made, (self.template, dict(self.values))
 
 
-def filled(
-    template: str, values: Mapping[str, Value], say: Callable[[Value, str], str]
-) -> str:
+def filled(template: str, values: Mapping[str, Value], say: Callable[[Value, str], str]) -> str:
     """A template with its values put in; without values as it is.
 
     Args:

@@ -101,7 +101,9 @@ def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Resu
             found["suggested"] = found["path"][-1]["blocks"]
         case _:
             known = " or ".join(BLOCK_METHODS)
-            raise RecipeError(f"unknown method {method!r} for blocks; use {known}.")
+            raise RecipeError(
+                "unknown method {method!r} for blocks; use {known}.", method=method, known=known
+            )
     named = {"of": "blocks", "method": method, "shape": [len(scores)], "scores": list(scores)}
     return {**found, **named}
 
@@ -135,7 +137,9 @@ def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float |
         raise RecipeError("this model has one block only, and one must stay; no run can go.")
     if not 1 <= length <= longest:
         raise RecipeError(
-            f"--run takes between 1 and {longest} blocks, so that one stays, got {length}."
+            "--run takes between 1 and {longest} blocks, so that one stays, got {length}.",
+            longest=longest,
+            length=length,
         )
     scores: list[float | None] = [None] * sum(len(stack["blocks"]) for stack in stacks)
     best: tuple[float, list[int]] | None = None
@@ -175,8 +179,11 @@ def layers(
         near = get_close_matches(method, ["ablation", *CRITERIA], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RecipeError(
-            f"unknown method {method!r} for layers; use ablation or one of the criteria "
-            f"{', '.join(sorted(CRITERIA))}.{hint}"
+            "unknown method {method!r} for layers; use ablation or one of the criteria "
+            "{known:list}.{hint}",
+            method=method,
+            known=sorted(CRITERIA),
+            hint=hint,
         )
     else:
         calibration = Calibration(text, parsed.windows, parsed.seq_len)

@@ -8,6 +8,7 @@ from prune_core.errors import RecipeError
 from prune_core.exporting.shippable import MASKED, kept_parts, shapes_of
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
 FORMATS = ("masked", "shrunk", "compressed")
 
@@ -21,22 +22,29 @@ POST_NORM = frozenset(("bert", "roberta", "distilbert", "bart", "marian"))
 INSTALL = "pip install -r requirements-export.txt"
 
 
-def library_problem() -> str | None:
+def library_problem() -> Sentence | None:
     """Why ``compressed`` cannot be written here, in one sentence; None if it can."""
     try:
         version = metadata.version(LIBRARY)
     except metadata.PackageNotFoundError:
-        return f"compressed files need the library {LIBRARY}: {INSTALL}."
+        return Sentence(
+            "compressed files need the library {library}: {install}.",
+            library=LIBRARY,
+            install=INSTALL,
+        )
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < LAST_SPARSE:
         return None
-    return (
-        f"{LIBRARY} {version} no longer writes or reads bitmask files (they were removed after "
-        f"0.14): {INSTALL} brings the last version that does."
+    return Sentence(
+        "{library} {version} no longer writes or reads bitmask files (they were removed after "
+        "0.14): {install} brings the last version that does.",
+        library=LIBRARY,
+        version=version,
+        install=INSTALL,
     )
 
 
-def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> str | None:
+def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """Why a recipe cannot be exported in a format, in one sentence; None if nothing is known.
 
     Args:
@@ -45,24 +53,25 @@ def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> str | None:
         recipe: names parts that the model has.
     """
     if form == "compressed":
-        return library_problem() or (
-            "nothing is removed, so there are no zeros to leave out." if recipe.is_dense else None
-        )
+        nothing = Sentence("nothing is removed, so there are no zeros to leave out.")
+        return library_problem() or (nothing if recipe.is_dense else None)
     if form == "masked" and recipe.drop_blocks and info.family in POST_NORM:
-        return (
-            f"a dropped block of a {info.family} model is not the same as one of zeros, whose "
-            "norms still act; export it as shrunk, or drop its attention and its MLP instead."
+        return Sentence(
+            "a dropped block of a {family} model is not the same as one of zeros, whose norms "
+            "still act; export it as shrunk, or drop its attention and its MLP instead.",
+            family=info.family,
         )
     if form != "shrunk":
         return None
     share = recipe.neurons
     if share is not None and share.fraction > 0 and share.scope == "global":
-        return (
+        return Sentence(
             "neurons ranked over all blocks leave blocks of different widths, and plain "
-            f"transformers needs as many in every block: take the share of each block, or {MASKED}."
+            "transformers needs as many in every block: take the share of each block, or {masked}.",
+            masked=MASKED,
         )
     try:
         kept_parts(recipe, shapes_of(info), info.family, info.hidden_size)
     except RecipeError as error:
-        return str(error)
+        return error.sentence
     return None

@@ -45,7 +45,11 @@ class NM:
             return 0
         if abs(sparsity - (1 - self.n / self.m)) > 1e-6:
             raise RecipeError(
-                f"{self.n}:{self.m} means sparsity {1 - self.n / self.m:.3g}, got {sparsity:.3g}."
+                "{n}:{m} means sparsity {expected:.3g}, got {sparsity:.3g}.",
+                n=self.n,
+                m=self.m,
+                expected=1 - self.n / self.m,
+                sparsity=sparsity,
             )
         return self.m - self.n
 

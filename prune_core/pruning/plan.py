@@ -198,7 +198,10 @@ def _shares(
     elif recipe.allocation == "manual":
         missing = {f"block {x}" for x in given if int(x) >= len(structure.blocks)}
     if missing:
-        raise RecipeError(f"this model has no {min(missing)}; the recipe was made for another one.")
+        raise RecipeError(
+            "this model has no {missing}; the recipe was made for another one.",
+            missing=min(missing),
+        )
     match recipe.allocation:
         case "per-role":
             return by_role(given, parts, target)

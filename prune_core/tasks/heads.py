@@ -38,7 +38,9 @@ def head_importance(
     from prune_core.analysis.heads.patterns import pattern_scores
 
     if job.method not in METHODS:
-        raise RecipeError(f"unknown method {job.method!r}; use {', '.join(METHODS)}.")
+        raise RecipeError(
+            "unknown method {method!r}; use {known:list}.", method=job.method, known=METHODS
+        )
     structure, model = loaded.handle.structure, loaded.handle.model
     sites = heads.all_sites(structure)
     started = time.perf_counter()
