@@ -31,8 +31,8 @@ class Sentence(str):
     values are names or numbers, which every language shows alike: they are kept as text.
 
     Args:
-        template: English with ``{placeholders}``; without values it is the sentence as it is,
-            braces and all.
+        template: English with ``{placeholders}``, each name with one format; without values it
+            is the sentence as it is, braces and all.
         values: what stands in the placeholders; an error stands for its sentence.
 
     Attributes:

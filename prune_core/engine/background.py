@@ -24,12 +24,12 @@ from prune_core.engine.client import Engine, Ticket
 from prune_core.engine.tickets import FINAL
 from prune_core.errors import PruneCoreError, StoreError
 from prune_core.jobs.sweeps import MeasureCell
+from prune_core.sentences import Sentence
 from prune_core.sweeps.grid import Grid
 from prune_core.sweeps.records import Run, Sweep
 from prune_core.sweeps.rounds import next_refinement, window_rounds, windows_of
 from prune_core.sweeps.store.journal import RunStore
 from prune_core.sweeps.store.leases import LEASE, Worker
-from prune_core.sentences import Sentence
 
 IDLE_SECONDS = 2.0
 QUIET_SECONDS = 0.6

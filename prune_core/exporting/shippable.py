@@ -16,6 +16,8 @@ from prune_core.sentences import Sentence
 
 MASKED = Sentence("export it as masked instead")
 
+_STACKS = {"encoder": "the encoder", "decoder": "the decoder"}
+
 KeptHeads = Mapping[int, tuple[Sequence[int], Sequence[int]]]
 """By block: query heads and key/value heads."""
 
@@ -79,7 +81,7 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
     left = [s for s in shapes if s.index not in recipe.drop_blocks]
     for stack in sorted({s.stack for s in shapes}):
         if not any(s.stack == stack for s in left):
-            where = f"the {stack}" if len({s.stack for s in shapes}) > 1 else "the model"
+            where = _STACKS[stack] if len({s.stack for s in shapes}) > 1 else "the model"
             raise RecipeError(
                 "no block of {where} would be left; keep at least one.", where=Sentence(where)
             )

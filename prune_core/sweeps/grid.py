@@ -335,6 +335,13 @@ _KNOWN: Mapping[str, Sequence[str]] = {
     "allocations": ALLOCATIONS,
     "reconstructions": RECONSTRUCTIONS,
 }
+_KINDS = {
+    "criteria": "criterion",
+    "neuron_method": "neuron method",
+    "neuron_scope": "neuron scope",
+}
+"""What the names under a key are names of, where that is not its singular."""
+
 _PATTERNS = (OWN_PATTERN, "per-layer", "per-row", "nm:2:4", "block:4")
 _NUMBERED = ("criterion_args", "allocation_args", "overrides")
 
@@ -362,7 +369,7 @@ def text_of(name: str) -> TextSpec:
 
 def _check_name(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
+        kind = _KINDS.get(what, what.removesuffix("s"))
         raise GridError(
             "unknown {kind} {name!r}; {near}",
             kind=Sentence(kind),

@@ -255,6 +255,10 @@ def _csv_text(text: str, name: str, delimiter: str) -> str:
     return "\n\n".join(row[column] for row in rows[1:] if len(row) > column)
 
 
+_PASTED = Sentence("The text")
+"""What stands for the name of a text that came without a file."""
+
+
 def _read_inline(value: str) -> str:
     try:
         content = value.encode("utf-8")
@@ -264,7 +268,7 @@ def _read_inline(value: str) -> str:
         raise TextError(
             "The text has {size:.1f} MB; at most 1 MB can be pasted.", size=len(content) / 1e6
         )
-    return _checked(decode(content, "The text"), "The text")
+    return _checked(decode(content, _PASTED), _PASTED)
 
 
 def _checked(text: str, name: str) -> str:
