@@ -414,7 +414,7 @@ class RunStore:
             )
             wrong = ask(
                 "SELECT count(*) AS n FROM prune_errors WHERE run = ? AND error <> ?",
-                (run_id, _LOST),
+                (run_id, packed(_LOST)),
             )[0]["n"]
             for row in rows:
                 if again and wrong + 1 < MAX_ATTEMPTS:
