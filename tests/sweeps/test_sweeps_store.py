@@ -284,7 +284,7 @@ def test_a_cell_that_goes_wrong_again_and_again_is_given_up(store: RunStore) -> 
 
 def test_what_went_wrong_with_a_cell_is_kept_with_its_template(store: RunStore) -> None:
     sweep = store.add_sweep(grid(2))
-    inner = PruneCoreError("{name!r} is not valid JSON.", name="é{}")
+    inner = PruneCoreError("{name} is not valid JSON.", name="é{}")
     said = Sentence("The cell could not be measured: {error}", error=inner)
     for error in (said, "a sentence of\n{an} earlier version"):
         run = store.claim(Worker.here(), sweep=sweep)
@@ -293,7 +293,7 @@ def test_what_went_wrong_with_a_cell_is_kept_with_its_template(store: RunStore) 
 
     first, second = store.runs(sweep=sweep)
     assert first.error == said == store.errors(first.id)[0]["error"]
-    assert translated(first.error, "zh") == "无法测量此单元：'é{}' 不是有效的 JSON。"
+    assert translated(first.error, "zh") == "无法测量此单元：é{} 不是有效的 JSON。"
     assert second.error == translated(second.error, "zh") == "a sentence of\n{an} earlier version"
 
 
