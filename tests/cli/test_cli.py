@@ -333,8 +333,6 @@ def test_columns_stay_apart_on_a_fast_machine(capsys: pytest.CaptureFixture[str]
     )
     speeds = {f"{who}{key}": speed for who in ("dense_", "zeros_", "") for key in same}
     show_cost({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
-    cli_export._show_export({"folder": "x", "format": "masked", "dense": side, "exported": side})
-    cli_export._show_cost({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
     counts = WeightCounts(4, 3, 1, 0, 0, 0, 0).to_numbers()
     screen = {**counts, "perplexity_low": None, "perplexity_high": None}
     export = {"folder": "x", "format": "masked", "dense": side, "exported": side, "screen": screen}

@@ -103,7 +103,7 @@ def test_running_out_of_memory_is_said_as_such(monkeypatch: pytest.MonkeyPatch) 
         )
 
     core = Core()
-    monkeypatch.setattr("prune_core.engine.core.measure", full)
+    monkeypatch.setattr("prune_core.tasks.evaluate.measure", full)
     with pytest.raises(PruneCoreError, match="ran out of memory"):
         core.run(Evaluate("tiny-llama"))
 

@@ -45,7 +45,6 @@ from prune_core.recipes.packing import pack, unpack
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
 from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, own_pattern
 from prune_core.sweeps.grid import Grid
-from prune_core.tasks.loaded import LoadedModel
 
 BEFORE = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "recipe-forms-before.json").read_text()
@@ -409,7 +408,7 @@ def test_an_argument_that_no_allocation_takes_is_refused() -> None:
 @settings(max_examples=100, deadline=None)
 def test_a_text_that_is_read_is_never_dropped(recipe: Recipe) -> None:
     """The engine decides for itself what it reads."""
-    if LoadedModel.needs_calibration(recipe):
+    if recipe.reads_calibration:
         assert recipe.may_read_calibration
     if not recipe.may_read_calibration:
         assert recipe.calibration == Calibration()

@@ -220,7 +220,9 @@ def test_stages_are_told_in_order(llama: LoadedModel) -> None:
     stages = list(dict.fromkeys(event["stage"] for event in events))
     assert stages == ["statistics", "sensitivity"], "it was ranked to be measured"
     events.clear()
-    plan(prepare(llama, replace(MEASURED, pattern="per-row", allocation="erk"), progress), progress)
+    plan(
+        prepare(llama, replace(MEASURED, pattern="per-layer", allocation="erk"), progress), progress
+    )
     assert {event["stage"] for event in events} == {"ranks"}, "the text is known by now"
     events.clear()
     plan(prepare(llama, REPAIRED, progress), progress)

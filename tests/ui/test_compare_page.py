@@ -126,7 +126,7 @@ def test_ready_made_wanda_works_on_the_text_that_usually_calibrates(text: str) -
             "wanda", sparsity=0.5, calibration=Calibration(TextSpec("preset", other[measured]))
         )
         job = Evaluate("tiny-llama", recipe, TextSpec("preset", measured), 64, 6)
-        expected = Core().run(job, lambda e: None, lambda: False)
+        expected = Core().run(job)
         assert shown["A"]["value"] == pytest.approx(expected["perplexity"], rel=1e-6)
         assert shown["A"]["state"] == "settled"
 

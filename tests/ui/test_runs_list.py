@@ -57,7 +57,7 @@ def test_runs_are_picked_and_a_deleted_one_leaves(store: RunStore) -> None:
     assert not at.exception
     assert at.text[0].value == " | ".join(ids[:2])
     box = at.multiselect(key="_picked")
-    assert box.options[2] == "Wanda · per row · 50.0 % removed · perplexity 35.00"
+    assert box.options[2] == "Wanda · per row · 50 % removed · perplexity 35.00"
     box.set_value([ids[2], ids[0]]).run()
     assert at.text[0].value == f"{ids[2]} | {ids[0]}"
     store.delete([ids[2]])
@@ -94,4 +94,4 @@ def test_methods_have_names(recipe: Recipe, label: str) -> None:
 
 def test_a_run_that_found_nothing_has_a_name_too() -> None:
     run: Any = Run("x", "", Cell("m", Recipe(sparsity=0.25)), "failed")
-    assert run_label(run) == "Magnitude · per layer · 25.0 % removed"
+    assert run_label(run) == "Magnitude · per layer · 25 % removed"
