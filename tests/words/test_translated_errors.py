@@ -215,6 +215,15 @@ def test_a_page_shows_chinese_and_no_markup() -> None:
     assert shown.startswith("未知的微调") and r"\*x\*" in shown
 
 
+def test_no_place_shows_an_error_untranslated() -> None:
+    pages = [*PROJECT_ROOT.glob("pages/*.py"), *(LIBRARY / "ui").rglob("*.py")]
+    assert len(pages) > 30
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"plain\((str\()?(error|problem|[\w.]*ticket\.error)\b", text), path
+        assert "str(error)" not in text, path  # a page keeps the sentence, with its template
+
+
 # ---- real errors, end to end -----------------------------------------------------------------
 
 
