@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from prune_core.cli import cost as cli_cost
 from prune_core.cli import export as cli_export
 from prune_core.cli import main as cli
-from prune_core.cli import running
-from prune_core.cli.cost import show_cost
+from prune_core.cli.running import ShownModel
 from prune_core.errors import PruneCoreError
 from prune_core.jobs.base import TextSpec
 from prune_core.jobs.command_lines import command_line
@@ -332,11 +332,11 @@ def test_columns_stay_apart_on_a_fast_machine(capsys: pytest.CaptureFixture[str]
         1,
     )
     speeds = {f"{who}{key}": speed for who in ("dense_", "zeros_", "") for key in same}
-    show_cost({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
+    cli_cost.show({**cost, **speeds, "parts": {"heads": 1}, "shrunk_refused": None})
     counts = WeightCounts(4, 3, 1, 0, 0, 0, 0).to_numbers()
     screen = {**counts, "perplexity_low": None, "perplexity_high": None}
     export = {"folder": "x", "format": "masked", "dense": side, "exported": side, "screen": screen}
-    cli_export._show_export(export)
+    cli_export.show(export)
 
     lines = [line for line in capsys.readouterr().out.splitlines() if "per second" in line]
     assert len(lines) == 4
@@ -354,13 +354,13 @@ def test_every_option_says_what_it_is() -> None:
 
 
 def test_the_break_key_ends_without_a_traceback(run: Run) -> None:
-    with mock.patch.object(running, "run_on", side_effect=KeyboardInterrupt):
+    with mock.patch.object(ShownModel, "run", side_effect=KeyboardInterrupt):
         assert run("inspect", "tiny-llama", "--json") == (130, "", "Cancelled.\n")
 
 
 def test_what_is_not_finite_becomes_null(run: Run) -> None:
     with mock.patch.object(
-        running, "run_on", return_value={"rows": [], "a": [math.nan, (math.inf, 1)]}
+        ShownModel, "run", return_value={"rows": [], "a": [math.nan, (math.inf, 1)]}
     ):
         got = one_object(run("inspect", "tiny-llama", "--json"))
 
@@ -433,11 +433,18 @@ def asked_for(line: str) -> Any:
     assert words[:3] == ["python", "-m", "prune_core"]
     taken: list[Any] = []
 
-    def take(core: Any, job: Any) -> dict[str, Any]:
+    def take(job: Any) -> dict[str, Any]:
         taken.append(job)
-        return {"sites": [{"scores": [[0.0]]}]}
+        text = {"text": ""}
+        return {
+            "sites": [{"scores": [[0.0]]}],
+            "pruned": text,
+            "dense": text,
+            "divergence": None,
+            "folder": "",
+        }
 
-    with mock.patch.object(running, "run_on", side_effect=take), mock.patch("builtins.print"):
+    with mock.patch.object(ShownModel, "run", side_effect=take), mock.patch("builtins.print"):
         assert cli.main([*words[3:], "--json"]) == 0
     return taken[0]
 

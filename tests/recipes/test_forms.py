@@ -84,7 +84,7 @@ calibrations = some.builds(
 neuron_shares = some.builds(
     NeuronShare,
     some.floats(1e-6, 1.0),
-    some.sampled_from(NEURON_METHODS),
+    some.sampled_from(list(NEURON_METHODS)),
     some.sampled_from(NEURON_SCOPES),
 )
 parts = {
@@ -116,14 +116,14 @@ def recipes(draw: some.DrawFn) -> Recipe:
         pattern = draw(some.sampled_from(["nm:2:4", "nm:1:7", "nm:04:8"]))
         share = Recipe().with_pattern(pattern).sparsity
         chosen |= {"pattern": pattern, "sparsity": share}
-        chosen["reconstruction"] = draw(some.sampled_from(RECONSTRUCTIONS))
+        chosen["reconstruction"] = draw(some.sampled_from(list(RECONSTRUCTIONS)))
     else:
-        chosen["allocation"] = draw(some.sampled_from(ALLOCATIONS))
+        chosen["allocation"] = draw(some.sampled_from(list(ALLOCATIONS)))
         chosen["allocation_args"] = draw(numbers[chosen["allocation"]])
         patterns = ["own", "per-layer", "per-row", "block:4", "block:2:max", "block:8:avg"]
         chosen["pattern"] = draw(some.sampled_from(patterns))
         chosen["sparsity"] = draw(shares)
-        chosen["reconstruction"] = draw(some.sampled_from(RECONSTRUCTIONS))
+        chosen["reconstruction"] = draw(some.sampled_from(list(RECONSTRUCTIONS)))
         names = ["role:mlp.down", "block:2", "layer:model.layers.0.mlp.up_proj"]
         chosen["overrides"] = draw(some.dictionaries(some.sampled_from(names), shares))
     try:
