@@ -163,20 +163,20 @@ def test_every_row_is_in_every_form() -> None:
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_json_there_and_back(recipe: Recipe) -> None:
     assert same(Recipe.from_json(recipe.to_json()), recipe)
     assert json.loads(recipe.to_json())["pattern"] == recipe.pattern != "own"
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_there_and_back(recipe: Recipe) -> None:
     assert same(recipe_of(values_of(recipe)), recipe)
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_link_there_and_back(recipe: Recipe) -> None:
     texts = link_texts(recipe)
     back = recipe_of_link(texts)
@@ -187,7 +187,7 @@ def test_a_link_there_and_back(recipe: Recipe) -> None:
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packed_there_and_back(recipe: Recipe) -> None:
     assert same(unpack(pack({"B": recipe}))["B"], recipe)
 
@@ -199,7 +199,7 @@ def read_options(words: list[str]) -> Recipe:
 
 
 @given(recipes())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_options_there_and_back_without_a_shell_s_tricks(recipe: Recipe) -> None:
     words = shlex.split(command_line(Evaluate("m", recipe)))[5:]
     if recipe.calibration.text.kind == "inline":
@@ -211,7 +211,7 @@ def test_options_there_and_back_without_a_shell_s_tricks(recipe: Recipe) -> None
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_grid_there_and_back(recipe: Recipe) -> None:
     content: dict[str, Any] = {"models": ["tiny-llama"], "texts": ["measured.txt"]}
     for form in FORMS:
@@ -405,7 +405,7 @@ def test_an_argument_that_no_allocation_takes_is_refused() -> None:
 
 
 @given(recipes())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_text_that_is_read_is_never_dropped(recipe: Recipe) -> None:
     """The engine decides for itself what it reads."""
     if recipe.reads_calibration:
