@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from prune_core.engine.core import Core
+    from prune_core.evaluation.evaluation import Evaluation
     from prune_core.sweeps.grid import Grid
     from prune_core.sweeps.records import Run
 
@@ -48,40 +49,6 @@ Text = str | Path | TextSpec
 """What is read: the name of a preset, else the path of a file; or a text spec."""
 
 DENSE = Recipe()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model under a recipe, measured on a text; what a kind of model has no number for is None.
-
-    Attributes:
-        perplexity, perplexity_dense: of the pruned and of the dense model, on the same tokens.
-        perplexity_low, perplexity_high: 95 % interval, from the paired difference.
-        nll, delta_nll, delta_nll_stderr: loss in nats per token, and how much it grew.
-        kl: mean KL(dense || pruned) per token, in nats.
-        top1: share of tokens whose likeliest next token is the dense model's.
-        similarity: cosine of dense and pruned sentence embeddings, of encoders.
-        sparsity: weights removed over all prunable ones, counted.
-        tokens: predictions that were scored.
-    """
-
-    perplexity: float | None
-    perplexity_dense: float | None
-    perplexity_low: float | None
-    perplexity_high: float | None
-    nll: float | None
-    delta_nll: float | None
-    delta_nll_stderr: float | None
-    kl: float | None
-    top1: float | None
-    similarity: float | None
-    sparsity: float
-    tokens: int
-    everything: Mapping[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything that was measured, see ``prune_core.jobs.evaluate.Evaluate``."""
-        return dict(self.everything)
 
 
 @dataclass(frozen=True)
@@ -153,9 +120,10 @@ class View(ABC):
         Raises:
             PruneCoreError: the text or the recipe does not fit the model.
         """
+        from prune_core.evaluation.evaluation import Evaluation
+
         result = self.run(Evaluate(self.source, self.recipe, _text(text), seq_len, windows))
-        values: dict[str, Any] = {row.name: result.get(row.name) for row in fields(Evaluation)}
-        return Evaluation(**{**values, "everything": result})
+        return Evaluation.from_dict(result)
 
     def generate(
         self,

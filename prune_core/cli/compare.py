@@ -14,6 +14,8 @@ from prune_core.cli.options import known_criterion, text_from, text_options
 from prune_core.cli.running import Result, ShownModel
 from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
+from prune_core.evaluation.evaluation import Evaluation
+from prune_core.evaluation.metrics import LANGUAGE, METRICS, Metric, metrics_of
 from prune_core.jobs.base import Job
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
@@ -21,13 +23,7 @@ from prune_core.recipes.calibration import apart
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.texts.windows import check_windows
-from prune_core.words.numbers import (
-    counted_share,
-    error_in,
-    error_of,
-    measured,
-    percent_measured,
-)
+from prune_core.words.numbers import counted_share, error_in, error_of, measured
 
 NAMES = "ABCD"
 BLOCK_WINDOWS = 2
@@ -141,18 +137,21 @@ def _run(model: ShownModel, job: Job, what: str) -> Result:
 
 def show(result: Result) -> None:
     """For people."""
-    similar = result["metric"] == "similarity"
-    head = ("similarity", "±") if similar else ("perplexity", "95 % interval", "KL", "top-1 same")
+    evaluations = [Evaluation.from_dict(row) for row in result["recipes"]]
+    headline = evaluations[0].headline
+    beside = metrics_of("beside", kinds=LANGUAGE) if headline.low else []
+    head = [headline.phrase("line"), "95 % interval" if headline.low else "±"]
+    head += [row.phrase("line") for row in beside]
     shares = f"{'removed':>9} {'added':>9}"
     print(f"{'':2} {shares} " + " ".join(f"{name:>16}" for name in head) + "  recipe")
-    for row in result["recipes"]:
-        cells = _similar(row) if similar else _language(row)
-        line = " ".join(f"{cell:>16}" for cell in cells)
+    for row, evaluation in zip(result["recipes"], evaluations, strict=True):
+        line = " ".join(f"{cell:>16}" for cell in _cells(evaluation, headline, beside))
         shares = f"{counted_share(row['sparsity']):>9} {counted_share(row['added']):>9}"
         print(f"{row['name']:2} {shares} {line}  {row['file']}")
-    if not similar:
-        print(f"dense perplexity {measured(result['recipes'][0]['perplexity_dense'])}")
-    unit = "similarity" if similar else "nats per token"
+    dense = evaluations[0].value(headline).dense
+    if dense is not None:
+        print(f"dense {headline.phrase('line')} {measured(dense)}")
+    unit = METRICS["nll"].phrase("after") if headline.paired == "nll" else headline.phrase("line")
     print(f"\ndifference, {unit}; two-sided sign-flip test over windows, p after Holm")
     for pair in result["pairs"]:
         print(f"{pair['first']} - {pair['second']}  {_difference(pair)}")
@@ -172,23 +171,21 @@ def _number(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
 
 
-def _similar(row: Mapping[str, Any]) -> tuple[str, ...]:
-    value, error = row["similarity"], row["similarity_stderr"]
-    return measured(value, error), "none" if error is None else error_of(value, error)
-
-
-def _language(row: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = row["perplexity_low"], row["perplexity_high"]
-    error = error_in(low, high)
-    interval = "not known"
-    if error is not None:
-        interval = f"{measured(low, error)} to {measured(high, error)}"
-    return (
-        measured(row["perplexity"], error, too_large="> 1e6"),
-        interval,
-        measured(row["kl"], row["kl_stderr"]),
-        percent_measured(row["top1"], row["top1_stderr"]),
-    )
+def _cells(evaluation: Evaluation, headline: Metric, beside: Sequence[Metric]) -> list[str]:
+    """The headline's number, its interval or error, and the numbers beside it."""
+    main = evaluation.value(headline)
+    if not headline.low:
+        value, error = main.value, main.error
+        unsure = "none" if value is None or error is None else error_of(value, error)
+        return [headline.written(value, error, absent="not known"), unsure]
+    error, interval = error_in(main.low, main.high), "not known"
+    if error is not None and main.low is not None and main.high is not None:
+        interval = f"{measured(main.low, error)} to {measured(main.high, error)}"
+    cells = [headline.written(main.value, error, too_large="> 1e6", absent="not known"), interval]
+    for row in beside:
+        mine = evaluation.value(row)
+        cells.append(row.written(mine.value, mine.error, absent="not known"))
+    return cells
 
 
 def _difference(pair: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.errors import StoreError
+from prune_core.evaluation.metrics import METRICS, metrics_of, qualities
 from prune_core.models.weight_counts import added_share
 from prune_core.sweeps.records import Run, Sweep
 from prune_core.sweeps.store.journal import RunStore
@@ -16,8 +17,9 @@ from prune_core.words.numbers import counted_share, error_in, measured
 def run_row(run: Run) -> Result:
     """A run as a flat row."""
     numbers, recipe = run.numbers, run.cell.recipe
+    shown = [METRICS[name] for name in qualities()]
     kept = (
-        *("perplexity", "perplexity_low", "perplexity_high", "kl", "top1", "similarity"),
+        *(field for row in shown for field in (row.name, row.low, row.high) if field),
         *("windows", "tokens", "nonzero", "bytes_sparse", "bytes_shrunk", "decode"),
     )
     return {
@@ -45,15 +47,17 @@ def show_rows(rows: list[Result]) -> None:
         names = ("criterion", "pattern", "allocation")
         method = " ".join(str(recipe.get(name, "")) for name in names)
         line = f"{row['id']:12} {row['state']:8}"
-        quality = row["perplexity"] if row["perplexity"] is not None else row["similarity"]
-        if quality is None:
+        headlines = [x for x in metrics_of("headline") if row[x.name] is not None]
+        if not headlines:
             line += f" {'':>8} {'':>8} {'':>11} {'':>20}"
         else:
-            low, high = row["perplexity_low"], row["perplexity_high"]
+            headline = headlines[0]
+            quality, low, high = (row.get(x) for x in (headline.name, headline.low, headline.high))
             error = error_in(low, high)
-            interval = "" if error is None else f"{measured(low, error)} to {measured(high, error)}"
+            ends = "" if low is None or high is None else (measured(x, error) for x in (low, high))
+            interval = "" if error is None else " to ".join(ends)
             line += f" {counted_share(row['sparsity']):>8} {counted_share(row['added']):>8}"
-            line += f" {measured(quality, error, too_large='> 1e6'):>11} {interval:>20}"
+            line += f" {headline.written(quality, error, too_large='> 1e6'):>11} {interval:>20}"
         note = f"  # {row['note']}" if row["note"] else ""
         print(f"{line}  {method}  {row['error'] or ''}{note}".rstrip())
 

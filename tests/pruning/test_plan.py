@@ -203,4 +203,4 @@ def test_without_any_matrix_every_family_guesses(
     )
     score = score_window(model, handle.structure, tokens, dense)
     assert float(score.losses.mean().exp()) == pytest.approx(handle.info.vocabulary, rel=1e-5)
-    assert bool(torch.isfinite(score.kl).all())
+    assert bool(torch.isfinite(score.agreement["kl"]).all())

@@ -20,6 +20,7 @@ from pptx import Presentation
 from pptx.util import Pt
 
 from prune_core.errors import ReportError
+from prune_core.evaluation.metrics import METRICS
 from prune_core.jobs.base import LoadModel
 from prune_core.recipes.recipe import Recipe
 from prune_core.reporting.build import check_free, chosen_files, made, put
@@ -285,7 +286,9 @@ def test_the_chart_holds_what_was_measured(content: Content, language: str) -> N
         assert numbers(by_name[mark], "c:yVal") == [option.point.quality.value]
     x, y = chart.category_axis, chart.value_axis
     assert x.axis_title.text_frame.text == words.t("report.axis_nonzero")
-    assert y.axis_title.text_frame.text == words.t("report.axis_perplexity")
+    assert y.axis_title.text_frame.text == METRICS["perplexity"].phrase(
+        "report_axis", words.language
+    )
     worst = max(run.numbers["perplexity"] for run in content.runs)
     assert y.minimum_scale < content.runs[0].numbers["perplexity_dense"] and worst < y.maximum_scale
     # seven times the best: doublings are even steps

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from prune_core.evaluation.metrics import Metric
 from prune_core.words.catalogue import catalogue
 from prune_core.words.translated_errors import translated
 
@@ -48,6 +49,11 @@ def t_or(key: str, fallback: str) -> str:
 def words(section: str, *names: str) -> dict[str, str]:
     """Several texts of a section by name, as figures take them."""
     return {name: t(f"{section}.{name}") for name in names}
+
+
+def metric_text(row: Metric, place: str, *, classes: bool = False, **values: object) -> str:
+    """What is said of a metric in the session's language; see ``Metric.phrase``."""
+    return row.phrase(place, language(), classes=classes, **values)
 
 
 def error_sentence(error: object, *, inside: bool = False) -> str:
