@@ -327,7 +327,7 @@ def test_the_five_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """As they stand in the README, on the preset and the texts of a first start."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = readme.split("```python\n")[1].split("```")[0]
-    assert lines.startswith("import prune_core as pc\n") and len(lines.splitlines()) == 5
+    assert lines.startswith("import prune_core as pc\n") and len(lines.split("\n\n")) == 2
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(lines, names)
