@@ -15,11 +15,13 @@ CORE = ROOT / "prune_core"
 
 FLOORS = """
 errors paths
-registry faults progress words cache_files
-assets disk_cache criteria
+registry faults progress cache_files
+words
+assets disk_cache criteria patterns
+allocation
 models recipes
-texts patterns evaluation
-allocation calibration sweeps
+texts evaluation
+calibration sweeps
 pruning jobs figures
 analysis exporting reporting
 tasks

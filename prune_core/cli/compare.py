@@ -59,7 +59,6 @@ def run(parsed: argparse.Namespace) -> Result:
         RecipeError: fewer than two or more than four recipes, or one that cannot be read.
         PruneCoreError: a recipe does not fit the model; the sentence names its file.
     """
-    from prune_core.evaluation.paired import compare_results
 
     belongs(parsed.block_windows, "--block-windows", bool(parsed.blocks), "--blocks")
     block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from prune_core.cli import importance_blocks as cli_blocks
 from prune_core.cli import importance_neurons
@@ -11,13 +12,20 @@ from prune_core.cli.options import text_from, text_options
 from prune_core.cli.running import Result, ShownModel
 from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.errors import RecipeError
-from prune_core.jobs.heads import HeadImportance
+from prune_core.jobs.blocks import BLOCK_METHODS
+from prune_core.jobs.heads import HEAD_METHODS, HeadImportance
 from prune_core.recipes.parts import NEURON_METHODS, PAIRED
 
 _METHODS = {
-    "heads": ("gradient", "weight-norm", "ablation", "confidence", "entropy"),
+    "heads": ("gradient", *(name for name in HEAD_METHODS if name != "gradient")),
     "neurons": (*NEURON_METHODS, "activation"),
 }
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names for the help; the first one is the default."""
+    first, *others = names
+    return ", ".join([f"{first} (default)", *others])
 
 
 def add(verbs: Verbs) -> None:
@@ -33,10 +41,8 @@ def add(verbs: Verbs) -> None:
     sub.add_argument(
         "--method",
         metavar="NAME",
-        help="heads: gradient (default), weight-norm, ablation, confidence, entropy; neurons: "
-        "mean-activation (default), firing, weighted, fluctuation; blocks: block-influence "
-        "(default), angular, ablation, greedy; layers: magnitude (default), another criterion or "
-        "ablation",
+        help=f"heads: {_listed(_METHODS['heads'])}; neurons: {_listed(NEURON_METHODS)}; blocks: "
+        f"{_listed(BLOCK_METHODS)}; layers: magnitude (default), another criterion or ablation",
     )
     sub.add_argument(
         "--lowest",

@@ -146,7 +146,8 @@ def calibration_from(parsed: argparse.Namespace) -> Calibration:
     """The calibration as the options say it, whether anything reads it or not."""
     values = option_values(said(parsed), forms_of("calibration"))
     text = usual_text(_measured(parsed))
-    return recipe_of({**values, "reconstruction": RECONSTRUCTIONS[1]}, text).calibration
+    repair = next(name for name in RECONSTRUCTIONS if name != "none")  # it reads a text
+    return recipe_of({**values, "reconstruction": repair}, text).calibration
 
 
 def known_criterion(name: str) -> str:

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - Chinese has its own punctuation
 """What an evaluation can hold: one row for each metric, with all that is shown of it.
 
 Pages, command line, reports, model cards and axes loop over these rows. A new metric is a row here

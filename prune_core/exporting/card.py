@@ -11,6 +11,7 @@ from typing import Any
 
 from prune_core.evaluation.metrics import metrics_of
 from prune_core.exporting.compressed import loading_code
+from prune_core.exporting.formats import FORMATS
 from prune_core.models.info import ModelInfo
 from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.recipes.recipe import Recipe
@@ -47,15 +48,6 @@ tags: [pruned, prunescope]
 ```
 """
 
-_HOW = {
-    "masked": "Removed weights are zeros in tensors of unchanged shape: the file is not smaller "
-    "and the model not faster, but any tool loads it.",
-    "shrunk": "Removed heads, neurons and blocks are physically gone; single weights that the "
-    "recipe removes are zeros.",
-    "compressed": "The file leaves zeros out (values and a bitmask, `{form}` of the library "
-    "compressed-tensors). Loaded, it takes the memory of a file with the zeros and is not faster.",
-}
-
 _PLAIN = """from transformers import {auto}, AutoTokenizer
 
 model = {auto}.from_pretrained(".")
@@ -78,7 +70,7 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
     if library_format:
         code = loading_code(library_format, auto, info.dtype)
     known = info.license and " " not in info.license
-    how = _HOW[form].format(form=library_format)
+    how = FORMATS[form].text("en", "card").format(form=library_format)
     if measured["cut"] and form == "compressed":
         how += " Dropped heads, neurons and blocks are physically gone."
     return _PAGE.format(

@@ -31,6 +31,7 @@ from prune_core.reporting.picture import plain, shown
 from prune_core.reporting.slides import LEAST, Box, Slide, type_of
 from prune_core.sweeps.axes import Value
 from prune_core.sweeps.frontier import DOMINATED, UNCLEAR, Frontier, Point
+from prune_core.sweeps.names import method_names
 from prune_core.words.catalogue import Words
 
 MARKERS = (
@@ -64,7 +65,7 @@ def tradeoff(slide: Slide, box: Box, content: Content, words: Words) -> None:
     found, look = content.found, Look()
     scale = SCALES[found.cost]
     falls = not METRICS[found.quality].more_is_better  # the larger the model
-    methods = words.labels((p.method for p in found.points), plain=plain(content))
+    methods = method_names((p.method for p in found.points), words, plain=plain(content))
     drawn: list[_Series] = []
     for place, (method, label) in enumerate(methods.items()):
         points = [point for point in found.points if point.method == method]

@@ -10,6 +10,7 @@ from prune_core.evaluation.metrics import METRICS
 from prune_core.figures.theme import Look, escape, log_ticks
 from prune_core.figures.tradeoff import SCALES, scatter
 from prune_core.reporting.content import Content
+from prune_core.sweeps.names import method_names
 from prune_core.words.catalogue import Words
 
 WIDEST = 4.0
@@ -54,7 +55,7 @@ def figure(content: Content, words: Words, look: Look) -> go.Figure:
     """Size against quality; the options are ringed and named."""
     content = shown(content)
     found = content.found
-    methods = words.labels((p.method for p in found.points), plain=plain(content))
+    methods = method_names((p.method for p in found.points), words, plain=plain(content))
     drawn = scatter(found, look, words=words_of(words, found.cost, found.quality), methods=methods)
     scale = SCALES[found.cost]
     for trace in drawn.data:  # a report's points cannot be clicked

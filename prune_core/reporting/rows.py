@@ -10,6 +10,7 @@ from prune_core.models.weight_counts import headline_share
 from prune_core.reporting.content import Content
 from prune_core.sweeps.axes import smallest_file
 from prune_core.sweeps.frontier import Point
+from prune_core.sweeps.names import method_names
 from prune_core.sweeps.records import Run
 from prune_core.words.catalogue import Words
 from prune_core.words.numbers import (
@@ -34,7 +35,7 @@ def run_table(content: Content, words: Words) -> list[dict[str, Any]]:
     runs = {run.id: run for run in content.runs}
     options = {option.run.id for option in content.options}
     points = sorted(content.found.points, key=lambda p: (p.method, p.sparsity))
-    labels = words.labels((p.method for p in points), plain=True)
+    labels = method_names((p.method for p in points), words, plain=True)
     rows = [
         {"cells": _cells(p, runs[p.run], words, labels[p.method]), "chosen": p.run in options}
         for p in points

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from prune_core.criteria import CRITERIA
 from prune_core.evaluation.evaluation import Evaluation
 from prune_core.evaluation.metrics import METRICS, Metric, metrics_of
 from prune_core.figures.theme import visible
@@ -16,6 +17,7 @@ from prune_core.models.weight_counts import SPARSE, counts_of, headline_share
 from prune_core.reporting.conditions import conditions, conditions_line, text_name
 from prune_core.reporting.content import Content
 from prune_core.sweeps.axes import dense_cost, smallest_file
+from prune_core.sweeps.names import method_name
 from prune_core.sweeps.options import BOUNDS, Option
 from prune_core.sweeps.records import Run
 from prune_core.words.catalogue import Words
@@ -29,9 +31,6 @@ from prune_core.words.numbers import (
     signed,
     with_error,
 )
-
-HOW = ("magnitude", "wanda", "random", "ria", "sparsegpt")
-"""Criteria that the catalogue explains in a sentence of their own."""
 
 MOST_NOISE = 0.05
 """Upper end of an interval that can still be called no loss."""
@@ -188,7 +187,7 @@ def _card(content: Content, option: Option, words: Words) -> Card:
     return Card(
         t(f"report.option_{option.name}"),
         removed_label(option, words),
-        visible(words.method(option.point.method, plain=plain), 90),
+        visible(method_name(option.point.method, words, plain=plain), 90),
         tuple(facts),
         _verdict(option, words, similar=headline.unchanged is not None),
         command(option.run),
@@ -271,10 +270,8 @@ def _how(content: Content, words: Words) -> tuple[str, ...]:
     recipes = [option.point.recipe for option in content.options]
     said = []
     for name in dict.fromkeys(r.criterion for r in recipes if r.removes_weights):
-        if name in HOW:
-            said.append(t(f"report.how_{name}"))
-        else:
-            said.append(t("report.how_other", name=visible(name, 30)))
+        own = CRITERIA[name].text(words.language, "how") if name in CRITERIA else ""
+        said.append(own or t("report.how_other", name=visible(name, 30)))
     if any(r.removes_structure for r in recipes):
         said.append(t("report.how_parts"))
     if any(r.reconstruction != "none" for r in recipes):
@@ -320,9 +317,9 @@ def _notices(content: Content, words: Words) -> tuple[str, ...]:
         said.append(t("report.few_options", count=len(content.options)))
     if content.audience == "technical":
         for method, others in list(content.found.dominated.items())[:6]:
-            names = ", ".join(visible(words.method(other), 60) for other in others[:3])
+            names = ", ".join(visible(method_name(other, words), 60) for other in others[:3])
             said.append(
-                t("report.dominated", method=visible(words.method(method), 60), others=names)
+                t("report.dominated", method=visible(method_name(method, words), 60), others=names)
             )
     return tuple(said)
 

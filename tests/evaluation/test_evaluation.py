@@ -29,7 +29,7 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 TEXT = TextSpec(
     "inline", "The fox who longed for grapes beholds with pain the tempting vine. " * 40

@@ -34,7 +34,7 @@ FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "ti
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
 TEXT = TextSpec("inline", "A crow was sitting on a branch with a piece of cheese. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

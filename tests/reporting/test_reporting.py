@@ -31,6 +31,7 @@ from prune_core.reporting.slides import LEAST, LINE, Box, fitted
 from prune_core.reporting.telling import model_name, tell
 from prune_core.reporting.words import AUDIENCES
 from prune_core.sweeps.axes import UnlikeRunsError
+from prune_core.sweeps.names import method_names
 from prune_core.words.catalogue import LANGUAGES, Words
 from prune_core.words.numbers import NBSP
 from tests.reporting_runs import finished, font_file, sweep
@@ -258,7 +259,7 @@ def test_the_chart_holds_what_was_measured(content: Content, language: str) -> N
         method: [r for r in content.runs if r.cell.recipe.criterion == method]
         for method in ("wanda", "magnitude")
     }
-    names = words.labels(point.method for point in content.found.points)
+    names = method_names((point.method for point in content.found.points), words)
     assert set(by_name) == {
         *(words.t("report.fig_front"), words.t("report.fig_dense"), *marks, *names.values())
     }
