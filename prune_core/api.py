@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core.criteria import CRITERIA as CRITERIA
 from prune_core.errors import RecipeError
 from prune_core.jobs.base import Job, LoadModel
-from prune_core.jobs.blocks import BlockAblation, BlockImportance, LayerImportance
+from prune_core.jobs.blocks import BLOCK_METHODS, LayerImportance
 from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.jobs.exports import Export
 from prune_core.jobs.heads import HeadImportance
@@ -264,16 +264,18 @@ class Model(View):
             of: ``heads``, ``neurons``, ``blocks`` or ``layers``.
             method: heads: ``gradient`` (default), ``weight-norm``, ``ablation``, ``confidence``,
                 ``entropy``; neurons: ``mean-activation`` (default), ``firing``, ``weighted``,
-                ``fluctuation``; blocks: ``block-influence`` (default), ``ablation``; layers: a
-                criterion (default: ``magnitude``), ``ablation``.
+                ``fluctuation``; blocks: ``block-influence`` (default), ``angular``, ``ablation``,
+                ``greedy``; layers: a criterion (default: ``magnitude``), ``ablation``.
             text: what is read.
             windows: of the text.
             seq_len: tokens in a window.
 
         Raises:
-            RecipeError: no such parts or method.
-            PruneCoreError: the text does not fit the model.
+            RecipeError: no such parts.
+            PruneCoreError: no such method, or the text does not fit the model.
         """
+        from prune_core.analysis.blocks.methods import Asked
+
         measured = (_text(text), seq_len, windows)
         match of, method:
             case "heads", _:
@@ -285,13 +287,11 @@ class Model(View):
                 method = method or "mean-activation"
                 result = self.run(NeuronImportance(self.source, method, *measured))
                 scores = result["scores"]
-            case "blocks", None | "block-influence":
-                method = "block-influence"
-                result = self.run(BlockImportance(self.source, *measured))
-                scores = result["influence"]
-            case "blocks", "ablation":
-                result = self.run(BlockAblation(self.source, *measured))
-                scores = result["block"]["mean"]
+            case "blocks", _:
+                method = method or next(iter(BLOCK_METHODS))
+                asked = Asked(self.source, *measured, self.run)
+                result = dict(BLOCK_METHODS[method].fn(asked))
+                scores = result["scores"]
             case "layers", "ablation":
                 result = self.run(LayerImportance(self.source, "ablation", DENSE, *measured))
                 scores = result["scores"]
@@ -300,10 +300,6 @@ class Model(View):
                 recipe = Recipe(method, calibration=Calibration(_text(text), windows, seq_len))
                 result = self.run(LayerImportance(self.source, "score", recipe, *measured))
                 scores = result["scores"]
-            case "blocks", _:
-                raise RecipeError(
-                    f"unknown method {method!r} for blocks; use block-influence or ablation."
-                )
             case _:
                 raise RecipeError(
                     f"importance is of heads, neurons, blocks or layers, got {of!r}; choose one."

@@ -177,6 +177,7 @@ def test_generate_is_the_command_lines(
     ("of", "method"),
     [
         *(("heads", None), ("heads", "weight-norm"), ("neurons", None), ("blocks", None)),
+        *(("blocks", "angular"), ("blocks", "greedy")),
         *(("blocks", "ablation"), ("layers", None), ("layers", "ablation"), ("layers", "wanda")),
     ],
 )
@@ -313,7 +314,7 @@ def test_what_a_user_gets_wrong_is_one_sentence(model: api.Model, text: str) -> 
         model.prune(pc.Recipe(criterion_args={"power": 2.0}, sparsity=0.5))
     with pytest.raises(RecipeError, match="heads, neurons, blocks or layers, got 'tails'"):
         model.importance("tails")
-    with pytest.raises(RecipeError, match="unknown method 'gradient' for blocks"):
+    with pytest.raises(UnknownNameError, match="gradient"):
         model.importance("blocks", "gradient", text=text)
     same = pc.Calibration(pc.TextSpec("file", text), windows=2, seq_len=32)
     with pytest.raises(TextError):

@@ -16,6 +16,7 @@ from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
 from prune_core.evaluation.evaluation import Evaluation
 from prune_core.evaluation.metrics import LANGUAGE, METRICS, Metric, metrics_of
+from prune_core.evaluation.paired import compare_results
 from prune_core.jobs.base import Job
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
