@@ -34,27 +34,27 @@ def global_counts(
     without = {name: (gone or {}).get(name, nothing) for name in ordered}
     sizes = {name: values.size - without[name].size for name, values in ordered.items()}
     total = sum(sizes.values())
-    wanted = num_pruned(total, sparsity)
-    if wanted in (0, total):
-        return {name: size if wanted else 0 for name, size in sizes.items()}
+    target = num_pruned(total, sparsity)
+    if target in (0, total):
+        return {name: size if target else 0 for name, size in sizes.items()}
 
     def count(name: str, value: np.float32, side: Literal["left", "right"]) -> int:
-        found = int(np.searchsorted(ordered[name], value, side))
-        return found - int(np.searchsorted(without[name], value, side))
+        position = int(np.searchsorted(ordered[name], value, side))
+        return position - int(np.searchsorted(without[name], value, side))
 
     low, high = 0, 0x7F800000  # bits of +0.0 and of infinity: non-negative floats sort as integers
     while low < high:  # smallest score t with at least `wanted` scores <= t
         middle = (low + high) // 2
         value = np.uint32(middle).view(np.float32)
-        if sum(count(name, value, "right") for name in ordered) >= wanted:
+        if sum(count(name, value, "right") for name in ordered) >= target:
             high = middle
         else:
             low = middle + 1
     value = np.uint32(low).view(np.float32)
     below = {name: count(name, value, "left") for name in ordered}
-    left = wanted - sum(below.values())
+    left = target - sum(below.values())
     for name in ordered:
-        taken = min(left, count(name, value, "right") - below[name])
-        below[name] += taken
-        left -= taken
+        extra = min(left, count(name, value, "right") - below[name])
+        below[name] += extra
+        left -= extra
     return below

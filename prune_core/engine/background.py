@@ -142,10 +142,10 @@ class Background:
         for sweep in store.sweeps():
             if sweep.origin != "app" or sweep.state != "active" or not sweep.ended:
                 continue
-            found = next_refinement(_grid(store, sweep.id), store.runs(sweep=sweep.id))
-            if found is None or not self._quiet():
+            refinement = next_refinement(_grid(store, sweep.id), store.runs(sweep=sweep.id))
+            if refinement is None or not self._quiet():
                 continue
-            run, windows = found
+            run, windows = refinement
             ticket = self._measure(store, run, windows)
             if ticket is not None and ticket.state == "done" and ticket.result is not None:
                 store.refine(run.id, ticket.result, windows=windows_of(run.numbers))

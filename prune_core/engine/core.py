@@ -107,6 +107,6 @@ class Core:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Of any device; torch's allocator for the CPU raises a plain RuntimeError."""
-    said = str(error).lower()
-    wanting = "can't allocate memory" in said or "not enough memory" in said
+    message = str(error).lower()
+    wanting = "can't allocate memory" in message or "not enough memory" in message
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or wanting

@@ -128,9 +128,9 @@ def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozense
     """Tokens that end an answer, from the generation config and the tokenizer."""
     config: Any = getattr(model, "generation_config", None)
     ends = getattr(config, "eos_token_id", None)
-    found = set(ends) if isinstance(ends, list | tuple) else {ends}
-    found.add(tokenizer.eos_token_id)
-    return frozenset(token for token in found if token is not None)
+    ids = set(ends) if isinstance(ends, list | tuple) else {ends}
+    ids.add(tokenizer.eos_token_id)
+    return frozenset(token for token in ids if token is not None)
 
 
 @torch.inference_mode()

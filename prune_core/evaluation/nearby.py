@@ -108,21 +108,21 @@ class Nearby:
         level = self.normalizer + self.sums.log() - shift.view(count, -1)
         tail = (first + second + level).exp().to(widest(hidden.device)).flatten()
         sums = self._common_sums(rows, shift[:, None]) + tail
-        found = (sums.log() + near).float()
-        far = ~(second.flatten() * tail <= LIMIT * sums) | ~torch.isfinite(found)
+        losses = (sums.log() + near).float()
+        far = ~(second.flatten() * tail <= LIMIT * sums) | ~torch.isfinite(losses)
         if bool(far.any()):
-            found[far] = self._whole(rows[far], targets[far], near[far])
-        return found.view(count, -1)
+            losses[far] = self._whole(rows[far], targets[far], near[far])
+        return losses.view(count, -1)
 
     def _whole(self, rows: Tensor, targets: Tensor, near: Tensor) -> Tensor:
         """(rows,) losses with every word's logit."""
-        found = tiled_losses(rows, self.head, targets, near)
-        if found is not None:
-            return found
+        losses = tiled_losses(rows, self.head, targets, near)
+        if losses is not None:
+            return losses
         parts = zip(rows.split(SLICE), targets.split(SLICE), strict=True)
         return torch.cat(
-            [F.cross_entropy(self.head(part).float(), wanted, reduction="none")
-             for part, wanted in parts]
+            [F.cross_entropy(self.head(part).float(), target, reduction="none")
+             for part, target in parts]
         )  # fmt: skip
 
     def _common_sums(self, rows: Tensor, shift: Tensor) -> Tensor:

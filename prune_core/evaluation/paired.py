@@ -99,20 +99,20 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     return Difference(mean, mean - half, mean + half, p, least, count, exact)
 
 
-def compare_pairs(named: Mapping[str, Sequence[float]]) -> list[Pair]:
+def compare_pairs(measurements: Mapping[str, Sequence[float]]) -> list[Pair]:
     """All pairs of named measurements of the same windows, p corrected by Holm over them all.
 
     Raises:
         ProtocolError: see :func:`paired_difference`.
     """
-    found = [
-        (first, second, paired_difference(named[first], named[second]))
-        for first, second in combinations(named, 2)
+    pairs = [
+        (first, second, paired_difference(measurements[first], measurements[second]))
+        for first, second in combinations(measurements, 2)
     ]
-    corrected = iter(holm([d.p for _, _, d in found if d.p is not None]))
+    corrected = iter(holm([d.p for _, _, d in pairs if d.p is not None]))
     return [
         Pair(first, second, d, None if d.p is None else next(corrected))
-        for first, second, d in found
+        for first, second, d in pairs
     ]
 
 
@@ -167,14 +167,14 @@ def check_alike(protocols: Mapping[str, Mapping[str, Any]]) -> None:
     for (first, ours), (second, theirs) in combinations(protocols.items(), 2):
         for field in ALIKE:
             if ours.get(field) != theirs.get(field):
-                shown = [_said(protocol, field) for protocol in (ours, theirs)]
+                shown = [_field_text(protocol, field) for protocol in (ours, theirs)]
                 raise ProtocolError(
                     f"{first} and {second} were not measured alike ({_NAMES.get(field, field)}: "
                     f"{shown[0]} and {shown[1]}); measure both in the same way."
                 )
 
 
-def _said(protocol: Mapping[str, Any], field: str) -> str:
+def _field_text(protocol: Mapping[str, Any], field: str) -> str:
     """A field's value for people: a text's name stands before its fingerprint."""
     name = protocol.get(field.removesuffix("_fingerprint"))
     value = protocol.get(field)
@@ -191,12 +191,12 @@ def _exact_p(change: npt.NDArray[np.float64]) -> float:
 
 def _drawn_p(change: npt.NDArray[np.float64]) -> float:
     draw = np.random.default_rng(0)
-    reached, found = _reached(change), 0
+    reached, hits = _reached(change), 0
     for start in range(0, DRAWS, 10_000):
         rows = min(10_000, DRAWS - start)
         signs = draw.integers(0, 2, (rows, change.size)) * 2.0 - 1.0
-        found += int(np.count_nonzero(np.abs(signs @ change) >= reached))
-    return (1 + found) / (DRAWS + 1)
+        hits += int(np.count_nonzero(np.abs(signs @ change) >= reached))
+    return (1 + hits) / (DRAWS + 1)
 
 
 def _reached(change: npt.NDArray[np.float64]) -> float:

@@ -246,8 +246,8 @@ def token_losses(model: nn.Module, structure: Structure, tokens: Tensor) -> Tens
         structure: of the model.
         tokens: (1, seq) int64.
     """
-    found = [_loss(logits, targets)[0] for _, logits, targets in _slices(model, structure, tokens)]
-    return torch.cat(found).cpu()
+    losses = [_loss(logits, targets)[0] for _, logits, targets in _slices(model, structure, tokens)]
+    return torch.cat(losses).cpu()
 
 
 def tiled_losses(hidden: Tensor, head: nn.Module, targets: Tensor, near: Tensor) -> Tensor | None:

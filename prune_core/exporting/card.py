@@ -76,13 +76,13 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
     code = _PLAIN.format(auto=auto)
     if library_format:
         code = loading_code(library_format, auto, info.dtype)
-    known = info.license and " " not in info.license
+    is_license_id = info.license and " " not in info.license
     how = _HOW[form].format(form=library_format)
     if measured["cut"] and form == "compressed":
         how += " Dropped heads, neurons and blocks are physically gone."
     return _PAGE.format(
         base=json.dumps(_base(info)),
-        spdx=info.license.lower() if known else "other",
+        spdx=info.license.lower() if is_license_id else "other",
         title=title,
         source=_source(info),
         date=datetime.date.today().isoformat(),
@@ -188,21 +188,21 @@ def _plus(screen: Mapping[str, Any], name: str) -> str:
 
 
 def _conditions(measured: Mapping[str, Any]) -> str:
-    told = measured["screen"]["protocol"]
-    name = "a pasted text" if told["text"] == "inline" else f"`{_file_name(told['text'])}`"
-    counted = f"{told['tokens']:,} predictions, " if told["tokens"] else ""
+    protocol = measured["screen"]["protocol"]
+    name = "a pasted text" if protocol["text"] == "inline" else f"`{_file_name(protocol['text'])}`"
+    predictions = f"{protocol['tokens']:,} predictions, " if protocol["tokens"] else ""
     text = (
-        f"Quality: {told['windows']} windows of {told['seq_len']} tokens of {name} "
-        f"(text {told['text_fingerprint'][:12]}), {counted}{told['dtype']} on "
-        f"{told['device']}; the interval is that of the paired difference to "
+        f"Quality: {protocol['windows']} windows of {protocol['seq_len']} tokens of {name} "
+        f"(text {protocol['text_fingerprint'][:12]}), {predictions}{protocol['dtype']} on "
+        f"{protocol['device']}; the interval is that of the paired difference to "
         "the dense model, ± is one standard error over windows."
     )
     if measured["repeats"]:
         text += (
             f" Speed and memory: median and range of {measured['repeats']} repeats, dense and this "
-            f"model in turn, each in a process of its own, {told['threads']} threads, "
-            f"{measured['prompt_tokens']} tokens of prompt, torch {told['torch']}, transformers "
-            f"{told['transformers']}."
+            f"model in turn, each in a process of its own, {protocol['threads']} threads, "
+            f"{measured['prompt_tokens']} tokens of prompt, torch {protocol['torch']}, transformers "
+            f"{protocol['transformers']}."
         )
     return text
 

@@ -101,15 +101,15 @@ def _writes(shapes: Sequence[Shape]) -> bool:
     return encoder >= decoder
 
 
-def _gone(pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
+def _by_block(pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
+    parts: dict[int, set[int]] = {}
     for block, part in pairs:
-        found.setdefault(block, set()).add(part)
-    return found
+        parts.setdefault(block, set()).add(part)
+    return parts
 
 
 def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[int, list[int]]:
-    gone = _gone(recipe.drop_neurons)
+    gone = _by_block(recipe.drop_neurons)
     if not any(s.index in gone for s in left):
         return {}
     kept = {
@@ -117,12 +117,12 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
         for s in left
         if s.neurons
     }
-    if any(not found for found in kept.values()):
+    if any(not indices for indices in kept.values()):
         raise RecipeError(f"no neuron would be left in a block; {MASKED}.")
     # T5 has one number for both stacks
     for stack in sorted({s.stack for s in left}) if family != "t5" else [""]:
-        chosen = [s.index for s in left if s.index in kept and stack in ("", s.stack)]
-        _equal({index: len(kept[index]) for index in chosen}, "neurons")
+        members = [s.index for s in left if s.index in kept and stack in ("", s.stack)]
+        _equal({index: len(kept[index]) for index in members}, "neurons")
     return kept
 
 
@@ -130,7 +130,7 @@ def _kept_heads(
     recipe: Recipe, left: Sequence[Shape], family: str, hidden_size: int
 ) -> tuple[KeptHeads, KeptHeads]:
     """What stays of self- and of cross-attention; both empty where no head goes."""
-    gone, gone_cross = _gone(recipe.drop_heads), _gone(recipe.drop_cross_heads)
+    gone, gone_cross = _by_block(recipe.drop_heads), _by_block(recipe.drop_cross_heads)
     if not any(s.index in gone or s.index in gone_cross for s in left):
         return {}, {}
     stacks = FAMILIES[family].stacks
@@ -151,8 +151,8 @@ def _kept_heads(
     }
     if len(stacks) > 1:
         _alike(kept, cross, left, family)
-    _equal({index: len(found[0]) for index, found in kept.items()}, "heads")
-    _equal({index: len(found[1]) for index, found in kept.items()}, "key/value heads")
+    _equal({index: len(heads[0]) for index, heads in kept.items()}, "heads")
+    _equal({index: len(heads[1]) for index, heads in kept.items()}, "key/value heads")
     queries = len(next(iter(kept.values()))[0])
     if family in ("llama", "gemma2") and hidden_size % queries:
         raise RecipeError(
@@ -170,7 +170,7 @@ def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str
                 f"the blocks of a {family} {stack} share one position bias for each head; drop the "
                 f"same heads in all of them, or {MASKED}."
             )
-    if len({len(found[0]) for found in (*kept.values(), *cross.values())}) > 1:
+    if len({len(heads[0]) for heads in (*kept.values(), *cross.values())}) > 1:
         raise RecipeError(
             f"a {family} model has one number of heads for self- and cross-attention; drop as many "
             f"of both in every block of encoder and decoder, or {MASKED}."

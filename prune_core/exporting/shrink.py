@@ -248,11 +248,11 @@ def _head_slices(
     columns: Slices,
 ) -> None:
     ranges: dict[str, list[tuple[int, int]]] = {}
-    for projection, chosen in ((attention.q, queries), (attention.k, keys), (attention.v, keys)):
-        found = ranges.setdefault(projection.layer, [])
-        found.extend(projection.rows[part] for part in chosen)
-    for name, found in ranges.items():  # sorted: a fused projection keeps its layout
-        rows[name] = [row for start, stop in sorted(found) for row in range(start, stop)]
+    for projection, parts in ((attention.q, queries), (attention.k, keys), (attention.v, keys)):
+        spans = ranges.setdefault(projection.layer, [])
+        spans.extend(projection.rows[part] for part in parts)
+    for name, spans in ranges.items():  # sorted: a fused projection keeps its layout
+        rows[name] = [row for start, stop in sorted(spans) for row in range(start, stop)]
     columns[attention.o] = [
         column
         for head in queries
@@ -295,8 +295,8 @@ def _sliced(key: str, value: Tensor, structure: Structure, rows: Slices, columns
     if name not in rows and name not in columns:
         return value
     layer = structure.layers.get(name)
-    chosen = torch.tensor(rows.get(name, columns.get(name)), device=value.device)
+    index = torch.tensor(rows.get(name, columns.get(name)), device=value.device)
     if kind == "bias":
-        return value[chosen] if name in rows else value
+        return value[index] if name in rows else value
     axis = 0 if name in rows else 1
-    return value.index_select(1 - axis if layer is not None and layer.transposed else axis, chosen)
+    return value.index_select(1 - axis if layer is not None and layer.transposed else axis, index)

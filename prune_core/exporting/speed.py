@@ -113,12 +113,12 @@ class _Probe:
         while time.monotonic() < end:
             self._progress.check("Cancelled while speed was measured.")
             try:
-                found = self._lines.get(timeout=0.05)
+                line = self._lines.get(timeout=0.05)
             except queue.Empty:
                 continue
-            if found is None:
+            if line is None:
                 raise self._failed()
-            content: dict[str, Any] = json.loads(found)
+            content: dict[str, Any] = json.loads(line)
             return content
         raise SpeedError("Measuring speed took too long; nothing was kept.")
 
@@ -182,7 +182,7 @@ def measure_in_turn(
         Cancelled: by ``progress``.
     """
     probes: dict[str, _Probe] = {}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in checkpoints}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in checkpoints}
     total, done = len(checkpoints) * (repeats + 2), 0
 
     def step() -> None:
@@ -200,9 +200,9 @@ def measure_in_turn(
             for name in list(probes)[:: -1 if turn % 2 else 1]:
                 numbers = probes[name].ask("round")
                 if turn:
-                    found[name].append(numbers)
+                    results[name].append(numbers)
                 step()
-        return {name: _summary(found[name], probes[name].ask("memory")) for name in probes}
+        return {name: _summary(results[name], probes[name].ask("memory")) for name in probes}
     finally:
         for probe in probes.values():
             probe.close()

@@ -86,13 +86,13 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
 def _check_own(folder: Path) -> None:
     """Refuse to replace a folder that holds anything but an export; an empty one may go."""
-    found = sorted(folder.iterdir())
-    names = {path.name for path in found}
+    entries = sorted(folder.iterdir())
+    names = {path.name for path in entries}
     if names and not names.issuperset((RECIPE, MEASURED)):
         raise ExportError(
             f"The folder {shown(str(folder))} holds no export of Prunescope; it is not overwritten."
         )
-    for path in found:
+    for path in entries:
         ours = path.name == "LICENSE" or path.suffix in WRITTEN
         if not ours or path.is_symlink() or not path.is_file():
             raise ExportError(
@@ -197,10 +197,10 @@ def _clean(folder: Path) -> None:
     name = re.escape(folder.name)
     pattern = re.compile(rf"^\.{name}\.(tmp|old)-([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}$")
     try:
-        found = [(path, pattern.match(path.name)) for path in folder.parent.iterdir()]
+        matches = [(path, pattern.match(path.name)) for path in folder.parent.iterdir()]
     except OSError:
         return  # told where it is written to
-    for path, match in found:
+    for path, match in matches:
         if match is None or not _abandoned(path, match[2], int(match[3])):
             continue
         if match[1] == "old" and not folder.exists():

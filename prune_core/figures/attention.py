@@ -272,12 +272,12 @@ def agreement_map(
         title: of the figure.
         unit: of the color scale.
     """
-    shown = [escape(name) for name in names]
+    labels = [escape(name) for name in names]
     figure = go.Figure(
         go.Heatmap(
             z=[list(row) for row in correlations],
-            x=shown,
-            y=shown,
+            x=labels,
+            y=labels,
             zmin=-1,
             zmax=1,
             colorscale=look.diverging,

@@ -89,13 +89,13 @@ def tiles(
 
 
 def model_picture(
-    model: ModelInfo, found: Sequence[Tile], look: Look, *, tint: str, words: Mapping[str, str]
+    model: ModelInfo, pieces: Sequence[Tile], look: Look, *, tint: str, words: Mapping[str, str]
 ) -> go.Figure:
     """Draw the tiles, colored by what they are or by the share removed.
 
     Args:
         model: for the names of blocks.
-        found: from :func:`tiles`.
+        pieces: from :func:`tiles`.
         look: colors and scale.
         tint: ``parameters`` (a color per part; the width is the number) or ``sparsity``.
         words: ``title``, ``block``, ``head``, ``mlp``, ``self``, ``cross``, ``encoder``,
@@ -104,7 +104,7 @@ def model_picture(
     rows = _rows(model)
     figure = go.Figure()
     for part, color in zip(PARTS, look.categories, strict=False):
-        mine = [tile for tile in found if tile.part == part]
+        mine = [tile for tile in pieces if tile.part == part]
         if not mine:
             continue
         inset = [0.3 if tile.width > 1 else 0.1 * tile.width for tile in mine]
@@ -134,10 +134,10 @@ def model_picture(
         tickvals=[rows[b.index] for b in ticks],
         ticktext=[_block_name(model, b, words) for b in ticks],
     )
-    widest = max((tile.start + tile.width for tile in found), default=1.0)
+    widest = max((tile.start + tile.width for tile in pieces), default=1.0)
     figure.update_xaxes(showgrid=False, showticklabels=False, range=[0, widest], showline=False)
     if by_sparsity:
-        _headings(figure, found, look, words)
+        _headings(figure, pieces, look, words)
     return figure
 
 
@@ -175,11 +175,11 @@ def _hover(model: ModelInfo, tile: Tile, words: Mapping[str, str]) -> str:
 
 
 def _headings(
-    figure: go.Figure, found: Sequence[Tile], look: Look, words: Mapping[str, str]
+    figure: go.Figure, pieces: Sequence[Tile], look: Look, words: Mapping[str, str]
 ) -> None:
     """Names of the parts under the lowest row, where no legend says them."""
     for part in PARTS:
-        ends = [(tile.start, tile.start + tile.width) for tile in found if tile.part == part]
+        ends = [(tile.start, tile.start + tile.width) for tile in pieces if tile.part == part]
         if ends:
             figure.add_annotation(
                 x=(min(start for start, _ in ends) + max(end for _, end in ends)) / 2,

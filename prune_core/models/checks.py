@@ -299,14 +299,14 @@ def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
     """
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in files:
-        found = read_safetensors_header(path).tensors
-        twice = sorted(tensors.keys() & found.keys())
+        part = read_safetensors_header(path).tensors
+        twice = sorted(tensors.keys() & part.keys())
         if twice:
             raise ModelFileError(
                 f"{shown(path.name)} holds {shown(twice[0])}, which another of the files holds "
                 "too; leave the files of one model only."
             )
-        tensors |= found
+        tensors |= part
     return SafetensorsHeader(tensors)
 
 
@@ -370,16 +370,16 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
     raise ModelFileError(f"There is no model.safetensors in {shown(str(folder))}.")
 
 
-def _numbered(folder: Path, found: Sequence[str]) -> tuple[Path, ...]:
+def _numbered(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """All shards of a set without an index."""
-    matches = [match for match in map(_SHARD.match, found) if match]
+    matches = [match for match in map(_SHARD.match, names) if match]
     start, total = matches[0][1], matches[0][3]
     there = {int(match[2]) for match in matches}
     for number in range(1, int(total) + 1):
         if number not in there:
             shard = f"{start}-{number:0{len(total)}d}-of-{total}.safetensors"
             raise ModelFileError(f"Shard {shown(shard)} is missing from {shown(str(folder))}.")
-    return tuple(folder / name for name in found)
+    return tuple(folder / name for name in names)
 
 
 def _indexed(folder: Path, index_path: Path) -> tuple[Path, ...]:

@@ -41,9 +41,9 @@ def gguf_config(
             f"GGUF files of architecture {shown(name)} are not supported; supported are "
             f"{', '.join(sorted(ARCHITECTURES))}."
         )
-    chosen = ARCHITECTURES[name]
-    config: dict[str, Any] = {"model_type": chosen.model_type, **chosen.constant}
-    for suffix, key in chosen.fields.items():
+    architecture = ARCHITECTURES[name]
+    config: dict[str, Any] = {"model_type": architecture.model_type, **architecture.constant}
+    for suffix, key in architecture.fields.items():
         kind = float if "epsilon" in suffix else int
         config[key] = fields.take(f"{name}.{suffix}", kind, required=True)
     hidden = fields.take(f"{name}.embedding_length", int)
@@ -54,8 +54,8 @@ def gguf_config(
             f"least 1, got {hidden} and {heads}."
         )
     shared = fields.take(f"{name}.attention.head_count_kv", int, heads)
-    if chosen.kv_heads:
-        config[chosen.kv_heads] = shared
+    if architecture.kv_heads:
+        config[architecture.kv_heads] = shared
     else:
         fields.insist(f"{name}.attention.head_count_kv", int, (heads,))
     embedding = header.tensors.get("token_embd.weight")
@@ -67,7 +67,7 @@ def gguf_config(
     if name == "t5":
         _t5(config, fields, header)
     else:
-        _heads_and_rope(config, fields, chosen, (hidden, heads), factors, name)
+        _heads_and_rope(config, fields, architecture, (hidden, heads), factors, name)
     _own_fields(config, fields, header, name)
     if name in ("llama", "qwen3", "gemma", "gemma2", "smollm3"):
         _biases(config, header, name)
@@ -139,13 +139,13 @@ def _gemma2_scale(config: Mapping[str, Any], fields: GgufFields) -> int:
     """
     scale = fields.take("gemma2.attention.scale", float, 0.0)
     if scale != 0:
-        wanted = round(scale**-2) if scale > 1e-4 else 0
-        if not wanted or not math.isclose(wanted**-0.5, scale, rel_tol=1e-4):
+        scalar = round(scale**-2) if scale > 1e-4 else 0
+        if not scalar or not math.isclose(scalar**-0.5, scale, rel_tol=1e-4):
             raise ModelFileError(
                 f"{fields.name}: the GGUF field gemma2.attention.scale is {scale}; it must be 1 "
                 "over the root of a whole number."
             )
-        return wanted
+        return scalar
     largest = config["num_hidden_layers"] == 46
     return int(config["hidden_size"] // config["num_attention_heads"]) if largest else 256
 
@@ -153,23 +153,23 @@ def _gemma2_scale(config: Mapping[str, Any], fields: GgufFields) -> int:
 def _heads_and_rope(
     config: dict[str, Any],
     fields: GgufFields,
-    chosen: GgufArchitecture,
+    architecture: GgufArchitecture,
     sizes: tuple[int, int],
     factors: Mapping[str, list[float]],
     name: str,
 ) -> None:
     hidden, heads = sizes
-    if chosen.head_dim:
+    if architecture.head_dim:
         width = fields.take(f"{name}.attention.key_length", int, hidden // heads)
         config["head_dim"] = width
     else:
         width = hidden // heads
         fields.insist(f"{name}.attention.key_length", int, (width,))
     fields.insist(f"{name}.attention.value_length", int, (width,))
-    if chosen.rotary == "none":
+    if architecture.rotary == "none":
         return
     rotated = width
-    if chosen.rotary == "part":
+    if architecture.rotary == "part":
         rotated = fields.take(f"{name}.rope.dimension_count", int, width)
         if rotated % 2 or not 0 < rotated <= width:
             raise ModelFileError(
@@ -185,7 +185,7 @@ def _heads_and_rope(
             f"{fields.name}: the GGUF fields {name}.rope.freq_base and {name}.rope.scaling.factor "
             "must be above 0."
         )
-    if chosen.rotary == "part":
+    if architecture.rotary == "part":
         rope["partial_rotary_factor"] = rotated / width
     if rope["rope_type"] == "frequencies":
         rope |= _factored(rope, rotated, config)

@@ -167,19 +167,19 @@ def tensor_names(header: GgufHeader, file: str) -> dict[str, str]:
     Raises:
         ModelFileError: a tensor has no place; names it.
     """
-    known = dict(NAMES[header.architecture])
+    patterns = dict(NAMES[header.architecture])
     if header.architecture == "t5":
         for ours, path in (("enc", "encoder.block.#.layer.1"), ("dec", "decoder.block.#.layer.2")):
             gated = f"{ours}.blk.0.ffn_gate.weight" in header.tensors
-            known[f"{ours}.blk.#.ffn_up"] = f"{path}.DenseReluDense.wi" + "_1" * gated
-            known[f"{ours}.blk.#.ffn_gate"] = f"{path}.DenseReluDense.wi_0"
+            patterns[f"{ours}.blk.#.ffn_up"] = f"{path}.DenseReluDense.wi" + "_1" * gated
+            patterns[f"{ours}.blk.#.ffn_gate"] = f"{path}.DenseReluDense.wi_0"
     names: dict[str, str] = {}
     for name in header.tensors:
         if name in ROPE_TENSORS or UNUSED.fullmatch(name):
             continue
         block = _BLOCK.search(name)
         base, _, ending = _BLOCK.sub("#", name, count=1).rpartition(".")
-        place = known.get(base)
+        place = patterns.get(base)
         if place is None or ending not in ("weight", "bias"):
             raise _no_place(file, name, header.architecture)
         names[name] = f"{place}.{ending}".replace("#", block[0] if block else "")

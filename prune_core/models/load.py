@@ -204,8 +204,8 @@ def _preset(asset: Asset, dtype: str, progress: Progress) -> _Origin:
         folder, quantised = converted_path(sha256), record.get("quantized")
     else:
         folder = fetch_asset(asset.name, progress=progress)
-    named = (asset.title, quantised, asset.license, asset.provenance)
-    return _Origin(folder, *named, converted=converted)
+    details = (asset.title, quantised, asset.license, asset.provenance)
+    return _Origin(folder, *details, converted=converted)
 
 
 def _gguf(source: GgufFile, dtype: str, progress: Progress) -> _Origin:

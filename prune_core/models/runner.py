@@ -61,12 +61,12 @@ class BlockRunner:
     def session(
         self,
         *,
-        known: list[Any] | None = None,
+        leading: list[Any] | None = None,
         record: list[Any] | None = None,
         handed_on: list[Any] | None = None,
         progress: Progress = NONE,
     ) -> Iterator[None]:
-        """While open: the first ``len(known)`` blocks answer from ``known``, all go to ``record``.
+        """While open: the first blocks answer from ``leading``, all go to ``record``.
 
         With ``handed_on`` (outputs of all blocks of another run on the same tokens) each block is
         computed and recorded, and the next is given that other run's output in its place.
@@ -74,7 +74,7 @@ class BlockRunner:
         Raises:
             Cancelled: from inside the model's forward, when ``progress`` says so.
         """
-        self._known, self._record, self._progress = known or [], record, progress
+        self._known, self._record, self._progress = leading or [], record, progress
         self._handed_on = handed_on or []
         try:
             yield
@@ -85,8 +85,8 @@ class BlockRunner:
 
 def _passed_on(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
     """What a block is given, in the form of an output of its own."""
-    given = args[0] if args else kwargs["hidden_states"]
-    return given if isinstance(output, Tensor) else (given, *output[1:])
+    hidden = args[0] if args else kwargs["hidden_states"]
+    return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
 def _tensors(value: Any) -> Iterable[Tensor]:

@@ -161,14 +161,14 @@ def _global(
     progress: Progress,
 ) -> dict[str, int]:
     """Global ranking over what is left: scores that dropped parts take are counted out."""
-    asked: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "statistics": statistics,
         "progress": progress,
     }
-    ordered = store.ordered(recipe.criterion, recipe.criterion_args, **asked)
+    ordered = store.ordered(recipe.criterion, recipe.criterion_args, **arguments)
     if not parts:
         return global_counts(ordered, recipe.sparsity)
-    ranked = store.ranked(recipe.criterion, recipe.criterion_args, "per-layer", **asked)
+    ranked = store.ranked(recipe.criterion, recipe.criterion_args, "per-layer", **arguments)
     kept = {name: scores for name, scores in ordered.items() if not _whole(parts, name)}
     # a rank is a place in the layer's sorted scores
     gone = {
@@ -191,27 +191,27 @@ def _shares(
     statistics: Statistics | None,
     increases: Increases | None,
 ) -> dict[str, float]:
-    target, given = recipe.sparsity, recipe.allocation_args
+    target, arguments = recipe.sparsity, recipe.allocation_args
     missing: set[str] = set()
     if recipe.allocation == "per-role":
-        missing = set(given) - {x.role for x in structure.layers.values()}
+        missing = set(arguments) - {x.role for x in structure.layers.values()}
     elif recipe.allocation == "manual":
-        missing = {f"block {x}" for x in given if int(x) >= len(structure.blocks)}
+        missing = {f"block {x}" for x in arguments if int(x) >= len(structure.blocks)}
     if missing:
         raise RecipeError(f"this model has no {min(missing)}; the recipe was made for another one.")
     match recipe.allocation:
         case "per-role":
-            return by_role(given, parts, target)
+            return by_role(arguments, parts, target)
         case "manual":
-            return by_hand({str(int(k)): v for k, v in given.items()}, parts, target)
+            return by_hand({str(int(k)): v for k, v in arguments.items()}, parts, target)
         case "erk":
             return erk(parts, target)
         case "owl":
-            chosen = {**ALLOCATION_ARGS["owl"], **given}
-            found = store.outliers(
-                recipe.criterion, recipe.criterion_args, chosen["m"], statistics=statistics
+            settings = {**ALLOCATION_ARGS["owl"], **arguments}
+            outliers = store.outliers(
+                recipe.criterion, recipe.criterion_args, settings["m"], statistics=statistics
             )
-            return owl(found, parts, target, spread=chosen["spread"])
+            return owl(outliers, parts, target, spread=settings["spread"])
         case _:
             if increases is None:
                 raise RecipeError("the allocation sensitivity needs a calibration text; give one.")
@@ -333,9 +333,9 @@ def emptied(plan: CutPlan, structure: Structure) -> dict[str, list[int]]:
 
     Blocks that lose the whole by name (a block, its attention or its MLP) are not among them.
     """
-    found: dict[str, list[int]] = {"heads": [], "neurons": []}
+    blocks: dict[str, list[int]] = {"heads": [], "neurons": []}
     for name, layer in structure.layers.items():
         what = {"attn.o": "heads", "cross.o": "heads", "mlp.down": "neurons"}.get(layer.role)
         if what is not None and len(plan.cuts[name].columns) == layer.in_features:
-            found[what].append(layer.block)
-    return found
+            blocks[what].append(layer.block)
+    return blocks

@@ -55,6 +55,6 @@ class PrefixCache:
 
     def retain(self, windows: Iterable[str]) -> None:
         """Drop every window that is not among these."""
-        wanted = set(windows)
-        for window in [w for w in self._windows if w not in wanted]:
+        names = set(windows)
+        for window in [w for w in self._windows if w not in names]:
             self.forget(window)

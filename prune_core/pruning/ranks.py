@@ -223,15 +223,15 @@ class RankStore:
             cut: its rows and columns that are gone.
         """
         key = (ranked.fingerprint, name, cut.rows, cut.columns)
-        found = self._remaining.pop(key, None)
-        if found is None:
+        remaining = self._remaining.pop(key, None)
+        if remaining is None:
             ranks = self.layers[name].from_stored(ranked.ranks[name])
-            found = Remaining(ranks, pattern, cut)
-            held = found.nbytes + sum(other.nbytes for other in self._remaining.values())
-            while self._remaining and held > REMAINING_BUDGET:
-                held -= self._remaining.pop(next(iter(self._remaining))).nbytes
-        self._remaining[key] = found
-        return found
+            remaining = Remaining(ranks, pattern, cut)
+            total = remaining.nbytes + sum(other.nbytes for other in self._remaining.values())
+            while self._remaining and total > REMAINING_BUDGET:
+                total -= self._remaining.pop(next(iter(self._remaining))).nbytes
+        self._remaining[key] = remaining
+        return remaining
 
     def outliers(
         self,
@@ -250,7 +250,7 @@ class RankStore:
         """
         key = self._key(f"outliers {m}", criterion, args, "", statistics)
         if key not in self._outliers:
-            found = []
+            shares = []
             for block in sorted({layer.block for layer in self.layers.values()}):
                 scores = torch.cat(
                     [
@@ -260,8 +260,8 @@ class RankStore:
                     ]
                 )
                 limit = float(m * scores.mean(dtype=torch.float64))
-                found.append(float((scores > limit).double().mean()))
-            self._outliers[key] = found
+                shares.append(float((scores > limit).double().mean()))
+            self._outliers[key] = shares
         return self._outliers[key]
 
     def _key(

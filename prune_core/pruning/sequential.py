@@ -74,8 +74,8 @@ def prune_by_block(
     for done, block in enumerate(structure.blocks):
         changed: dict[str, nn.Parameter] = {}
         if any(cuts[name] for name in block.layers):
-            found = _one_block(work, structure, stream, block, recipe, cuts, parts, gradients)
-            for name, (weight, keep, raised) in found.items():
+            results = _one_block(work, structure, stream, block, recipe, cuts, parts, gradients)
+            for name, (weight, keep, raised) in results.items():
                 layer, gone = structure.layers[name], parts.get(name, LayerCut())
                 removed[name] = int((~keep).sum())
                 weights[name] = _whole(weight, layer, gone).to(layer.weight(model).dtype)
@@ -121,14 +121,14 @@ def _one_block(
             hessians.add(names, inputs)
 
     stream.see(block, visit)
-    found: dict[str, tuple[Tensor, Tensor, bool]] = {}
+    results: dict[str, tuple[Tensor, Tensor, bool]] = {}
     pattern = parse_pattern(recipe.pattern)
     for names, square in squares.items():
-        chosen = [name for name in names if cuts[name]]
-        if not chosen:
+        cut_names = [name for name in names if cuts[name]]
+        if not cut_names:
             continue
-        layers = [structure.layers[name] for name in chosen]
-        gone = [parts.get(name, LayerCut()) for name in chosen]
+        layers = [structure.layers[name] for name in cut_names]
+        gone = [parts.get(name, LayerCut()) for name in cut_names]
         # layers that read one tensor have the same columns: only o and down lose some, read alone
         columns = _kept(layers[0].in_features, gone[0].columns)
         dense = [
@@ -143,7 +143,7 @@ def _one_block(
             upper, _, raised = inverse_factor(hessian)
             diagonal = upper.diagonal().clone()
         masks: list[Tensor | None] = []
-        for name, weight, cut in zip(chosen, dense, gone, strict=True):
+        for name, weight, cut in zip(cut_names, dense, gone, strict=True):
             if own_choice:
                 masks.append(None)
                 continue
@@ -161,14 +161,14 @@ def _one_block(
             masks.append(ranks >= cuts[name])
         if repairs and hessian is not None:
             new, keep, raised = prune_together(
-                dense, hessian, pattern, [cuts[name] for name in chosen], masks
+                dense, hessian, pattern, [cuts[name] for name in cut_names], masks
             )
         else:
             keep = [mask for mask in masks if mask is not None]
             new = [weight * mask for weight, mask in zip(dense, keep, strict=True)]
-        for name, weight, mask in zip(chosen, new, keep, strict=True):
-            found[name] = (weight, mask, raised)
-    return found
+        for name, weight, mask in zip(cut_names, new, keep, strict=True):
+            results[name] = (weight, mask, raised)
+    return results
 
 
 def _kept(size: int, gone: Sequence[int]) -> Tensor | slice:
@@ -223,8 +223,8 @@ def _check_groups(
 
 
 def _in_whole_groups(gone: Sequence[int], size: int) -> bool:
-    taken = set(gone)
-    return all(taken.issuperset(range(i - i % size, i - i % size + size)) for i in gone)
+    indices = set(gone)
+    return all(indices.issuperset(range(i - i % size, i - i % size + size)) for i in gone)
 
 
 def decides(recipe: Recipe) -> dict[str, Any]:

@@ -115,9 +115,9 @@ class Grid:
                 parse_source(model)
             except PruneCoreError as error:
                 raise GridError(str(error)) from None
-        for what, known in _KNOWN.items():
+        for what, names in _KNOWN.items():
             for name in getattr(self, what):
-                _check_name(what, name, known)
+                _check_name(what, name, names)
         self._name_own_pattern()
         _check_name("neuron_method", self.neuron_method, NEURON_METHODS)
         _check_name("neuron_scope", self.neuron_scope, NEURON_SCOPES)
@@ -159,7 +159,7 @@ class Grid:
         return self._expand()[1]
 
     def _expand(self) -> tuple[list[Cell], list[str]]:
-        found: dict[str, Cell] = {}
+        cells: dict[str, Cell] = {}
         reasons: dict[str, None] = {}
         recipes = list(self._recipes(reasons))
         for source, text in itertools.product(self.models, self.texts):
@@ -168,10 +168,10 @@ class Grid:
             for plain in recipes:
                 recipe = replace(plain, calibration=calibration)
                 cell = Cell(place[0], recipe, place[1], self.seq_len, self.windows, self.cost)
-                found.setdefault(cell.key, cell)
-        if not found:
+                cells.setdefault(cell.key, cell)
+        if not cells:
             raise GridError(next(iter(reasons), "the grid is empty."))
-        return list(found.values()), list(reasons)
+        return list(cells.values()), list(reasons)
 
     def _name_own_pattern(self) -> None:
         """Where all criteria have the same own pattern it is named: such grids stay equal to those
@@ -181,18 +181,18 @@ class Grid:
             patterns = [next(iter(own)) if x == OWN_PATTERN else x for x in self.patterns]
             object.__setattr__(self, "patterns", tuple(dict.fromkeys(patterns)))
 
-    def _chosen(self) -> Iterator[dict[str, Any]]:
+    def _combinations(self) -> Iterator[dict[str, Any]]:
         """Every combination of what is listed, as values of a recipe by field."""
-        listed: dict[str, list[Any]] = {}
+        choices: dict[str, list[Any]] = {}
         for key in _ORDER:
             form = _ROWS[key]
-            listed[form.field] = [_value(form, said) for said in getattr(self, key)]
-        listed["sparsity"].sort()
-        for values in itertools.product(*listed.values()):
-            yield dict(zip(listed, values, strict=True))
+            choices[form.field] = [_value(form, value) for value in getattr(self, key)]
+        choices["sparsity"].sort()
+        for values in itertools.product(*choices.values()):
+            yield dict(zip(choices, values, strict=True))
 
     def _recipes(self, reasons: dict[str, None]) -> Iterator[Recipe]:
-        for values in self._chosen():
+        for values in self._combinations():
             try:
                 yield self._recipe(values)
             except RecipeError as error:
@@ -257,16 +257,16 @@ class Grid:
             raise GridError("a grid is a mapping such as 'criteria: [magnitude, wanda]'.")
         known = {f.name for f in fields(cls)}
         content: dict[str, Any] = {}
-        for key, given in data.items():
+        for key, value in data.items():
             name = _PLURAL.get(str(key), str(key))
             if name not in known:
                 raise GridError(f"the grid has an unknown key {key!r}{_nearest(name, known)}")
             if name in _LISTS:
-                content[name] = _listed(name, given)
+                content[name] = _as_tuple(name, value)
             elif name == "calibration":
-                content[name] = _calibration(given)
+                content[name] = _calibration(value)
             else:
-                content[name] = given
+                content[name] = value
         if "models" not in content:
             raise GridError("the grid names no model; add 'models: [smollm2-135m]'.")
         try:
@@ -351,15 +351,15 @@ def _check_name(what: str, name: str, known: Sequence[str]) -> None:
         raise GridError(f"unknown {kind} {name!r}{_nearest(str(name), known)}")
 
 
-def _nearest(name: str, known: Sequence[str] | set[str]) -> str:
-    near = get_close_matches(name, sorted(known), 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}."
+def _nearest(name: str, names: Sequence[str] | set[str]) -> str:
+    near = get_close_matches(name, sorted(names), 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(names))}."
 
 
-def _listed(name: str, given: Any) -> tuple[Any, ...]:
-    if isinstance(given, Mapping) and name == "sparsities":
-        return _steps(given)
-    values = list(given) if isinstance(given, list | tuple) else [given]
+def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
+    if isinstance(content, Mapping) and name == "sparsities":
+        return _steps(content)
+    values = list(content) if isinstance(content, list | tuple) else [content]
     if name == "compensate":
         if not all(isinstance(value, bool) for value in values):
             raise GridError(f"compensate lists true or false, got {values!r}.")
@@ -381,8 +381,8 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
     if numbers:
         return tuple(float(value) for value in values)
     none = (None, False, "none", "") if name in _ROWS and _ROWS[name].as_text else ()
-    named = tuple("" if value in none else str(value) for value in values)
-    for value in named:
+    names = tuple("" if value in none else str(value) for value in values)
+    for value in names:
         if name in _ROWS and _ROWS[name].as_text:
             _value(_ROWS[name], value)
         if name == "patterns":
@@ -392,14 +392,14 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
                 near = get_close_matches(value, _PATTERNS, 1, 0.5)
                 more = f" Did you mean {near[0]}?" if near else ""
                 raise GridError(f"{error}{more}") from None
-    return named
+    return names
 
 
-def _steps(given: Mapping[str, Any]) -> tuple[float, ...]:
+def _steps(value: Mapping[str, Any]) -> tuple[float, ...]:
     try:
-        low, high, step = (float(given[key]) for key in ("from", "to", "step"))
+        low, high, step = (float(value[key]) for key in ("from", "to", "step"))
         count = int((high - low) / step + 1e-9) + 1
-        if set(given) != {"from", "to", "step"} or step <= 0 or not 1 <= count <= MAX_CELLS:
+        if set(value) != {"from", "to", "step"} or step <= 0 or not 1 <= count <= MAX_CELLS:
             raise ValueError
     except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
         raise GridError(
@@ -408,10 +408,10 @@ def _steps(given: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(round(low + index * step, 9) for index in range(count))
 
 
-def _calibration(given: Any) -> Calibration:
-    if not isinstance(given, Mapping):
+def _calibration(value: Any) -> Calibration:
+    if not isinstance(value, Mapping):
         raise GridError("calibration is a mapping such as {text: andersen, windows: 32}.")
-    content = dict(given)
+    content = dict(value)
     known = {f.name for f in fields(Calibration)}
     for key in content:
         if key not in known:
@@ -424,16 +424,16 @@ def _calibration(given: Any) -> Calibration:
         raise GridError(f"calibration: {error}") from None
 
 
-def _value(form: Form, said: Any) -> Any:
+def _value(form: Form, value: Any) -> Any:
     """What a grid lists under the key of a row, as the field's value.
 
     Raises:
         GridError: it is nothing that the field can be; the sentence names the key.
     """
     if not form.as_text:
-        return said
+        return value
     try:
-        return form.read(said, form.grid)
+        return form.read(value, form.grid)
     except RecipeError as error:
         raise GridError(str(error)) from None
 

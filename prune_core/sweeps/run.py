@@ -70,19 +70,19 @@ def preparations(cell: Cell) -> frozenset[str]:
     """
     recipe = cell.recipe
     needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
-    found = {
+    steps = {
         f"ranks {cell.source} {recipe.criterion} {recipe.criterion_args} {recipe.pattern} "
         f"{recipe.calibration}"
     }
     if recipe.allocation == "global":
-        found.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
+        steps.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
     for need in needs:
-        found.add(f"statistics {cell.source} {recipe.calibration} {need}")
+        steps.add(f"statistics {cell.source} {recipe.calibration} {need}")
     if recipe.allocation == "sensitivity":
-        found.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
+        steps.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
     if recipe.reads_neurons:
-        found.add(f"neurons {cell.source} {recipe.calibration}")
-    return frozenset(found)
+        steps.add(f"neurons {cell.source} {recipe.calibration}")
+    return frozenset(steps)
 
 
 def run_sweep(
@@ -91,7 +91,7 @@ def run_sweep(
     where: Where,
     measure: Measure,
     *,
-    told: Callable[[Progress], None] | None = None,
+    listener: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> str:
@@ -102,7 +102,7 @@ def run_sweep(
         sweep: its id.
         where: what runs ``measure``.
         measure: measures one cell; see ``prune_core.engine.sweep_worker.measure_cell``.
-        told: given the progress after every change.
+        listener: given the progress after every change.
         stop: set it to end after giving back what was claimed.
         shard: (i, n): only the i-th of n parts of its cells, for several machines.
 
@@ -113,7 +113,7 @@ def run_sweep(
         StoreError: the store is gone, locked, full or read-only; what was found before is kept.
         GridError: the executor cannot be started.
     """
-    return _Runner(store, sweep, where, measure, told, stop or threading.Event(), shard).run()
+    return _Runner(store, sweep, where, measure, listener, stop or threading.Event(), shard).run()
 
 
 class _Runner:
@@ -123,12 +123,12 @@ class _Runner:
         sweep: str,
         where: Where,
         measure: Measure,
-        told: Callable[[Progress], None] | None,
+        listener: Callable[[Progress], None] | None,
         stop: threading.Event,
         shard: tuple[int, int],
     ) -> None:
         self.store, self.sweep, self.where, self.measure = store, sweep, where, measure
-        self.told, self.stop, self.shard = told, stop, shard
+        self.told, self.stop, self.shard = listener, stop, shard
         self.worker = Worker.here()
         self.grid = Grid.from_dict(dict(store.sweep(sweep).grid))
         self.rounds = window_rounds(self.grid)
@@ -217,13 +217,13 @@ class _Runner:
         done, _ = wait(flying, timeout=POLL, return_when=FIRST_COMPLETED)
         for future in done:
             run = flying.pop(future)
-            found = self._answer(future)
-            if "numbers" in found:
-                self.store.finish(run.id, found["numbers"])
+            answer = self._answer(future)
+            if "numbers" in answer:
+                self.store.finish(run.id, answer["numbers"])
                 self._prepared_by(run)
             else:
-                self.store.fail(run.id, found["error"], again=found["again"])
-                if found["again"]:
+                self.store.fail(run.id, answer["error"], again=answer["again"])
+                if answer["again"]:
                     waiting.insert(0, run)
             self._tell(windows)
         if self.beat_error is not None:
@@ -243,11 +243,11 @@ class _Runner:
     def _refine(self, before: int, windows: int) -> str:
         runs = self.store.runs(sweep=self.sweep)
         assert self.grid.interval is not None
-        chosen = set()
+        ids = set()
         for place in {(run.cell.source, run.cell.text) for run in runs}:
             alike = [run for run in runs if (run.cell.source, run.cell.text) == place]
-            chosen |= set(to_refine(alike, before, self.grid.interval))
-        todo = [run for run in runs if run.id in chosen and windows_of(run.numbers) < windows]
+            ids |= set(to_refine(alike, before, self.grid.interval))
+        todo = [run for run in runs if run.id in ids and windows_of(run.numbers) < windows]
         total, flying = len(todo), dict[Future[Any], Run]()
         self._tell(windows, refining=(0, total))
         while todo or flying:
@@ -265,10 +265,10 @@ class _Runner:
             done, _ = wait(flying, timeout=POLL, return_when=FIRST_COMPLETED)
             for future in done:
                 run = flying.pop(future)
-                found = self._answer(future)
-                if "numbers" in found:
-                    self.store.refine(run.id, found["numbers"], windows=windows_of(run.numbers))
-                elif found["again"]:
+                answer = self._answer(future)
+                if "numbers" in answer:
+                    self.store.refine(run.id, answer["numbers"], windows=windows_of(run.numbers))
+                elif answer["again"]:
                     todo.append(run)
                 self._tell(windows, refining=(total - len(todo) - len(flying), total))
             if self.beat_error is not None:
@@ -279,10 +279,10 @@ class _Runner:
 
     def _submit(self, run: Run, windows: int, flying: dict[Future[Any], Run]) -> None:
         executor = self.executor = self.executor or self.where.open()
-        given = (cell_to_dict(run.cell), min(windows, run.cell.windows), self.where.threads)
+        arguments = (cell_to_dict(run.cell), min(windows, run.cell.windows), self.where.threads)
         future: Future[Any]
         try:
-            future = executor.submit(self.measure, *given)
+            future = executor.submit(self.measure, *arguments)
         except Exception as error:  # noqa: BLE001 - a pool that broke since; the answer tells
             future = Future()
             future.set_exception(error)
@@ -293,19 +293,19 @@ class _Runner:
         """Numbers, or what went wrong and whether the cell may be tried again."""
         home = self._homes.pop(future, None)
         try:
-            found: dict[str, Any] = future.result()
+            result: dict[str, Any] = future.result()
         except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever ended the worker
             lost = isinstance(error, BrokenExecutor | CancelledError) or (
                 type(error).__name__ in ("KilledWorker", "FutureCancelledError")
             )
             if lost and self.executor is home:
                 self._close()  # a new one is opened for the next cell
-            said = _ENDED if lost else f"The cell could not be measured: {error}"[:500]
-            return {"error": said, "again": True}
-        if "numbers" in found:
+            message = _ENDED if lost else f"The cell could not be measured: {error}"[:500]
+            return {"error": message, "again": True}
+        if "numbers" in result:
             self.spent.append(time.monotonic())
-            return found
-        return {"error": found["error"], "again": False}
+            return result
+        return {"error": result["error"], "again": False}
 
     def _close(self) -> None:
         executor, self.executor = self.executor, None

@@ -224,7 +224,7 @@ class Measurement:
         on_logits: OnLogits | None = None,
     ) -> WindowScore:
         copy = self.loaded.copy
-        with copy.runner.session(known=known, record=record, progress=self.progress):
+        with copy.runner.session(leading=known, record=record, progress=self.progress):
             batch = tokens[None].to(self.loaded.device)
             return score_window(copy.model, self.structure, batch, dense, on_logits=on_logits)
 

@@ -108,9 +108,9 @@ def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
     chosen = os.environ.get(START, "").strip().lower() or "auto"
     if chosen not in STARTS:
         raise TextError(f"{START} must be auto, yes or no, got {shown(chosen)}.")
-    wanted = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    needs_start = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
     token = tokenizer.bos_token_id
-    if kind != "decoder" or not wanted or (token is None and chosen == "auto"):
+    if kind != "decoder" or not needs_start or (token is None and chosen == "auto"):
         return ()
     if token is None:
         raise TextError(

@@ -76,7 +76,7 @@ class Ablator:
         window: Tensor,
         removed: Sequence[int] = (),
         before: Known | None = None,
-        known: int = 0,
+        leading: int = 0,
     ) -> Known:
         """The answer to a window without some blocks, which are not computed.
 
@@ -84,7 +84,7 @@ class Ablator:
             window: (seq,).
             removed: flat indices.
             before: an earlier answer to the same window; needed where blocks are removed.
-            known: so many leading blocks answer as they did in ``before``.
+            leading: so many leading blocks answer as they did in ``before``.
 
         Raises:
             Cancelled: between blocks.
@@ -92,7 +92,7 @@ class Ablator:
         tokens, record = window[None].to(self._device), list[Any]()
         outputs = before.outputs if before is not None else []
         self.runner.bypassed = {index: outputs[index] for index in removed}
-        with self.runner.session(known=outputs[:known], record=record, progress=self.progress):
+        with self.runner.session(leading=outputs[:leading], record=record, progress=self.progress):
             return Known(tokens, self.answer(tokens), record)
 
     def without(self, name: str, window: Tensor, dense: Known, block: int) -> Tensor:
@@ -110,7 +110,7 @@ class Ablator:
         self.runner.bypassed = {}
         with (
             _silent(self.model, name),
-            self.runner.session(known=dense.outputs[:block], progress=self.progress),
+            self.runner.session(leading=dense.outputs[:block], progress=self.progress),
         ):
             return self.answer(dense.tokens)
 
@@ -218,7 +218,7 @@ def block_costs(
     if not parts or set(parts) - set(PARTS):
         raise RecipeError(f"a block is removed by {', '.join(PARTS)}, got {', '.join(parts)!r}.")
     structure = handle.structure
-    found: dict[str, list[list[Values]]] = {p: [[] for _ in structure.blocks] for p in parts}
+    costs: dict[str, list[list[Values]]] = {p: [[] for _ in structure.blocks] for p in parts}
     dense: list[Values] = []
     done, count = 0, len(structure.blocks)
     # a block's cost is that of the blocks after it; with the head as much as one block more
@@ -233,7 +233,7 @@ def block_costs(
             "window": done,
             "windows": len(windows),
             **clock.state(),
-            **{part: _summary(rows) for part, rows in found.items()},
+            **{part: _summary(rows) for part, rows in costs.items()},
             "nll_dense": estimate(dense).mean if dense else None,
         }
 
@@ -248,7 +248,7 @@ def block_costs(
             for part in parts:
                 answer = _answer_without(ablator, window, base, block, part)
                 if answer is not None:
-                    found[part][block.index].append(ablator.cost(answer, base.answer))
+                    costs[part][block.index].append(ablator.cost(answer, base.answer))
                 clock.step(1 + count - block.index)
                 progress.tell(state())
     return state()
@@ -286,7 +286,7 @@ def layer_costs(
     """
     structure = handle.structure
     count = len(structure.blocks)
-    found: dict[str, list[Values]] = {name: [] for name in structure.layers}
+    costs: dict[str, list[Values]] = {name: [] for name in structure.layers}
     work = sum(1 + count - layer.block for layer in structure.layers.values()) + count + 1
     clock = Clock(work * len(windows))
     ablator = Ablator(handle, progress)
@@ -295,7 +295,7 @@ def layer_costs(
         clock.step(count + 1)
         for name, layer in structure.layers.items():
             answer = ablator.without(name, window, base, layer.block)
-            found[name].append(ablator.cost(answer, base.answer))
+            costs[name].append(ablator.cost(answer, base.answer))
             clock.step(1 + count - layer.block)
             progress.tell({"stage": "ablation", **clock.state()})
-    return _summary(list(found.values()))
+    return _summary(list(costs.values()))

@@ -48,9 +48,9 @@ def candidates(structure: Structure, *, ends: bool) -> list[int]:
         RecipeError: there is none.
     """
     stacks = removable([block.stack for block in structure.blocks], ends=ends)
-    found = [index for blocks in stacks for index in blocks]
-    if found:
-        return found
+    indices = [index for blocks in stacks for index in blocks]
+    if indices:
+        return indices
     count = len(structure.blocks)
     if not count:
         raise RecipeError("This model has no blocks.")
@@ -126,8 +126,8 @@ class _Search:
             self.dense = [Known(d.tokens, d.answer, []) for d in self.dense]
         self.trying: list[float | None] = []
         half = self.count * self.count / 2 + self.count
-        known = min(len(path), steps)
-        self.clock = Clock(steps * len(windows) * half, known * len(windows) * half)
+        finished_steps = min(len(path), steps)
+        self.clock = Clock(steps * len(windows) * half, finished_steps * len(windows) * half)
 
     def step(self, left: Sequence[int]) -> Step:
         """The cheapest of the candidates ``left``; ties fall to the first."""
@@ -169,21 +169,21 @@ class _Search:
     def _level(self) -> float:
         """Mean loss of the dense model; 0 where there is none."""
         losses = [self.ablator.losses(d.answer, d.answer) for d in self.dense]
-        known = [row.float().numpy() for row in losses if row is not None]
-        return estimate(known).mean if known else 0.0
+        window_losses = [row.float().numpy() for row in losses if row is not None]
+        return estimate(window_losses).mean if window_losses else 0.0
 
     def _described(self, number: int, level: float) -> dict[str, Any]:
         step = self.path[number]
-        found = estimate([np.asarray(c) for c in step.changes])
+        change = estimate([np.asarray(c) for c in step.changes])
         show = safe_exp if self.ablator.language else float
-        error = found.stderr
+        error = change.stderr
         return {
             "block": step.block,
             "blocks": sorted(s.block for s in self.path[: number + 1]),
-            "value": show(level + found.mean),
-            "low": None if error is None else show(level + found.mean - Z95 * error),
-            "high": None if error is None else show(level + found.mean + Z95 * error),
-            "delta": found.mean,
+            "value": show(level + change.mean),
+            "low": None if error is None else show(level + change.mean - Z95 * error),
+            "high": None if error is None else show(level + change.mean + Z95 * error),
+            "delta": change.mean,
             "delta_stderr": error,
             "costs": list(step.costs),
         }

@@ -59,7 +59,7 @@ def head_costs(
     """
     sites = all_sites(handle.structure)
     sizes = [len(_parts(attention, groups)) for _, attention in sites]
-    found: list[list[list[Values]]] = [[[] for _ in range(size)] for size in sizes]
+    costs: list[list[list[Values]]] = [[[] for _ in range(size)] for size in sizes]
     count = len(handle.structure.blocks)
     work = sum(
         size * (1 + count - block.index) for size, (block, _) in zip(sizes, sites, strict=True)
@@ -76,7 +76,7 @@ def head_costs(
             "window": done,
             "windows": len(windows),
             **clock.state(),
-            **_summary(found),
+            **_summary(costs),
         }
 
     for window in windows:
@@ -90,11 +90,11 @@ def head_costs(
             parts = _parts(sites[place][1], groups)
             step = max(1, ROWS // len(window)) if batched else 1
             for start in range(0, len(parts), step):
-                chosen = parts[start : start + step]
-                answers = _silenced(ablator, base, nearby, sites[place], chosen)
+                batch = parts[start : start + step]
+                answers = _silenced(ablator, base, nearby, sites[place], batch)
                 for offset, answer in enumerate(answers):
-                    found[place][start + offset].append(ablator.cost(answer, dense))
-                clock.step(len(chosen) * (1 + count - sites[place][0].index))
+                    costs[place][start + offset].append(ablator.cost(answer, dense))
+                clock.step(len(batch) * (1 + count - sites[place][0].index))
             progress.tell(state())
         done += 1
     return state()
@@ -120,7 +120,7 @@ def _silenced(
     ablator.runner.bypassed = {}
     with (
         _gate(ablator.model, attention, parts),
-        ablator.runner.session(known=base.outputs[: block.index], progress=ablator.progress),
+        ablator.runner.session(leading=base.outputs[: block.index], progress=ablator.progress),
     ):
         if ablator.language and ablator.structure.kind == "decoder":
             return _losses(ablator, base.tokens, nearby)
@@ -133,7 +133,7 @@ def _nearby(ablator: Ablator, base: Known) -> Nearby | None:
     ablator.runner.bypassed = {}
     with (
         bare_head(ablator.model, ablator.structure) as head,
-        ablator.runner.session(known=base.outputs),
+        ablator.runner.session(leading=base.outputs),
     ):
         hidden = _last(ablator.model, base.tokens)[0]
     if head is None or hidden.dtype != torch.float32:
@@ -187,7 +187,7 @@ def _losses(ablator: Ablator, tokens: Tensor, nearby: Nearby | None) -> list[Ten
     else:
         rows, targets = values.flatten(0, 1), tokens[0, 1:].repeat(len(values))
         parts = zip(rows.split(SLICE), targets.split(SLICE), strict=True)
-        losses = torch.cat([_plain(part, head, wanted) for part, wanted in parts])
+        losses = torch.cat([_plain(part, head, target) for part, target in parts])
     return list(losses.view(len(values), -1).cpu())
 
 
@@ -196,8 +196,8 @@ def _plain(values: Tensor, head: nn.Module | None, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def _summary(found: Sequence[Sequence[Sequence[Values]]]) -> dict[str, Any]:
-    rows = [[estimate(list(head)) if head else None for head in row] for row in found]
+def _summary(costs: Sequence[Sequence[Sequence[Values]]]) -> dict[str, Any]:
+    rows = [[estimate(list(head)) if head else None for head in row] for row in costs]
     return {
         "mean": [[None if e is None else e.mean for e in row] for row in rows],
         "stderr": [[None if e is None else e.stderr for e in row] for row in rows],

@@ -95,10 +95,10 @@ def attention_steps(
         RecipeError: the block has no attention of this kind, or not that head.
         TextError: no such token, or the model does not let its attention be watched.
     """
-    chosen = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
+    owner = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
     attention = None
-    if chosen is not None:
-        attention = chosen.attention_of(kind)
+    if owner is not None:
+        attention = owner.attention_of(kind)
     if attention is None:
         raise RecipeError(f"Block {block} of this model has no {kind}-attention.")
     if not 0 <= head < attention.num_heads:
@@ -121,23 +121,23 @@ def attention_steps(
     finally:
         for key in watched:
             _seen.pop(key, None)
-    found = next((seen for seen in watched.values() if seen), None)
-    if found is None:
+    record = next((entry for entry in watched.values() if entry), None)
+    if record is None:
         raise TextError("This model does not let its attention be watched.")
 
     def row(name: str) -> list[float]:
-        return [float(x) for x in found[name][0, head, query].float()]
+        return [float(x) for x in record[name][0, head, query].float()]
 
-    lowest = torch.finfo(found["scores"].dtype).min / 2
+    lowest = torch.finfo(record["scores"].dtype).min / 2
     return {
         "query": row("query"),
-        "keys": found["keys"][0, head].float().tolist(),
-        "values": found["values"][0, head].float().tolist(),
+        "keys": record["keys"][0, head].float().tolist(),
+        "values": record["values"][0, head].float().tolist(),
         "products": row("products"),
         "scaled": row("scaled"),
         "scores": [None if x <= lowest else x for x in row("scores")],
         "shares": row("shares"),
         "output": row("output"),
-        "scale": float(found["scale"]),
-        "width": found["query"].shape[-1],
+        "scale": float(record["scale"]),
+        "width": record["query"].shape[-1],
     }

@@ -75,21 +75,21 @@ class NeuronStatistics:
         Raises:
             RecipeError: an unknown method.
         """
-        known = checked_method(method)
-        if known == "firing":
+        name = checked_method(method)
+        if name == "firing":
             return self.row("firing")
-        if known == "fluctuation":
-            found = self.row("variance")
-            return {block: found[block] * self.norms[block].square() for block in self.blocks}
-        found = self.row("absolute")
-        if known == "mean-activation":
-            return found
-        return {block: found[block] * self.norms[block] for block in self.blocks}
+        if name == "fluctuation":
+            values = self.row("variance")
+            return {block: values[block] * self.norms[block].square() for block in self.blocks}
+        values = self.row("absolute")
+        if name == "mean-activation":
+            return values
+        return {block: values[block] * self.norms[block] for block in self.blocks}
 
     def compared(self, method: str, scope: str) -> dict[int, Tensor]:
         """Scores as the neurons compete by them: see :func:`competing` where all do."""
-        found = self.scores(method)
-        return found if scope != "global" else competing(method, found)
+        scores = self.scores(method)
+        return scores if scope != "global" else competing(method, scores)
 
     @cached_property
     def dead(self) -> dict[int, Tensor]:
@@ -132,10 +132,10 @@ def checked_method(method: str) -> str:
     Raises:
         RecipeError: an unknown method.
     """
-    known = ALIASES.get(method, method)
-    if known not in NEURON_METHODS:
+    name = ALIASES.get(method, method)
+    if name not in NEURON_METHODS:
         raise RecipeError(f"unknown method {method!r}; use {', '.join(NEURON_METHODS)}.")
-    return known
+    return name
 
 
 def mlp_layers(structure: Structure, *roles: str) -> dict[int, str]:
@@ -273,8 +273,8 @@ def neuron_statistics(
     if record is not None:
         flat = record.tensors["values"]
     else:
-        found = gather_neurons(clone_shared(model), structure, windows, progress=progress)
-        flat = torch.cat(list(found.values()), dim=1)
+        sums = gather_neurons(clone_shared(model), structure, windows, progress=progress)
+        flat = torch.cat(list(sums.values()), dim=1)
         CACHE.write(key, {"values": flat}, folder=folder)
     values = dict(zip(downs, flat.split(sizes, dim=1), strict=True))
     norms = {

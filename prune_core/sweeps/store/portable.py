@@ -85,7 +85,7 @@ def run_from_dict(data: Any) -> Run:
         numbers = content.get("numbers", {})
         if not isinstance(numbers, Mapping):
             raise TypeError("numbers must map names to values")
-        content["numbers"] = _meant(dict(numbers))
+        content["numbers"] = _restored(dict(numbers))
         run = Run(**content)
         words = [run.id, run.sweep, run.note, *([run.error] if run.error is not None else [])]
         times = [run.created, *([run.finished] if run.finished is not None else [])]
@@ -124,11 +124,11 @@ def _spelled(value: Any) -> Any:
     return value
 
 
-def _meant(value: Any) -> Any:
+def _restored(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"float"} and value["float"] in ("inf", "-inf", "nan"):
             return float(value["float"])
-        return {key: _meant(item) for key, item in value.items()}
+        return {key: _restored(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_meant(item) for item in value]
+        return [_restored(item) for item in value]
     return value
