@@ -1,14 +1,14 @@
 """Losses of many answers that all lie near one known answer, without most of the output head.
 
 More than half of a large vocabulary shares a thousandth of the probability: the logits of those
-rare words matter only through their sum in the softmax's normaliser. Around a known answer that sum
+rare words matter only through their sum in the softmax's normalizer. Around a known answer that sum
 is expanded in the change d of the hidden state to second order: with p_i the known probabilities
 of the rare words, P their sum, m and S the mean and covariance of their rows of the head,
 
     sum_i p_i exp(w_i . d)  =  P exp(m . d + d' S d / 2)  +  third order.
 
 P and m are each position's own; S is shared by a window's positions. The second-order term itself
-says how far the expansion holds: where it is more than :data:`LIMIT` of the normaliser, that
+says how far the expansion holds: where it is more than :data:`LIMIT` of the normalizer, that
 position gets the whole head. What remains is about 1e-6 nats, float32's own rounding.
 """
 
@@ -26,7 +26,7 @@ RARE = 1e-3
 """Probability of all rare words together, the mean over positions."""
 
 LIMIT = 3e-5
-"""The second-order term's largest share of the normaliser: about so many nats of loss."""
+"""The second-order term's largest share of the normalizer: about so many nats of loss."""
 
 WORTH = 0.75
 """Share of the vocabulary up to which leaving out the rest saves time."""

@@ -1,7 +1,7 @@
 """Checkpoints without their zeros: values and a bitmask, by the compressed-tensors library.
 
 Formats of the library: ``sparse-24-bitmask`` where every compressed layer keeps at most two of four
-neighbours, else ``sparse-bitmask``. It wrote and read them until 0.14 (vllm-project's pull request
+neighbors, else ``sparse-bitmask``. It wrote and read them until 0.14 (vllm-project's pull request
 610 removed them); transformers 5 asks for 0.15 or later, and that version fills the layers it no
 longer understands with random numbers and only warns. So the weights lie in a file of another name
 than transformers looks for: it refuses the folder, and the library's own ``load_compressed`` reads

@@ -50,9 +50,8 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     torch.ones(64, 64) @ torch.ones(64, 64)  # the kernels' own buffers belong to the imports
     loader = getattr(transformers, request["auto"])
-    getattr(
-        transformers, request["model"]
-    )  # imports its modeling file, which is no part of a model
+    # imports the class's modeling file, which is no part of a model
+    getattr(transformers, request["model"])
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
     if request["library_format"]:

@@ -12,7 +12,7 @@ from prune_core.figures.theme import Look, color_bar, escape, style
 Head = tuple[int, int]
 """(flat block index, head)."""
 
-LABELLED_TOKENS = 48  # more than this many tokens: axis labels would overlap
+LABELED_TOKENS = 48  # more than this many tokens: axis labels would overlap
 
 
 def importance_map(
@@ -239,7 +239,7 @@ def pattern_grid(
         x=words["x"],
         y=words["y"],
     )
-    step = max(1, -(-len(queries) // LABELLED_TOKENS))
+    step = max(1, -(-len(queries) // LABELED_TOKENS))
     figure.update_xaxes(
         tickvals=list(range(0, len(keys), step)),
         ticktext=keys[::step],

@@ -76,7 +76,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     (WIDTH_KEYS, 1, 1_000_000),
     (CONTEXT_KEYS, 1, 100_000_000),
 )
-# what transformers itself has written into configs over the years; none of it changes behaviour
+# what transformers itself has written into configs over the years; none of it changes behavior
 _HARMLESS = frozenset({"_name_or_path", "_commit_hash", "_num_labels", "_sliding_window_pattern"})
 _HARMLESS |= {
     "_remove_final_layer_norm",

@@ -60,7 +60,7 @@ class _Origin:
 
     folder: Path
     title: str
-    quantised: str | None = None
+    quantized: str | None = None
     license: str = ""
     provenance: str = ""
     warnings: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ def load_model(
     config, stored, warnings = _check_folder(origin, dtype)
     warnings = (*origin.warnings, *warnings)
     if not origin.license:
-        warnings = (*warnings, "The model's licence is not known here; check it before sharing.")
+        warnings = (*warnings, "The model's license is not known here; check it before sharing.")
     fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress)
     if not stored.is_plain:  # caches may hold what an older version made of the raw numbers
         fingerprint = hashlib.sha256(f"{fingerprint} stored 1\n".encode()).hexdigest()
@@ -132,7 +132,7 @@ def load_model(
         source=parsed.text,
         title=origin.title,
         fingerprint=fingerprint,
-        quantised=origin.quantised or stored.quantized,
+        quantized=origin.quantized or stored.quantized,
         license=origin.license,
         provenance=origin.provenance,
         warnings=warnings,
@@ -160,7 +160,7 @@ def _load_tiny(source: Preset, dtype: str, device: str, started: float) -> Model
         source=source.text,
         title=TINY_TITLES[source.name],
         fingerprint=digest.hexdigest(),
-        quantised=None,
+        quantized=None,
         license="Apache-2.0",
         provenance="Random weights, made on the spot by this project.",
         warnings=(),
@@ -192,7 +192,7 @@ def _locate(source: Source, dtype: str, progress: Progress) -> _Origin:
 
 
 def _preset(asset: Asset, dtype: str, progress: Progress) -> _Origin:
-    quantised, converted = None, asset.format == "gguf"
+    quantized, converted = None, asset.format == "gguf"
     if converted:
         sha256 = asset.members[0].sha256
         record = converted_record(sha256)
@@ -201,10 +201,10 @@ def _preset(asset: Asset, dtype: str, progress: Progress) -> _Origin:
             _guard_gguf(path, asset.title, dtype)
             convert_gguf(path, sha256, progress=progress)
             record = converted_record(sha256) or {}
-        folder, quantised = converted_path(sha256), record.get("quantized")
+        folder, quantized = converted_path(sha256), record.get("quantized")
     else:
         folder = fetch_asset(asset.name, progress=progress)
-    details = (asset.title, quantised, asset.license, asset.provenance)
+    details = (asset.title, quantized, asset.license, asset.provenance)
     return _Origin(folder, *details, converted=converted)
 
 

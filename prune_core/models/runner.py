@@ -32,7 +32,7 @@ class BlockRunner:
         self.skipped: frozenset[int] = frozenset()
         self.bypassed: Mapping[int, Any] = {}
         self._progress = NONE
-        self._known: list[Any] = []
+        self._leading: list[Any] = []
         self._record: list[Any] | None = None
         self._handed_on: list[Any] = []
         for block in structure.blocks:
@@ -41,8 +41,8 @@ class BlockRunner:
             module.__dict__["forward"] = functools.partial(self._run, block.index, module.forward)
 
     def _run(self, index: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if index < len(self._known):
-            output = self._known[index]
+        if index < len(self._leading):
+            output = self._leading[index]
         elif index in self.bypassed:
             output = _passed_on(args, kwargs, self.bypassed[index])
         else:
@@ -74,12 +74,12 @@ class BlockRunner:
         Raises:
             Cancelled: from inside the model's forward, when ``progress`` says so.
         """
-        self._known, self._record, self._progress = leading or [], record, progress
+        self._leading, self._record, self._progress = leading or [], record, progress
         self._handed_on = handed_on or []
         try:
             yield
         finally:
-            self._known, self._record, self._progress = [], None, NONE
+            self._leading, self._record, self._progress = [], None, NONE
             self._handed_on = []
 
 

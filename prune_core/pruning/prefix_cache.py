@@ -30,7 +30,7 @@ class PrefixCache:
         self.used = 0
         self._windows: OrderedDict[str, tuple[BlockStates, list[Any], int]] = OrderedDict()
 
-    def known(self, window: str, states: BlockStates) -> list[Any]:
+    def leading(self, window: str, states: BlockStates) -> list[Any]:
         """Outputs of the leading blocks whose states have not changed since ``window`` was kept."""
         if window not in self._windows:
             return []

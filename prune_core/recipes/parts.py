@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from prune_core.errors import RecipeError
 from prune_core.recipes.checks import checked_sparsity
+from prune_core.registry import Registry
 
-NEURON_METHODS = ("mean-activation", "firing", "weighted", "fluctuation")
-"""Scores of intermediate neurons; see ``prune_core.analysis.neurons``."""
+NEURON_METHODS: Registry[Callable[..., Any]] = Registry(
+    "neuron method", "prune_core.analysis.neurons.methods", ("title", "measures")
+)
+"""Scores of intermediate neurons; see ``prune_core.analysis.neurons.methods``.
+
+Texts of an entry: ``title``, what it ``measures``.
+"""
+
+NEURON_METHOD = "mean-activation"
+"""The one that is taken where none is named."""
 
 NEURON_SCOPES = ("block", "global")
 
@@ -33,11 +44,11 @@ class NeuronShare:
         fraction: 0 to 1; rounded to whole neurons, ties by position.
         method: one of :data:`NEURON_METHODS`.
         scope: ``block`` (the same share of each block) or ``global`` (all neurons compete,
-            by scores standardised within their block).
+            by scores standardized within their block).
     """
 
     fraction: float
-    method: str = "mean-activation"
+    method: str = NEURON_METHOD
     scope: str = "block"
 
     def __post_init__(self) -> None:

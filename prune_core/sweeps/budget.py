@@ -29,7 +29,7 @@ TOLERANCE = 0.009
 with seven measurements bisection alone reaches it from any curve."""
 
 Measure = Callable[[Recipe], Mapping[str, Any]]
-Told = Callable[[Mapping[str, Any]], None]
+Listener = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def solve(
     confirm: Measure | None = None,
     finished_runs: Sequence[Run] = (),
     size: FileSize | None = None,
-    listener: Told | None = None,
+    listener: Listener | None = None,
 ) -> Solution:
     """Find what keeps a promise.
 
@@ -240,7 +240,7 @@ class _Search:
         confirm: Measure | None,
         finished_runs: Sequence[Run],
         size: FileSize | None,
-        listener: Told | None,
+        listener: Listener | None,
     ) -> None:
         self.promise, self.family, self.size = promise, family, size
         self._measure, self._confirm, self._listener = measure, confirm, listener
@@ -251,7 +251,7 @@ class _Search:
             for run in finished_runs
             if run.state == "done" and method_of(run.cell.recipe) == family.method
         }
-        self.known_recipes = [run.cell.recipe for run in finished_runs]
+        self.finished_recipes = [run.cell.recipe for run in finished_runs]
 
     def answer(self) -> Answer:
         if self.promise.kind == "size":
@@ -284,7 +284,7 @@ class _Search:
 
         losses = {
             recipe.sparsity: math.log1p(worse_of(self.numbers[recipe.fingerprint]).share)
-            for recipe in self.known_recipes
+            for recipe in self.finished_recipes
             if recipe.fingerprint in self.numbers and at(recipe.sparsity) == recipe
         }
         self.reused = len(losses)

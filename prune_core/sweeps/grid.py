@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 from prune_core.criteria import CRITERIA
 from prune_core.errors import GridError, PruneCoreError, RecipeError
 from prune_core.models.sources import parse_source
+from prune_core.patterns import example_patterns
 from prune_core.recipes.calibration import PRESET_TEXTS, Calibration, TextSpec
 from prune_core.recipes.checks import checked_sparsity
 from prune_core.recipes.forms import BY_FIELD, Form, forms_of, recipe_of
-from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES
+from prune_core.recipes.parts import NEURON_METHOD, NEURON_METHODS, NEURON_SCOPES
 from prune_core.recipes.recipe import (
     ALLOCATIONS,
     OWN_PATTERN,
@@ -87,7 +88,7 @@ class Grid:
     sparsities: tuple[float, ...] = (0.0,)
     heads: tuple[str, ...] = ("",)
     neurons: tuple[float, ...] = (0.0,)
-    neuron_method: str = NEURON_METHODS[0]
+    neuron_method: str = NEURON_METHOD
     neuron_scope: str = NEURON_SCOPES[0]
     blocks: tuple[str, ...] = ("",)
     calibration: Calibration = field(default_factory=Calibration)
@@ -315,12 +316,11 @@ _ORDER = (
 """Keys of what is combined, the last one changing first."""
 
 _LISTS = ("models", "texts", *_ORDER)
-_KNOWN: Mapping[str, Sequence[str]] = {
-    "criteria": tuple(CRITERIA),
+_KNOWN: Mapping[str, Collection[str]] = {
+    "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
     "reconstructions": RECONSTRUCTIONS,
 }
-_PATTERNS = (OWN_PATTERN, "per-layer", "per-row", "nm:2:4", "block:4")
 _NUMBERED = ("criterion_args", "allocation_args", "overrides")
 
 
@@ -345,13 +345,13 @@ def text_of(name: str) -> TextSpec:
     return TextSpec("preset" if name in PRESET_TEXTS else "file", name)
 
 
-def _check_name(what: str, name: str, known: Sequence[str]) -> None:
+def _check_name(what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
         raise GridError(f"unknown {kind} {name!r}{_nearest(str(name), known)}")
 
 
-def _nearest(name: str, names: Sequence[str] | set[str]) -> str:
+def _nearest(name: str, names: Collection[str]) -> str:
     near = get_close_matches(name, sorted(names), 1, 0.5)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(names))}."
 
@@ -389,7 +389,7 @@ def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
             try:
                 Recipe().with_pattern(value)
             except RecipeError as error:
-                near = get_close_matches(value, _PATTERNS, 1, 0.5)
+                near = get_close_matches(value, [OWN_PATTERN, *example_patterns()], 1, 0.5)
                 more = f" Did you mean {near[0]}?" if near else ""
                 raise GridError(f"{error}{more}") from None
     return names

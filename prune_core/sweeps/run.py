@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prune_core.allocation import ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.errors import StoreError
 from prune_core.sweeps.executors import Where
@@ -74,11 +75,12 @@ def preparations(cell: Cell) -> frozenset[str]:
         f"ranks {cell.source} {recipe.criterion} {recipe.criterion_args} {recipe.pattern} "
         f"{recipe.calibration}"
     }
-    if recipe.allocation == "global":
+    known = ALLOCATIONS[recipe.allocation].needs
+    if "ordered" in known:
         steps.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
     for need in needs:
         steps.add(f"statistics {cell.source} {recipe.calibration} {need}")
-    if recipe.allocation == "sensitivity":
+    if "increases" in known:
         steps.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
     if recipe.reads_neurons:
         steps.add(f"neurons {cell.source} {recipe.calibration}")
@@ -128,7 +130,7 @@ class _Runner:
         shard: tuple[int, int],
     ) -> None:
         self.store, self.sweep, self.where, self.measure = store, sweep, where, measure
-        self.told, self.stop, self.shard = listener, stop, shard
+        self.listener, self.stop, self.shard = listener, stop, shard
         self.worker = Worker.here()
         self.grid = Grid.from_dict(dict(store.sweep(sweep).grid))
         self.rounds = window_rounds(self.grid)
@@ -338,7 +340,7 @@ class _Runner:
     def _tell(
         self, windows: int, *, refining: tuple[int, int] = (0, 0), state: str = "active"
     ) -> None:
-        if self.told is None:
+        if self.listener is None:
             return
         counts = self.store.sweep(self.sweep).counts
         cells = sum(counts.values())
@@ -346,7 +348,7 @@ class _Runner:
         left = refining[1] - refining[0] if refining[1] else cells - done - failed
         each = (time.monotonic() - self.began) / len(self.spent) if self.spent else None
         seconds = None if each is None or state != "active" else each * left
-        self.told(Progress(done, failed, cells, windows, *refining, seconds, state))
+        self.listener(Progress(done, failed, cells, windows, *refining, seconds, state))
 
 
 def progress_to_dict(progress: Progress) -> dict[str, Any]:

@@ -41,7 +41,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNE_MODEL_ROOTS", str(tmp_path))
     for name in ("PRUNE_MODE", "PRUNE_OFFLINE", "PRUNE_FAULTS"):
         monkeypatch.delenv(name, raising=False)
-    torch.set_num_threads(1)
 
 
 # ---- writing files as a converter does -------------------------------------------------------
@@ -492,7 +491,7 @@ def test_quantized_linear_layers(kind: str, tmp_path: Path) -> None:
     fields = {**tokenizer_fields(), **common("qwen2")}
     path = write(tmp_path / "m.gguf", "qwen2", fields, tensors)
     assert_same(path, model)
-    assert load_model(str(path)).info.quantised == (None if "F16" in kind else kind)
+    assert load_model(str(path)).info.quantized == (None if "F16" in kind else kind)
 
 
 @pytest.mark.parametrize("kind", sorted(DEQUANTIZABLE))

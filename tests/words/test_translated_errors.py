@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - Chinese has its own punctuation
 """Every sentence the library raises for a user has its Chinese, and the catalogue no others."""
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ NOT_SHOWN = {
     "Cancelled",  # an outcome: the pages say it in their own words
 }
 SENTENCES = {"_sentence", "_explain", "_disk_sentence", "library_problem", "format_problem"}
-SENTENCES |= {"unexpected"}
+SENTENCES |= {"unexpected", "masked_problem", "shrunk_problem", "compressed_problem"}
 """Functions that return what an error, or a page, says."""
 
 PHRASES = {"_Damaged", "refusal"}
@@ -58,6 +57,7 @@ PHRASES = {"_Damaged", "refusal"}
 OPAQUE = {
     *("_explain(text, asset, tool, process.returncode)", "_disk_sentence(asset, error)"),
     *("_sentence(error, folder)", "self._sentence(error)", "library_problem()", "problem"),
+    "FORMATS[form].fn(info, recipe)",
     # other errors' sentences, as they are or with an end of their own
     *("str(error)", "f'{error}{more}'", "next(iter(reasons), 'the grid is empty.')"),
 }
@@ -68,7 +68,7 @@ UNRAISED = {
     "{name} is used, and the numbers are wrong if it is another.",
     "The cell could not be measured: {error}",
     "The model's config.json brings code of its own (auto_map); it is not run.",
-    "The model's licence is not known here; check it before sharing.",
+    "The model's license is not known here; check it before sharing.",
     "The process that measured this cell was ended by the system.",
     "the grid is empty.",
     "An adapter lies beside the model; it is left out.",
@@ -101,7 +101,7 @@ COMPOSED = {
     "unknown {kind} {name}; known are {known}.",
     "{error} Did you mean {near}?",
     # phrases
-    *("the encoder", "the decoder", "neuron method", "neuron scope"),
+    *("the encoder", "the decoder", "neuron scope"),
     *("weights {size}", "working copy {size}", "logits {size}", "conversion {size}"),
     *("{count} failed", "{count} pending", "{count} running"),
     *("{count} years", "{count} days", "{count} hours", "{count} minutes"),

@@ -41,7 +41,7 @@ Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class WindowAnswer:
     """A window's answer with some blocks removed, and every block's output on the way.
 
     Attributes:
@@ -75,9 +75,9 @@ class Ablator:
         self,
         window: Tensor,
         removed: Sequence[int] = (),
-        before: Known | None = None,
+        before: WindowAnswer | None = None,
         leading: int = 0,
-    ) -> Known:
+    ) -> WindowAnswer:
         """The answer to a window without some blocks, which are not computed.
 
         Args:
@@ -93,9 +93,9 @@ class Ablator:
         outputs = before.outputs if before is not None else []
         self.runner.bypassed = {index: outputs[index] for index in removed}
         with self.runner.session(leading=outputs[:leading], record=record, progress=self.progress):
-            return Known(tokens, self.answer(tokens), record)
+            return WindowAnswer(tokens, self.answer(tokens), record)
 
-    def without(self, name: str, window: Tensor, dense: Known, block: int) -> Tensor:
+    def without(self, name: str, window: Tensor, dense: WindowAnswer, block: int) -> Tensor:
         """The answer to a window with the output of one layer set to zero.
 
         Args:
@@ -255,7 +255,7 @@ def block_costs(
 
 
 def _answer_without(
-    ablator: Ablator, window: Tensor, base: Known, block: Block, part: str
+    ablator: Ablator, window: Tensor, base: WindowAnswer, block: Block, part: str
 ) -> Tensor | None:
     if part == "block":
         return ablator.run(window, [block.index], base, block.index).answer

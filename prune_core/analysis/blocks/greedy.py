@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Values
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Values, WindowAnswer
 from prune_core.analysis.selection import most_removable, removable
 from prune_core.errors import RecipeError
 from prune_core.evaluation.estimate import Z95, estimate, safe_exp
@@ -123,7 +123,7 @@ class _Search:
         self.progress, self.path = progress, path
         self.dense = [self.ablator.run(window) for window in windows]
         if sum(output_bytes(d.outputs) for d in self.dense) > KEPT_BYTES:
-            self.dense = [Known(d.tokens, d.answer, []) for d in self.dense]
+            self.dense = [WindowAnswer(d.tokens, d.answer, []) for d in self.dense]
         self.trying: list[float | None] = []
         half = self.count * self.count / 2 + self.count
         finished_steps = min(len(path), steps)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Values
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Values, WindowAnswer
 from prune_core.analysis.heads.scores import Site, all_sites
 from prune_core.evaluation.estimate import estimate
 from prune_core.evaluation.nearby import Nearby
@@ -110,7 +110,7 @@ def _parts(attention: Attention, groups: bool) -> list[tuple[int, ...]]:
 
 def _silenced(
     ablator: Ablator,
-    base: Known,
+    base: WindowAnswer,
     nearby: Nearby | None,
     site: Site,
     parts: Sequence[tuple[int, ...]],
@@ -128,7 +128,7 @@ def _silenced(
 
 
 @torch.inference_mode()
-def _nearby(ablator: Ablator, base: Known) -> Nearby | None:
+def _nearby(ablator: Ablator, base: WindowAnswer) -> Nearby | None:
     """What makes losses near the dense ones cheap; None where the head is not a plain one."""
     ablator.runner.bypassed = {}
     with (

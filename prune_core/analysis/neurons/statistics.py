@@ -68,23 +68,14 @@ class NeuronStatistics:
     def scores(self, method: str) -> dict[int, Tensor]:
         """Scores by block, (neurons,) float64; higher = keep.
 
-        ``mean-activation``: mean |a|. ``firing``: share of tokens with a > 0. ``weighted``: mean
-        |a| times the norm of the column of ``down``. ``fluctuation``: variance of a times the
-        squared norm (FLAP's WIFV, arXiv 2312.11983).
+        Args:
+            method: one of :data:`prune_core.recipes.parts.NEURON_METHODS`.
 
         Raises:
             RecipeError: an unknown method.
         """
-        name = checked_method(method)
-        if name == "firing":
-            return self.row("firing")
-        if name == "fluctuation":
-            values = self.row("variance")
-            return {block: values[block] * self.norms[block].square() for block in self.blocks}
-        values = self.row("absolute")
-        if name == "mean-activation":
-            return values
-        return {block: values[block] * self.norms[block] for block in self.blocks}
+        values: dict[int, Tensor] = NEURON_METHODS[checked_method(method)].fn(self)
+        return values
 
     def compared(self, method: str, scope: str) -> dict[int, Tensor]:
         """Scores as the neurons compete by them: see :func:`competing` where all do."""
@@ -114,12 +105,12 @@ def competing(method: str, scores: Mapping[int, Tensor]) -> dict[int, Tensor]:
         method: one of :data:`prune_core.recipes.parts.NEURON_METHODS`.
         scores: (neurons,) by block.
     """
-    if checked_method(method) == "firing":
+    if NEURON_METHODS[checked_method(method)].comparable:
         return dict(scores)
-    return {block: _standardised(row) for block, row in scores.items()}
+    return {block: _standardized(row) for block, row in scores.items()}
 
 
-def _standardised(row: Tensor) -> Tensor:
+def _standardized(row: Tensor) -> Tensor:
     mean, spread = row.mean(), row.std(correction=0)
     # equal scores differ from their mean by rounding alone
     alike = spread <= 1e-12 * mean.abs()

@@ -35,7 +35,7 @@ class NeuronStore:
 
     def __init__(self, handle: ModelHandle) -> None:
         self._handle = handle
-        self._known: dict[str, NeuronStatistics] = {}
+        self._statistics: dict[str, NeuronStatistics] = {}
         self._last: tuple[str, tuple[Tensor, Tensor]] | None = None
         self._shares: dict[tuple[str, NeuronShare], tuple[tuple[int, int], ...]] = {}
 
@@ -54,7 +54,7 @@ class NeuronStore:
         """
         tokens = windows if isinstance(windows, Tensor) else torch.stack(list(windows))
         key = windows_fingerprint(list(tokens))
-        statistics = self._known.pop(key, None)
+        statistics = self._statistics.pop(key, None)
         if statistics is None:
             statistics = neuron_statistics(
                 self._handle.model,
@@ -63,9 +63,9 @@ class NeuronStore:
                 tokens,
                 progress=progress,
             )
-        self._known[key] = statistics
-        while len(self._known) > KEPT:
-            self._known.pop(next(iter(self._known)))
+        self._statistics[key] = statistics
+        while len(self._statistics) > KEPT:
+            self._statistics.pop(next(iter(self._statistics)))
         return statistics
 
     def activations(
