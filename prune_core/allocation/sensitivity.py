@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts, Parts
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts, Parts
 from prune_core.allocation.shares import cuts_of, shifted
 
 Increases = tuple[Sequence[float], Sequence[Sequence[float]]]
@@ -106,6 +106,6 @@ def least_loss(
         },
     },
 )
-def by_sensitivity(asked: Asked, increases: Increases) -> Cuts:
+def by_sensitivity(request: AllocationRequest, increases: Increases) -> Cuts:
     """Share by measured losses, see :func:`least_loss`."""
-    return cuts_of(least_loss(*increases, asked.parts, asked.sparsity), asked)
+    return cuts_of(least_loss(*increases, request.parts, request.sparsity), request)

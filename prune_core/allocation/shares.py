@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from prune_core.allocation.base import Asked, Cuts, Parts
+from prune_core.allocation.base import AllocationRequest, Cuts, Parts
 from prune_core.patterns import Pattern, num_pruned
 
 
@@ -83,15 +83,15 @@ def exact_cuts(
         cuts[name] = min(int(exact + 1e-9), places)
         fractions[name] = exact - cuts[name] if cuts[name] < places else -1.0
     unit = {n: pattern.removed(p.rows, p.columns, 1) for n, p in parts.items()}
-    left = budget - sum(cuts[n] * unit[n] for n in parts)
+    remainder = budget - sum(cuts[n] * unit[n] for n in parts)
     for name in sorted(parts, key=lambda n: -fractions[n]):
-        if fractions[name] >= 0 and unit[name] > 0 and unit[name] / 2 <= left:
+        if fractions[name] >= 0 and unit[name] > 0 and unit[name] / 2 <= remainder:
             cuts[name] += 1
-            left -= unit[name]
+            remainder -= unit[name]
     return cuts
 
 
-def cuts_of(shares: Mapping[str, float], asked: Asked) -> Cuts:
+def cuts_of(shares: Mapping[str, float], request: AllocationRequest) -> Cuts:
     """Shares as cuts, with the layers that they remove whole."""
-    full = clipped(shares) if asked.sparsity < 1 else ()
-    return Cuts(exact_cuts(shares, asked.parts, asked.pattern, asked.sparsity), full)
+    full = clipped(shares) if request.sparsity < 1 else ()
+    return Cuts(exact_cuts(shares, request.parts, request.pattern, request.sparsity), full)

@@ -85,8 +85,8 @@ class Background:
 
     def seconds_left(self, sweep: Sweep) -> float | None:
         """How long the first round of a sweep still takes: an estimate from the last cells."""
-        left = sweep.counts.get("pending", 0) + sweep.counts.get("running", 0)
-        return None if not self._pace else left * sum(self._pace) / len(self._pace)
+        cells = sweep.counts.get("pending", 0) + sweep.counts.get("running", 0)
+        return None if not self._pace else cells * sum(self._pace) / len(self._pace)
 
     # ---- the thread ------------------------------------------------------------------------
 

@@ -219,10 +219,10 @@ class Writing:
             return
         pairs = enumerate(zip(self.text, stable, strict=False))
         parted = (place for place, (ours, theirs) in pairs if ours != theirs)
-        shared = left = next(parted, len(self.text))
+        shared = room = next(parted, len(self.text))
         for place, piece in enumerate(self.pieces):
-            self.pieces[place] = piece[:left]
-            left -= len(self.pieces[place])
+            self.pieces[place] = piece[:room]
+            room -= len(self.pieces[place])
         self.pieces.append(stable[shared:])
         self.text = stable
 

@@ -332,8 +332,8 @@ def score_window(
     for rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)
         losses.append(loss)
-        known = (dense.top1[rows], dense.top_ids[rows], dense.top_logp[rows])
-        answer = Answer(logits, normalizer, *known)
+        dense_parts = (dense.top1[rows], dense.top_ids[rows], dense.top_logp[rows])
+        answer = Answer(logits, normalizer, *dense_parts)
         for name, values in agreement(answer, structure.kind).items():
             parts.setdefault(name, []).append(values)
         if on_logits is not None:

@@ -95,14 +95,14 @@ def cost_numbers(
     """
     parameters = list(handle.model.parameters())
     dense = _dense_nonzeros(handle.model)
-    left = _nonzeros(pruned, dense)
+    nonzeros = _nonzeros(pruned, dense)
     numbers: dict[str, Any] = {
         "parameters": sum(p.numel() for p in pruned.parameters()),
-        "nonzero": sum(left.values()),
+        "nonzero": sum(nonzeros.values()),
         "nonzero_dense": sum(dense.values()),
         "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
         "bytes_half": 2 * sum(p.numel() for p in parameters),
-        "bytes_sparse": _sparse_bytes(handle, pruned, left),
+        "bytes_sparse": _sparse_bytes(handle, pruned, nonzeros),
         "bytes_sparse_dense": _sparse_bytes(handle, handle.model, dense),
         "flops_dense": flops_per_token(handle.model),
         **shrunk_numbers(handle, recipe),
@@ -185,12 +185,12 @@ def _nonzeros(model: nn.Module, dense_counts: Mapping[int, int]) -> dict[int, in
     return counts
 
 
-def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int]) -> int:
+def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, nonzeros: Mapping[int, int]) -> int:
     """Values that are not zero and a bitmask, for each layer where that is less than dense."""
     total = sum(p.numel() * p.element_size() for p in handle.model.parameters())
     for layer in handle.structure.layers.values():
         weight = layer.stored_weight(pruned)
-        zeros = weight.numel() - left[weight.data_ptr()]
+        zeros = weight.numel() - nonzeros[weight.data_ptr()]
         total -= bitmask_saving(weight.numel(), zeros, weight.element_size())
     return total
 

@@ -158,22 +158,22 @@ def _count_blocks(config: Any, structure: Structure, blocks: Sequence[Block]) ->
         return
     stacks = {block.stack for block in structure.blocks}
     for stack in stacks:
-        left = [b for b in blocks if b.stack == stack]
+        remaining = [b for b in blocks if b.stack == stack]
         whole = [b for b in structure.blocks if b.stack == stack]
         names = ["num_hidden_layers"] if len(stacks) == 1 else list(_BLOCKS[stack])
         if structure.family == "t5" and stack == "encoder":
             names = ["num_layers"]
         for name in names:
             if hasattr(config, name):
-                setattr(config, name, len(left))
+                setattr(config, name, len(remaining))
         if len(stacks) == 1:
             # lists with an entry for each block, as layer_types
             for name, value in list(vars(config).items()):
                 fits = "layer" in name and isinstance(value, list) and len(value) == len(whole)
                 if fits:
-                    setattr(config, name, [value[b.number] for b in left])
+                    setattr(config, name, [value[b.number] for b in remaining])
             if hasattr(config, "max_window_layers"):
-                config.max_window_layers = min(config.max_window_layers, len(left))
+                config.max_window_layers = min(config.max_window_layers, len(remaining))
 
 
 def _count_neurons(
@@ -269,12 +269,12 @@ def _state(
 ) -> dict[str, Tensor]:
     names: dict[str, str | None] = {}
     number: dict[str, int] = {}
-    left = {block.index for block in blocks}
+    remaining = {block.index for block in blocks}
     for block in structure.blocks:
         container, _, _ = block.module.rpartition(".")
         place = number.get(container, 0)
-        names[block.module] = f"{container}.{place}" if block.index in left else None
-        number[container] = place + (block.index in left)
+        names[block.module] = f"{container}.{place}" if block.index in remaining else None
+        number[container] = place + (block.index in remaining)
     tables = FAMILIES[structure.family].embeddings
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():

@@ -150,12 +150,12 @@ def _marks(
     row_height: int,
 ) -> None:
     rows = {block: row for row, block in enumerate(blocks)}
-    gone = [head for head in dropped if head[0] in rows]
-    if gone:
+    marks = [head for head in dropped if head[0] in rows]
+    if marks:
         for width, color in ((4.0, "#FFFFFF"), (2.0, "#B00020")):
             figure.add_scatter(
-                x=[head for _, head in gone],
-                y=[rows[block] for block, _ in gone],
+                x=[head for _, head in marks],
+                y=[rows[block] for block, _ in marks],
                 mode="markers",
                 marker={
                     "symbol": "x-thin",

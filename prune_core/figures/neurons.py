@@ -17,7 +17,7 @@ def sorted_scores(
     scores: Sequence[Sequence[float]],
     neurons: Sequence[Sequence[int]],
     blocks: Sequence[int],
-    gone: Sequence[float],
+    shares: Sequence[float],
     look: Look,
     *,
     selection: tuple[int, int] | None,
@@ -30,7 +30,7 @@ def sorted_scores(
         scores: (block x bin) score in the middle of each bin, lowest first.
         neurons: (block x bin) index of that neuron; with the block it is the point's customdata.
         blocks: flat index of each row.
-        gone: share of each block's neurons that the recipe removes: a line marks it.
+        shares: share of each block's neurons that the recipe removes: a line marks it.
         look: colors and scale.
         selection: (block, neuron) whose bin is marked.
         below: share of its block's neurons that score lower, where known: without it only a
@@ -76,9 +76,9 @@ def sorted_scores(
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
-    if any(gone):
+    if any(shares):
         figure.add_scatter(
-            x=[100 * share for share in gone for _ in (0, 1)],
+            x=[100 * share for share in shares for _ in (0, 1)],
             y=[row + end for row in rows for end in (-0.5, 0.5)],
             mode="lines",
             name=words["gone"],

@@ -61,7 +61,7 @@ def tiles(
     for (index, _), (weights, _) in sums.items():
         totals[index] = totals.get(index, 0) + weights
     unit = WIDTH / max([*totals.values(), 1])
-    gone = {(part, *pair) for part, pairs in dropped.items() for pair in pairs}
+    removed_parts = {(part, *pair) for part, pairs in dropped.items() for pair in pairs}
     result = []
     for block in model.blocks:
         start = 0.0
@@ -72,7 +72,7 @@ def tiles(
             heads = {"self": block.heads, "cross": block.cross_heads}.get(part, 0)
             each = weights * unit / max(1, heads)
             for head in range(heads) if heads else (-1,):
-                whole = (part, block.index, head) in gone
+                whole = (part, block.index, head) in removed_parts
                 result.append(
                     Tile(
                         block=block.index,

@@ -34,11 +34,13 @@ def score_histogram(
     middles = [sqrt(a * b) for a, b in pairwise(edges)]
     # on a logarithmic axis a bar's width is a difference of values
     widths = [b - a for a, b in pairwise(edges)]
-    kept = [c - r for c, r in zip(histogram["counts"], histogram["removed_counts"], strict=True)]
+    kept_counts = [
+        c - r for c, r in zip(histogram["counts"], histogram["removed_counts"], strict=True)
+    ]
     figure = go.Figure()
     for name, counts, color, shape in (
         ("removed", histogram["removed_counts"], look.pruned, "/"),
-        ("kept", kept, look.dense, ""),
+        ("kept", kept_counts, look.dense, ""),
     ):
         figure.add_bar(
             x=[a + w / 2 for a, w in zip(edges, widths, strict=False)],

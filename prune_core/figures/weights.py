@@ -99,11 +99,11 @@ def _removed_part(
     is_selected: bool,
 ) -> None:
     """Tint what goes: all below the cut for a threshold, a part of every bin for N:M."""
-    gone = _heights(layer["removed_counts"], log, total=sum(layer["counts"]))[: len(centers)]
-    last = max(1, next((index for index, height in enumerate(gone) if not height), len(gone)))
+    heights = _heights(layer["removed_counts"], log, total=sum(layer["counts"]))[: len(centers)]
+    last = max(1, next((index for index, height in enumerate(heights) if not height), len(heights)))
     figure.add_scatter(
         x=[*centers[:last], centers[last - 1], centers[0]],
-        y=[*(round(base + RIDGE_HEIGHT * h / top, 4) for h in gone[:last]), base, base],
+        y=[*(round(base + RIDGE_HEIGHT * h / top, 4) for h in heights[:last]), base, base],
         mode="lines",
         fill="toself",
         fillcolor=_faded(look.pruned, 0.85 if is_selected else 0.5, look),
@@ -170,14 +170,14 @@ def histogram(
     last = _last_bin([layer])
     centers = [(a + b) / 2 for a, b in pairwise(edges)][: last + 1]
     removed = list(layer["removed_counts"])[: last + 1]
-    kept = [c - r for c, r in zip(layer["counts"], layer["removed_counts"], strict=False)][
+    kept_counts = [c - r for c, r in zip(layer["counts"], layer["removed_counts"], strict=False)][
         : last + 1
     ]
     figure = go.Figure()
     width = edges[1] - edges[0] if len(edges) > 1 else None
     for name, counts, color, shape in (
         ("removed", removed, look.pruned, "/"),
-        ("kept", kept, look.dense, ""),
+        ("kept", kept_counts, look.dense, ""),
     ):
         figure.add_bar(
             x=centers,

@@ -145,9 +145,10 @@ def _load_tiny(source: Preset, dtype: str, device: str, started: float) -> Model
     from prune_core.models.tiny import TINY
 
     model, tokenizer = TINY[source.name]()
-    kept = model.state_dict().keys()
+    checkpoint_names = model.state_dict().keys()
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if name in kept:  # not what no checkpoint holds: rotary frequencies stay float32
+        # what no checkpoint holds stays as it is: rotary frequencies are float32
+        if name in checkpoint_names:
             tensor.data = tensor.data.to(getattr(torch, dtype))
     model = _to_device(model.eval().requires_grad_(False), device)
     digest = hashlib.sha256(f"{source.name} {dtype}\n".encode())

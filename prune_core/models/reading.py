@@ -109,8 +109,8 @@ def plain_config(config: Mapping[str, Any]) -> Any:
     Args:
         config: of a supported ``model_type``.
     """
-    kept = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
-    return transformers.AutoConfig.for_model(kept.pop("model_type")).from_dict(kept)
+    settings = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
+    return transformers.AutoConfig.for_model(settings.pop("model_type")).from_dict(settings)
 
 
 def _set_generation(model: PreTrainedModel, folder: Path) -> None:

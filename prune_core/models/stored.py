@@ -156,11 +156,11 @@ def understand(
             f"The weights are stored as {', '.join(bare)} without scales; they are used as they "
             "are."
         )
-    kept = {stored: name for stored, name in names.items() if stored not in spent}
-    renamed = any(stored != name for stored, name in kept.items())
+    plain = {stored: name for stored, name in names.items() if stored not in spent}
+    renamed = any(stored != name for stored, name in plain.items())
     return Stored(
         tuple(files),
-        kept,
+        plain,
         scaled,
         standard and not renamed and not scaled,
         ", ".join(kinds or bare) or None,

@@ -116,11 +116,11 @@ def added_share(numbers: Mapping[str, Any]) -> float:
     if numbers.get("added") is not None:
         return float(numbers["added"])
     sparsity = float(numbers.get("sparsity") or 0.0)
-    dense, left = numbers.get("nonzero_dense"), numbers.get("nonzero")
+    dense, nonzero = numbers.get("nonzero_dense"), numbers.get("nonzero")
     removed = sum((numbers.get("removed") or {}).values())
-    if not sparsity or not removed or dense is None or left is None:
+    if not sparsity or not removed or dense is None or nonzero is None:
         return sparsity
-    return max(0.0, (dense - left) * sparsity / removed)
+    return max(0.0, (dense - nonzero) * sparsity / removed)
 
 
 def headline_share(sparsity: float, added: float) -> float:

@@ -153,12 +153,12 @@ def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
         if heads.issuperset(range(group * size, (group + 1) * size))
     ]
     rows: dict[str, set[int]] = {}
-    for projection, gone in (
+    for projection, indices in (
         (attention.q, sorted(heads)),
         (attention.k, groups),
         (attention.v, groups),
     ):
-        for part in gone:
+        for part in indices:
             rows.setdefault(projection.layer, set()).update(range(*projection.rows[part]))
     return rows
 
@@ -297,5 +297,5 @@ class Remaining:
 
 def _gaps(ranks: npt.NDArray[Any]) -> Places:
     """For each rank that is gone, ascending along the last axis, how many that stay lie below."""
-    gone = np.sort(ranks.astype(np.int32), axis=-1)
-    return np.subtract(gone, np.arange(gone.shape[-1]), dtype=np.int32)
+    dropped_ranks = np.sort(ranks.astype(np.int32), axis=-1)
+    return np.subtract(dropped_ranks, np.arange(dropped_ranks.shape[-1]), dtype=np.int32)

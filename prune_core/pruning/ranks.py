@@ -158,7 +158,7 @@ class RankStore:
             return self._ranked[key]
         rule = parse_pattern(pattern)
         fitting = [x for x in self.layers.values() if rule.fits(x.out_features, x.in_features)]
-        left = tuple(n for n, x in self.layers.items() if x not in fitting)
+        unfit = tuple(n for n, x in self.layers.items() if x not in fitting)
         exact = all(x.numel <= EXACT_FLOAT for x in fitting)
         dtype = np.dtype(np.float32 if exact else np.int32)
 
@@ -176,7 +176,7 @@ class RankStore:
             oldest = next(iter(self._ranked))
             self._records.pop(oldest, None)
             self._ranked.pop(oldest)
-        self._ranked[key] = RankedLayers(key, ranks, left)
+        self._ranked[key] = RankedLayers(key, ranks, unfit)
         return self._ranked[key]
 
     def ordered(
@@ -305,9 +305,9 @@ class RankStore:
                 stream.add("values", dtype.name, (total,))
                 for part in _filled(values, layers, make, progress):
                     stream.extend(part.data)
-                kept = stream.keep()
+                is_on_disk = stream.keep()
             # its pages can be given back to the system, those of ``values`` cannot
-            record = CACHE.read(key, mapped=True, folder=self._folder) if kept else None
+            record = CACHE.read(key, mapped=True, folder=self._folder) if is_on_disk else None
             if record is None:
                 return _split(torch.from_numpy(values), layers)
         self._records[key] = record

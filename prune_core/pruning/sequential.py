@@ -75,10 +75,10 @@ def prune_by_block(
         if any(cuts[name] for name in block.layers):
             results = _one_block(work, structure, stream, block, recipe, cuts, parts, gradients)
             for name, (weight, keep, raised) in results.items():
-                layer, gone = structure.layers[name], parts.get(name, LayerCut())
+                layer, part_cut = structure.layers[name], parts.get(name, LayerCut())
                 removed[name] = int((~keep).sum())
-                weights[name] = _whole(weight, layer, gone).to(layer.weight(model).dtype)
-                bits[name] = pack(_whole(keep, layer, gone))
+                weights[name] = _whole(weight, layer, part_cut).to(layer.weight(model).dtype)
+                bits[name] = pack(_whole(keep, layer, part_cut))
                 damped += [name] if raised else []
                 stored = layer.to_stored(weights[name]).to(layer.weight(model).device)
                 changed[name] = nn.Parameter(stored, requires_grad=False)
@@ -128,12 +128,12 @@ def _one_block(
         if not cut_names:
             continue
         layers = [structure.layers[name] for name in cut_names]
-        gone = [parts.get(name, LayerCut()) for name in cut_names]
+        part_cuts = [parts.get(name, LayerCut()) for name in cut_names]
         # layers that read one tensor have the same columns: only o and down lose some, read alone
-        columns = _kept(layers[0].in_features, gone[0].columns)
+        columns = _kept(layers[0].in_features, part_cuts[0].columns)
         dense = [
             layer.weight(model).cpu()[_kept(layer.out_features, cut.rows)][:, columns]
-            for layer, cut in zip(layers, gone, strict=True)
+            for layer, cut in zip(layers, part_cuts, strict=True)
         ]
         hessian = None
         if reads_hessian:
@@ -143,7 +143,7 @@ def _one_block(
             upper, _, raised = inverse_factor(hessian)
             diagonal = upper.diagonal().clone()
         masks: list[Tensor | None] = []
-        for name, weight, cut in zip(cut_names, dense, gone, strict=True):
+        for name, weight, cut in zip(cut_names, dense, part_cuts, strict=True):
             if own_choice:
                 masks.append(None)
                 continue
@@ -166,24 +166,24 @@ def _one_block(
     return results
 
 
-def _kept(size: int, gone: Sequence[int]) -> Tensor | slice:
+def _kept(size: int, dropped: Sequence[int]) -> Tensor | slice:
     """Index of what stays along one side; a slice, so no copy, where all of it does."""
-    if not gone:
+    if not dropped:
         return slice(None)
-    kept = torch.ones(size, dtype=torch.bool)
-    kept[list(gone)] = False
-    return kept
+    mask = torch.ones(size, dtype=torch.bool)
+    mask[list(dropped)] = False
+    return mask
 
 
-def _whole(values: Tensor, layer: Layer, gone: LayerCut) -> Tensor:
+def _whole(values: Tensor, layer: Layer, part_cut: LayerCut) -> Tensor:
     """What is left of a layer, back in its place; 0 or False where structure took it."""
-    if not gone.structural:
+    if not part_cut.structural:
         return values
     whole = values.new_zeros(layer.out_features, layer.in_features)
     rows = torch.ones(layer.out_features, dtype=torch.bool)
-    rows[list(gone.rows)] = False
+    rows[list(part_cut.rows)] = False
     columns = torch.ones(layer.in_features, dtype=torch.bool)
-    columns[list(gone.columns)] = False
+    columns[list(part_cut.columns)] = False
     whole[rows[:, None] & columns] = values.reshape(-1)
     return whole
 
@@ -209,16 +209,16 @@ def _check_groups(
             continue
         width = pattern.group[1]
         sides = zip(cut.gone, pattern.group, strict=True)
-        if any(not _in_whole_groups(gone, size) for gone, size in sides):
+        if any(not _in_whole_groups(dropped, size) for dropped, size in sides):
             raise RecipeError(
                 f"dropped parts run through the groups of {recipe.pattern} in block {layer.block}; "
                 f"with a reconstruction or sequential calibration drop them in runs of {width}."
             )
 
 
-def _in_whole_groups(gone: Sequence[int], size: int) -> bool:
-    indices = set(gone)
-    return all(indices.issuperset(range(i - i % size, i - i % size + size)) for i in gone)
+def _in_whole_groups(dropped: Sequence[int], size: int) -> bool:
+    indices = set(dropped)
+    return all(indices.issuperset(range(i - i % size, i - i % size + size)) for i in dropped)
 
 
 def decides(recipe: Recipe) -> dict[str, Any]:

@@ -217,8 +217,8 @@ def joined(promise: Promise, answers: Sequence[Answer]) -> Solution:
 
 def _best(promise: Promise, answers: Sequence[Answer]) -> Answer | None:
     """A promise that held-out text surely breaks is kept only if nothing else is."""
-    kept = [a for a in answers if a.state == "kept"]
-    sound = [a for a in kept if a.verdict != "broken"] or kept
+    kept_answers = [a for a in answers if a.state == "kept"]
+    sound = [a for a in kept_answers if a.verdict != "broken"] or kept_answers
 
     def price(answer: Answer) -> float:
         worse = answer.confirmed or answer.worse

@@ -75,12 +75,12 @@ def preparations(cell: Cell) -> frozenset[str]:
         f"ranks {cell.source} {recipe.criterion} {recipe.criterion_args} {recipe.pattern} "
         f"{recipe.calibration}"
     }
-    known = ALLOCATIONS[recipe.allocation].needs
-    if "ordered" in known:
+    allocation_needs = ALLOCATIONS[recipe.allocation].needs
+    if "ordered" in allocation_needs:
         steps.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
     for need in needs:
         steps.add(f"statistics {cell.source} {recipe.calibration} {need}")
-    if "increases" in known:
+    if "increases" in allocation_needs:
         steps.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
     if recipe.reads_neurons:
         steps.add(f"neurons {cell.source} {recipe.calibration}")
@@ -188,8 +188,8 @@ class _Runner:
             # what is left is claimed by others: when they end or fall silent, it is decided
             self._rest(PATIENCE)
             ids = [run.id for run in waiting]
-            left = self.store.runs(sweep=self.sweep, ids=ids)
-            waiting = [run for run in left if run.state in ("pending", "running")]
+            runs = self.store.runs(sweep=self.sweep, ids=ids)
+            waiting = [run for run in runs if run.state in ("pending", "running")]
             self._tell(windows)
         return "ended"
 
@@ -345,9 +345,9 @@ class _Runner:
         counts = self.store.sweep(self.sweep).counts
         cells = sum(counts.values())
         done, failed = counts.get("done", 0), counts.get("failed", 0)
-        left = refining[1] - refining[0] if refining[1] else cells - done - failed
+        remaining = refining[1] - refining[0] if refining[1] else cells - done - failed
         each = (time.monotonic() - self.began) / len(self.spent) if self.spent else None
-        seconds = None if each is None or state != "active" else each * left
+        seconds = None if each is None or state != "active" else each * remaining
         self.listener(Progress(done, failed, cells, windows, *refining, seconds, state))
 
 

@@ -69,8 +69,8 @@ def _ends(points: Mapping[float, float], limit: float) -> tuple[float, float | N
     """The first break, and the last that keeps the limit before it."""
     broken = [s for s, value in points.items() if not value <= limit]
     high = min(broken, default=None)
-    kept = [s for s, value in points.items() if value <= limit and (high is None or s < high)]
-    return max(kept, default=0.0), high
+    fitting = [s for s, value in points.items() if value <= limit and (high is None or s < high)]
+    return max(fitting, default=0.0), high
 
 
 def _guess(

@@ -186,8 +186,8 @@ class Clock:
         """``done``, ``total`` and ``seconds_left`` (None before anything is done)."""
         fresh = self.done - self._first
         elapsed = time.perf_counter() - self._started
-        left = elapsed / fresh * (self.total - self.done) if fresh > 0 else None
-        return {"done": self.done, "total": self.total, "seconds_left": left}
+        seconds_left = elapsed / fresh * (self.total - self.done) if fresh > 0 else None
+        return {"done": self.done, "total": self.total, "seconds_left": seconds_left}
 
 
 def block_costs(

@@ -99,12 +99,12 @@ def greedy_path(
     path = path if path is not None else []
     search = _Search(handle, windows, steps, progress, path)
     while len(path) < steps:
-        gone = {step.block for step in path}
-        left = [b for b in open_blocks if b not in gone]
+        removed = {step.block for step in path}
+        choices = [b for b in open_blocks if b not in removed]
         if ends:  # a stack keeps its last block
-            alive = {s: sum(structure.blocks[b].stack == s for b in left) for s in stacks}
-            left = [b for b in left if alive[structure.blocks[b].stack] > 1]
-        path.append(search.step(left))
+            alive = {s: sum(structure.blocks[b].stack == s for b in choices) for s in stacks}
+            choices = [b for b in choices if alive[structure.blocks[b].stack] > 1]
+        path.append(search.step(choices))
         progress.tell(search.state())
     return search.state()
 
@@ -129,27 +129,30 @@ class _Search:
         finished_steps = min(len(path), steps)
         self.clock = Clock(steps * len(windows) * half, finished_steps * len(windows) * half)
 
-    def step(self, left: Sequence[int]) -> Step:
-        """The cheapest of the candidates ``left``; ties fall to the first."""
-        gone = [step.block for step in self.path]
-        changes: dict[int, list[Values]] = {block: [] for block in left}
+    def step(self, choices: Sequence[int]) -> Step:
+        """The cheapest of the candidates ``choices``; ties fall to the first."""
+        removed_blocks = [step.block for step in self.path]
+        changes: dict[int, list[Values]] = {block: [] for block in choices}
         self.trying = [None] * self.count
         share = self.count * self.count / 2 + self.count
-        work = {b: float(sum(i not in gone for i in range(b + 1, self.count)) + 1) for b in left}
+        work = {
+            b: float(sum(i not in removed_blocks for i in range(b + 1, self.count)) + 1)
+            for b in choices
+        }
         scale = share / sum(work.values())
         for window, dense in zip(self.windows, self.dense, strict=True):
             base = dense if dense.outputs else self.ablator.run(window)
-            if gone:
-                base = self.ablator.run(window, gone, base, min(gone))
-            for block in left:
-                removed = [*gone, block]
+            if removed_blocks:
+                base = self.ablator.run(window, removed_blocks, base, min(removed_blocks))
+            for block in choices:
+                removed = [*removed_blocks, block]
                 answer = self.ablator.run(window, removed, base, block).answer
                 changes[block].append(self.ablator.cost(answer, dense.answer))
                 self.trying[block] = estimate(changes[block]).mean
                 self.clock.step(work[block] * scale)
                 self.progress.tell(self.state())
-        costs = {block: estimate(changes[block]).mean for block in left}
-        best = min(left, key=lambda block: (costs[block], block))
+        costs = {block: estimate(changes[block]).mean for block in choices}
+        best = min(choices, key=lambda block: (costs[block], block))
         return Step(best, tuple(self.trying), tuple(changes[best]))
 
     def state(self) -> dict[str, Any]:

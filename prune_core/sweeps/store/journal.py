@@ -569,7 +569,7 @@ class RunStore:
                 (run.sweep, run.cell.key),
             )
             home = run.sweep if sweeps else ""
-            kept = Run(
+            copy = Run(
                 new,
                 home,
                 run.cell,
@@ -581,7 +581,7 @@ class RunStore:
                 run.finished,
                 run.attempts,
             )
-            self._insert(ask, kept, 0)
+            self._insert(ask, copy, 0)
         return new
 
 
