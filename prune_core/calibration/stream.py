@@ -59,7 +59,7 @@ class BlockStream:
             with torch.inference_mode():
                 for index, batch in enumerate(self._batches):
                     self._progress.check("Cancelled while the calibration text was read.")
-                    leading = [self._before[index][b.stack] for b in self._earlier(block)]
+                    leading = [self._before[index][b.stack] for b in self._blocks_before(block)]
                     record: list[Any] = []
                     with (
                         self._runner.session(leading=leading, record=record),
@@ -71,7 +71,7 @@ class BlockStream:
         finally:
             stop.remove()
 
-    def _earlier(self, block: Block) -> Iterator[Block]:
+    def _blocks_before(self, block: Block) -> Iterator[Block]:
         return (b for b in self._structure.blocks if b.index < block.index)
 
     def see(self, block: Block, visit: Callable[[tuple[str, ...], Tensor], None]) -> None:

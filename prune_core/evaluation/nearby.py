@@ -52,7 +52,7 @@ class Nearby:
         layer: Any = head
         self._weight: Tensor = layer.weight
         self._bias: Tensor | None = getattr(head, "bias", None)
-        self.normalizer = self._own(hidden, targets) + self.losses
+        self.normalizer = self._target_logits(hidden, targets) + self.losses
         wide = widest(hidden.device)
         mass = torch.zeros(len(self._weight), dtype=wide, device=hidden.device)
         for rows in hidden.split(SLICE):
@@ -66,7 +66,7 @@ class Nearby:
             self.common = order[:count].sort().values
             self._expand(order[count:].sort().values)
 
-    def _own(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:
         own = (hidden * self._weight[targets]).sum(-1)
         return own if self._bias is None else own + self._bias[targets]
 
@@ -100,21 +100,21 @@ class Nearby:
         rows, targets = hidden.flatten(0, 1), self.targets.repeat(count)
         near = self.losses.repeat(count)
         if self.common is None:
-            return self._whole(rows, targets, near).view(count, -1)
+            return self._exact_losses(rows, targets, near).view(count, -1)
         change = hidden - self.hidden
         first = (change * self.means).sum(-1)
         second = ((change.flatten(0, 1) @ self.covariance).view_as(change) * change).sum(-1) / 2
-        shift = self._own(rows, targets) + near
+        shift = self._target_logits(rows, targets) + near
         level = self.normalizer + self.sums.log() - shift.view(count, -1)
         tail = (first + second + level).exp().to(widest(hidden.device)).flatten()
         sums = self._common_sums(rows, shift[:, None]) + tail
         losses = (sums.log() + near).float()
         far = ~(second.flatten() * tail <= LIMIT * sums) | ~torch.isfinite(losses)
         if bool(far.any()):
-            losses[far] = self._whole(rows[far], targets[far], near[far])
+            losses[far] = self._exact_losses(rows[far], targets[far], near[far])
         return losses.view(count, -1)
 
-    def _whole(self, rows: Tensor, targets: Tensor, near: Tensor) -> Tensor:
+    def _exact_losses(self, rows: Tensor, targets: Tensor, near: Tensor) -> Tensor:
         """(rows,) losses with every word's logit."""
         losses = tiled_losses(rows, self.head, targets, near)
         if losses is not None:

@@ -95,7 +95,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
         return Difference(mean, None, None, None, None, count, exact=True)
     half = student_quantile(0.95, count - 1) * float(change.std(ddof=1)) / math.sqrt(count)
     exact = count <= EXACT_WINDOWS
-    p = _exact_p(change) if exact else _drawn_p(change)
+    p = _exact_p(change) if exact else _sampled_p(change)
     least = 2.0 ** (1 - count) if exact else 1 / (DRAWS + 1)
     return Difference(mean, mean - half, mean + half, p, least, count, exact)
 
@@ -189,12 +189,12 @@ def _exact_p(change: npt.NDArray[np.float64]) -> float:
     for value in change[1:]:  # the first keeps its sign: patterns come in mirrored pairs
         sums = np.concatenate([sums + value, sums - value])
     sums = np.abs(sums + change[0])
-    return float(np.count_nonzero(sums >= _reached(change)) / sums.size)
+    return float(np.count_nonzero(sums >= _least_sum(change)) / sums.size)
 
 
-def _drawn_p(change: npt.NDArray[np.float64]) -> float:
+def _sampled_p(change: npt.NDArray[np.float64]) -> float:
     draw = np.random.default_rng(0)
-    reached, hits = _reached(change), 0
+    reached, hits = _least_sum(change), 0
     for start in range(0, DRAWS, 10_000):
         rows = min(10_000, DRAWS - start)
         signs = draw.integers(0, 2, (rows, change.size)) * 2.0 - 1.0
@@ -202,7 +202,7 @@ def _drawn_p(change: npt.NDArray[np.float64]) -> float:
     return (1 + hits) / (DRAWS + 1)
 
 
-def _reached(change: npt.NDArray[np.float64]) -> float:
+def _least_sum(change: npt.NDArray[np.float64]) -> float:
     """The sum found; patterns that tie with it must not be lost to the order of additions."""
     return float(abs(change.sum()) - 1e-12 * np.abs(change).sum())
 

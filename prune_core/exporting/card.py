@@ -65,7 +65,7 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
         auto: name of the transformers class that loads it.
     """
     form, library_format = measured["format"], measured["library_format"]
-    title = _words(info.title)
+    title = _markdown_text(info.title)
     code = _PLAIN.format(auto=auto)
     if library_format:
         code = loading_code(library_format, auto, info.dtype)
@@ -89,7 +89,7 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
     )
 
 
-def _words(text: str) -> str:
+def _markdown_text(text: str) -> str:
     """A name from a file on one line, without what Markdown or YAML would act upon."""
     clean = "".join(c if c.isprintable() else " " for c in text)[:120].strip()
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", clean) or "a model"
@@ -113,10 +113,10 @@ def shared_source(source: str) -> str:
 
 
 def _license(info: ModelInfo) -> str:
-    origin = f" Its weights came from: {_words(info.provenance)}" if info.provenance else ""
+    origin = f" Its weights came from: {_markdown_text(info.provenance)}" if info.provenance else ""
     if not info.license:
         return f"The license of the base model is not known here; find it before sharing.{origin}"
-    return f"It stands under the license of the base model, {_words(info.license)}.{origin}"
+    return f"It stands under the license of the base model, {_markdown_text(info.license)}.{origin}"
 
 
 def _removed(recipe: Recipe, measured: Mapping[str, Any]) -> str:
@@ -133,11 +133,11 @@ def _removed(recipe: Recipe, measured: Mapping[str, Any]) -> str:
     for field, one in (("drop_attention", "attention"), ("drop_mlp", "MLP")):
         blocks = getattr(recipe, field)
         if blocks:
-            parts.append(f"the {one} of block{'s' if len(blocks) > 1 else ''} {_list(blocks)}")
+            parts.append(f"the {one} of block{'s' if len(blocks) > 1 else ''} {_joined(blocks)}")
     return "; ".join(parts)
 
 
-def _list(numbers: tuple[int, ...]) -> str:
+def _joined(numbers: tuple[int, ...]) -> str:
     return ", ".join(str(n) for n in numbers)
 
 
@@ -196,7 +196,7 @@ def _conditions(measured: Mapping[str, Any]) -> str:
 
 
 def _file_name(text: str) -> str:
-    return _words(text.replace("\\", "/").rsplit("/", 1)[-1])
+    return _markdown_text(text.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _speed(values: Mapping[str, float]) -> str:

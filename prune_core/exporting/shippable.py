@@ -122,7 +122,7 @@ def _kept_neurons(recipe: Recipe, remaining: Sequence[Shape], family: str) -> di
     # T5 has one number for both stacks
     for stack in sorted({s.stack for s in remaining}) if family != "t5" else [""]:
         members = [s.index for s in remaining if s.index in kept and stack in ("", s.stack)]
-        _equal({index: len(kept[index]) for index in members}, "neurons")
+        _check_equal({index: len(kept[index]) for index in members}, "neurons")
     return kept
 
 
@@ -150,9 +150,9 @@ def _kept_heads(
         if s.cross_heads
     }
     if len(stacks) > 1:
-        _alike(kept, cross, remaining, family)
-    _equal({index: len(heads[0]) for index, heads in kept.items()}, "heads")
-    _equal({index: len(heads[1]) for index, heads in kept.items()}, "key/value heads")
+        _check_same_heads(kept, cross, remaining, family)
+    _check_equal({index: len(heads[0]) for index, heads in kept.items()}, "heads")
+    _check_equal({index: len(heads[1]) for index, heads in kept.items()}, "key/value heads")
     queries = len(next(iter(kept.values()))[0])
     if family in ("llama", "gemma2") and hidden_size % queries:
         raise RecipeError(
@@ -162,7 +162,9 @@ def _kept_heads(
     return kept, cross
 
 
-def _alike(kept: KeptHeads, cross: KeptHeads, remaining: Sequence[Shape], family: str) -> None:
+def _check_same_heads(
+    kept: KeptHeads, cross: KeptHeads, remaining: Sequence[Shape], family: str
+) -> None:
     """One number of heads for all attention, and one bias by position for each stack's."""
     for stack in sorted({s.stack for s in remaining}):
         if len({tuple(kept[s.index][0]) for s in remaining if s.stack == stack}) > 1:
@@ -195,7 +197,7 @@ def _groups(
     return [h for group in groups for h in group], [g for g, group in enumerate(groups) if group]
 
 
-def _equal(counts: Mapping[int, int], what: str) -> None:
+def _check_equal(counts: Mapping[int, int], what: str) -> None:
     if len(set(counts.values())) > 1:
         first, *others = counts
         other = next(index for index in others if counts[index] != counts[first])

@@ -94,7 +94,7 @@ def skeleton(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Modul
     """
     surgery = plan_surgery(model, structure, recipe)
     with torch.device("meta"):
-        built = _built(model, structure, surgery)
+        built = _empty_model(model, structure, surgery)
     tie_alike(built, model)
     return built
 
@@ -111,7 +111,7 @@ def shrink(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
         RecipeError: plain transformers could not load the result; says why.
     """
     surgery = plan_surgery(model, structure, recipe)
-    shrunk = _built(model, structure, surgery)
+    shrunk = _empty_model(model, structure, surgery)
     state = _state(model, structure, surgery.blocks, surgery.rows, surgery.columns)
     fill_biases(shrunk, state)
     try:
@@ -139,7 +139,7 @@ def tie_alike(model: Any, source: Any) -> None:
     model.tie_weights(recompute_mapping=False)
 
 
-def _built(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:
+def _empty_model(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:
     try:
         return type(model)(surgery.config)
     except (ValueError, RuntimeError, TypeError) as error:

@@ -88,9 +88,9 @@ class _Probe:
             "tokens": list(tokens),
             "new_tokens": new_tokens,
         }
-        self._say(json.dumps(content))
+        self._write_line(json.dumps(content))
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         assert self._process.stdin is not None
         # a process that is gone is told by what it answers
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ class _Probe:
 
     def ask(self, line: str) -> dict[str, Any]:
         """Write a line and wait for the answer."""
-        self._say(line)
+        self._write_line(line)
         return self.answer()
 
     def answer(self) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, overwrite: bool)
     Raises:
         ExportError: see :func:`check_target`; or the disk is full or not writable.
     """
-    _clean(folder)
+    _clear_leftovers(folder)
     check_target(folder, overwrite=overwrite)
     temporary = folder.with_name(f".{folder.name}.tmp-{_owner()}-{uuid.uuid4().hex[:8]}")
     try:
@@ -164,7 +164,7 @@ def _move(temporary: Path, folder: Path) -> None:
     """Under the target's name in one step; what was there is then under the temporary one."""
     if not folder.is_dir():
         temporary.replace(folder)
-    elif not _exchange(temporary, folder):
+    elif not _swap_names(temporary, folder):
         # two steps where the system has no exchange: killed between them, the next export finds
         # the old folder under this name and puts it back
         old = folder.with_name(f".{folder.name}.old-{_owner()}-{uuid.uuid4().hex[:8]}")
@@ -180,7 +180,7 @@ def _move(temporary: Path, folder: Path) -> None:
         _sync(folder.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _swap_names(one: Path, other: Path) -> bool:
     """Swap two names at once (Linux); False where that is not possible."""
     if not sys.platform.startswith("linux"):
         return False
@@ -192,7 +192,7 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
-def _clean(folder: Path) -> None:
+def _clear_leftovers(folder: Path) -> None:
     """Put back and clear away what killed exports to the same name left beside it."""
     name = re.escape(folder.name)
     pattern = re.compile(rf"^\.{name}\.(tmp|old)-([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}$")
@@ -201,7 +201,7 @@ def _clean(folder: Path) -> None:
     except OSError:
         return  # told where it is written to
     for path, match in matches:
-        if match is None or not _abandoned(path, match[2], int(match[3])):
+        if match is None or not _is_abandoned(path, match[2], int(match[3])):
             continue
         if match[1] == "old" and not folder.exists():
             with suppress(OSError):
@@ -215,7 +215,7 @@ def _owner() -> str:
     return f"{host}-{os.getpid()}"
 
 
-def _abandoned(path: Path, host: str, process: int) -> bool:
+def _is_abandoned(path: Path, host: str, process: int) -> bool:
     """Nobody writes there any more: its process is gone, or it is of another machine and old."""
     if host == _owner().partition("-")[0] and hasattr(os, "kill"):
         if process == os.getpid():

@@ -58,9 +58,9 @@ def scatter(
         if mine:
             figure.add_trace(_method(mine, label, index, look, words, scale, intervals=intervals))
     if frontier.dense is not None:
-        figure.add_trace(_dense(frontier.dense, look, words, scale))
+        figure.add_trace(_dense_trace(frontier.dense, look, words, scale))
     points = [p for p in frontier.points if p.method in methods]
-    _mark(figure, frontier, points, look, words, scale, selection)
+    _mark_runs(figure, frontier, points, look, words, scale, selection)
     style(
         figure,
         look,
@@ -181,7 +181,7 @@ def _front_line(
     )
 
 
-def _dense(point: Point, look: Look, words: Mapping[str, str], scale: float) -> go.Scatter:
+def _dense_trace(point: Point, look: Look, words: Mapping[str, str], scale: float) -> go.Scatter:
     return go.Scatter(
         x=[point.cost.value / scale],
         y=[point.quality.value],
@@ -199,7 +199,7 @@ def _dense(point: Point, look: Look, words: Mapping[str, str], scale: float) -> 
     )
 
 
-def _mark(
+def _mark_runs(
     figure: go.Figure,
     frontier: Frontier,
     points: Sequence[Point],

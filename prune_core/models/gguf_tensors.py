@@ -241,7 +241,9 @@ def read_tensors(
                 f"Tensor {shown(name)} in {shown(path.name)} has shape {stored} where the "
                 f"architecture needs {expected[place][:: -1 if flipped else 1]}."
             )
-        values = _undone(read_tensor(path, header, name), name, header.architecture, config)
+        values = _checkpoint_form(
+            read_tensor(path, header, name), name, header.architecture, config
+        )
         weights[place] = torch.from_numpy(np.ascontiguousarray(values))
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     missing = sorted(set(expected) - set(weights) - tied)
@@ -268,7 +270,9 @@ def _is_conv1d(architecture: str, name: str) -> bool:
     return architecture == "gpt2" and name.endswith(linear)
 
 
-def _undone(values: Values, name: str, architecture: str, config: Mapping[str, Any]) -> Values:
+def _checkpoint_form(
+    values: Values, name: str, architecture: str, config: Mapping[str, Any]
+) -> Values:
     """What the converter to GGUF did to a tensor, the other way around."""
     if _is_conv1d(architecture, name):
         return values.T

@@ -44,14 +44,14 @@ class BlockRunner:
         if index < len(self._leading):
             output = self._leading[index]
         elif index in self.bypassed:
-            output = _passed_on(args, kwargs, self.bypassed[index])
+            output = _as_output(args, kwargs, self.bypassed[index])
         else:
             self._progress.check("Cancelled between two blocks.")
             output = forward(*args, **kwargs)
             if index in self.skipped:
                 # it ran all the same: caches, and what some families' first block computes for
                 # all others (T5's position bias), must be there
-                output = _passed_on(args, kwargs, output)
+                output = _as_output(args, kwargs, output)
             self.blocks_run += 1
         if self._record is not None:
             self._record.append(output)
@@ -83,7 +83,7 @@ class BlockRunner:
             self._handed_on = []
 
 
-def _passed_on(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
+def _as_output(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
     """What a block is given, in the form of an output of its own."""
     hidden = args[0] if args else kwargs["hidden_states"]
     return hidden if isinstance(output, Tensor) else (hidden, *output[1:])

@@ -62,7 +62,7 @@ def prune_by_block(
     parts = parts or {}
     _check_groups(structure, recipe, cuts, parts)
     work = clone_shared(model)
-    _take(work, structure, parts)
+    _remove_structure(work, structure, parts)
     runner = BlockRunner(work, structure)
     runner.skipped = frozenset(dropped_blocks)
     stream = BlockStream(runner, work, structure, windows, progress)
@@ -77,8 +77,8 @@ def prune_by_block(
             for name, (weight, keep, raised) in results.items():
                 layer, part_cut = structure.layers[name], parts.get(name, LayerCut())
                 removed[name] = int((~keep).sum())
-                weights[name] = _whole(weight, layer, part_cut).to(layer.weight(model).dtype)
-                bits[name] = pack(_whole(keep, layer, part_cut))
+                weights[name] = _full_size(weight, layer, part_cut).to(layer.weight(model).dtype)
+                bits[name] = pack(_full_size(keep, layer, part_cut))
                 damped += [name] if raised else []
                 stored = layer.to_stored(weights[name]).to(layer.weight(model).device)
                 changed[name] = nn.Parameter(stored, requires_grad=False)
@@ -130,9 +130,9 @@ def _one_block(
         layers = [structure.layers[name] for name in cut_names]
         part_cuts = [parts.get(name, LayerCut()) for name in cut_names]
         # layers that read one tensor have the same columns: only o and down lose some, read alone
-        columns = _kept(layers[0].in_features, part_cuts[0].columns)
+        columns = _index_of_rest(layers[0].in_features, part_cuts[0].columns)
         dense = [
-            layer.weight(model).cpu()[_kept(layer.out_features, cut.rows)][:, columns]
+            layer.weight(model).cpu()[_index_of_rest(layer.out_features, cut.rows)][:, columns]
             for layer, cut in zip(layers, part_cuts, strict=True)
         ]
         hessian = None
@@ -150,7 +150,7 @@ def _one_block(
             before = gradients[name] if gradients is not None else LayerStats()
             gradient = before.gradient
             if gradient is not None and cut.structural:
-                gradient = gradient[_kept(gradient.shape[0], cut.rows)][:, columns]
+                gradient = gradient[_index_of_rest(gradient.shape[0], cut.rows)][:, columns]
             stats = LayerStats(
                 input_norm=square.sqrt().float().cpu()[columns],
                 obs_diagonal=diagonal,
@@ -166,7 +166,7 @@ def _one_block(
     return results
 
 
-def _kept(size: int, dropped: Sequence[int]) -> Tensor | slice:
+def _index_of_rest(size: int, dropped: Sequence[int]) -> Tensor | slice:
     """Index of what stays along one side; a slice, so no copy, where all of it does."""
     if not dropped:
         return slice(None)
@@ -175,7 +175,7 @@ def _kept(size: int, dropped: Sequence[int]) -> Tensor | slice:
     return mask
 
 
-def _whole(values: Tensor, layer: Layer, part_cut: LayerCut) -> Tensor:
+def _full_size(values: Tensor, layer: Layer, part_cut: LayerCut) -> Tensor:
     """What is left of a layer, back in its place; 0 or False where structure took it."""
     if not part_cut.structural:
         return values
@@ -188,7 +188,7 @@ def _whole(values: Tensor, layer: Layer, part_cut: LayerCut) -> Tensor:
     return whole
 
 
-def _take(work: nn.Module, structure: Structure, parts: Mapping[str, LayerCut]) -> None:
+def _remove_structure(work: nn.Module, structure: Structure, parts: Mapping[str, LayerCut]) -> None:
     """Structure goes first: the clone's own weights in place of those it shares."""
     for name, cut in parts.items():
         layer, module = structure.layers[name], work.get_submodule(name)

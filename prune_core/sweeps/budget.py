@@ -293,7 +293,7 @@ class _Search:
             loss, self.promise.loss, known_losses=losses, tolerance=TOLERANCE, evaluations=limit
         )
         if not ends.low:
-            return self._nothing(ends.high)
+            return self._no_answer(ends.high)
         return self._answer(at(ends.low), ends.high)
 
     def _by_steps(self, steps: Sequence[Recipe]) -> Answer:
@@ -307,7 +307,7 @@ class _Search:
             else:
                 high = middle
         broken = steps[high].sparsity if high < len(steps) else None
-        return self._nothing(broken) if low < 0 else self._answer(steps[low], broken)
+        return self._no_answer(broken) if low < 0 else self._answer(steps[low], broken)
 
     def _by_size(self) -> Answer:
         assert self.size is not None  # solve has checked
@@ -321,7 +321,7 @@ class _Search:
             if fitting is None and self._bytes(step).value <= self.promise.limit:
                 fitting = step
         if fitting is None:
-            return self._nothing(None)
+            return self._no_answer(None)
         self.reused = int(fitting.fingerprint in self.numbers)
         return self._answer(fitting, None)
 
@@ -334,7 +334,7 @@ class _Search:
         )
         return file_size or self.size.at(recipe.sparsity if zero_share is None else zero_share)
 
-    def _nothing(self, broken_at: float | None) -> Answer:
+    def _no_answer(self, broken_at: float | None) -> Answer:
         least = self.size.at(1.0) if self.size and self.promise.kind == "size" else None
         return Answer(
             self.family.method,

@@ -147,7 +147,9 @@ class _Runner:
                 f"the store {self.store.name} is read-only, so nothing can be measured into it."
             )
         over = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(over,), daemon=True, name="prune-lease")
+        beat = threading.Thread(
+            target=self._send_heartbeats, args=(over,), daemon=True, name="prune-lease"
+        )
         beat.start()
         try:
             state = self._first_round()
@@ -156,7 +158,7 @@ class _Runner:
                     state = self._refine(before, windows)
                     if state != "ended":
                         break
-            self._tell(self.rounds[-1], state=state)
+            self._report_progress(self.rounds[-1], state=state)
             return state
         finally:
             over.set()
@@ -175,7 +177,7 @@ class _Runner:
         mine = mine[low:high]
         waiting = [run for run in mine if run.state in ("pending", "running")]
         flying: dict[Future[Any], Run] = {}
-        self._tell(windows)
+        self._report_progress(windows)
         while waiting or flying:
             state = self._state()
             if state != "active":
@@ -186,11 +188,11 @@ class _Runner:
                 self._collect(flying, waiting, windows)
                 continue
             # what is left is claimed by others: when they end or fall silent, it is decided
-            self._rest(PATIENCE)
+            self._wait(PATIENCE)
             ids = [run.id for run in waiting]
             runs = self.store.runs(sweep=self.sweep, ids=ids)
             waiting = [run for run in runs if run.state in ("pending", "running")]
-            self._tell(windows)
+            self._report_progress(windows)
         return "ended"
 
     def _fill(self, waiting: list[Run], flying: dict[Future[Any], Run], windows: int) -> None:
@@ -227,7 +229,7 @@ class _Runner:
                 self.store.fail(run.id, answer["error"], again=answer["again"])
                 if answer["again"]:
                     waiting.insert(0, run)
-            self._tell(windows)
+            self._report_progress(windows)
         if self.beat_error is not None:
             raise self.beat_error
 
@@ -238,7 +240,7 @@ class _Runner:
         if flying:
             self._close()
         self.store.release(self.worker)
-        self._tell(windows, state=self._state())
+        self._report_progress(windows, state=self._state())
 
     # ---- later rounds ----------------------------------------------------------------------
 
@@ -251,7 +253,7 @@ class _Runner:
             ids |= set(to_refine(alike, before, self.grid.interval))
         todo = [run for run in runs if run.id in ids and windows_of(run.numbers) < windows]
         total, flying = len(todo), dict[Future[Any], Run]()
-        self._tell(windows, refining=(0, total))
+        self._report_progress(windows, refining=(0, total))
         while todo or flying:
             state = self._state()
             if state != "active":
@@ -272,7 +274,7 @@ class _Runner:
                     self.store.refine(run.id, answer["numbers"], windows=windows_of(run.numbers))
                 elif answer["again"]:
                     todo.append(run)
-                self._tell(windows, refining=(total - len(todo) - len(flying), total))
+                self._report_progress(windows, refining=(total - len(todo) - len(flying), total))
             if self.beat_error is not None:
                 raise self.beat_error
         return "ended"
@@ -326,10 +328,10 @@ class _Runner:
     def _state(self) -> str:
         return "stopped" if self.stop.is_set() else self.store.sweep(self.sweep).state
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         self.stop.wait(seconds)
 
-    def _beat(self, over: threading.Event) -> None:
+    def _send_heartbeats(self, over: threading.Event) -> None:
         while not over.wait(LEASE / 4):
             try:
                 self.store.heartbeat(self.worker)
@@ -337,7 +339,7 @@ class _Runner:
                 self.beat_error = error
                 return
 
-    def _tell(
+    def _report_progress(
         self, windows: int, *, refining: tuple[int, int] = (0, 0), state: str = "active"
     ) -> None:
         if self.listener is None:

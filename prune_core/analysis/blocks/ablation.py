@@ -109,7 +109,7 @@ class Ablator:
         """
         self.runner.bypassed = {}
         with (
-            _silent(self.model, name),
+            _output_zeroed(self.model, name),
             self.runner.session(leading=dense.outputs[:block], progress=self.progress),
         ):
             return self.answer(dense.tokens)
@@ -157,7 +157,7 @@ class Ablator:
 
 
 @contextmanager
-def _silent(model: nn.Module, name: str) -> Iterator[None]:
+def _output_zeroed(model: nn.Module, name: str) -> Iterator[None]:
     hook = model.get_submodule(name).register_forward_hook(lambda *a: torch.zeros_like(a[2]))
     try:
         yield

@@ -67,7 +67,9 @@ def output_damage(
             copy_outputs: list[Any] = []
             with copy.runner.session(record=copy_outputs, handed_on=handed_on, progress=progress):
                 _run(copy.model, copy.structure, tokens)
-            rows.append([_turned(a, b) for a, b in zip(outputs, copy_outputs, strict=True)])
+            rows.append(
+                [_cosine_distance(a, b) for a, b in zip(outputs, copy_outputs, strict=True)]
+            )
             progress.step(2 * number + place + 1, 2 * len(windows))
     return {"own": _by_block(own), "accumulated": _by_block(accumulated)}
 
@@ -110,7 +112,7 @@ def loss_damage(
             references.append((tokens, token_losses(dense, copy.structure, tokens), outputs))
     mean, stderr = [], []
     for block in blocks:
-        alone = _alone(plan, block)
+        alone = _plan_of_block(plan, block)
         changes = [np.zeros(len(losses), np.float32) for _, losses, _ in references]
         if alone is not None:
             copy.apply(alone, progress)
@@ -126,7 +128,7 @@ def loss_damage(
     return {"mean": mean, "stderr": stderr}
 
 
-def _alone(plan: CutPlan, block: Block) -> CutPlan | None:
+def _plan_of_block(plan: CutPlan, block: Block) -> CutPlan | None:
     """The plan with every other block dense; None where it leaves this one as it is."""
     dropped = tuple(b for b in plan.dropped_blocks if b == block.index)
     if not dropped and not any(plan.cuts[name].touched for name in block.layers):
@@ -145,7 +147,7 @@ def _run(model: nn.Module, structure: Structure, tokens: Tensor) -> None:
         run_window(model, structure, tokens)
 
 
-def _turned(dense: Any, pruned: Any) -> float:
+def _cosine_distance(dense: Any, pruned: Any) -> float:
     """1 - mean cosine of two blocks' outputs."""
     both = (x if isinstance(x, Tensor) else x[0] for x in (dense, pruned))
     first, second = (x.cpu().double() for x in both)  # MPS has no float64

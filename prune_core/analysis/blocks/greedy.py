@@ -157,25 +157,25 @@ class _Search:
 
     def state(self) -> dict[str, Any]:
         """The event at this moment."""
-        level = self._level()
+        level = self._dense_loss()
         return {
             "stage": "greedy",
             "metric": "perplexity" if self.ablator.language else self.ablator.metric,
             **self.clock.state(),
             "step": min(len(self.path), self.steps),  # more may be known from before
             "steps": self.steps,
-            "path": [self._described(n, level) for n in range(len(self.path[: self.steps]))],
+            "path": [self._step_numbers(n, level) for n in range(len(self.path[: self.steps]))],
             "trying": list(self.trying) if len(self.path) < self.steps else [],
             "dense": safe_exp(level) if self.ablator.language else level,
         }
 
-    def _level(self) -> float:
+    def _dense_loss(self) -> float:
         """Mean loss of the dense model; 0 where there is none."""
         losses = [self.ablator.losses(d.answer, d.answer) for d in self.dense]
         window_losses = [row.float().numpy() for row in losses if row is not None]
         return estimate(window_losses).mean if window_losses else 0.0
 
-    def _described(self, number: int, level: float) -> dict[str, Any]:
+    def _step_numbers(self, number: int, level: float) -> dict[str, Any]:
         step = self.path[number]
         change = estimate([np.asarray(c) for c in step.changes])
         show = safe_exp if self.ablator.language else float

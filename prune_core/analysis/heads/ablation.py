@@ -91,7 +91,7 @@ def head_costs(
             step = max(1, ROWS // len(window)) if batched else 1
             for start in range(0, len(parts), step):
                 batch = parts[start : start + step]
-                answers = _silenced(ablator, base, nearby, sites[place], batch)
+                answers = _answers_without_heads(ablator, base, nearby, sites[place], batch)
                 for offset, answer in enumerate(answers):
                     costs[place][start + offset].append(ablator.cost(answer, dense))
                 clock.step(len(batch) * (1 + count - sites[place][0].index))
@@ -108,7 +108,7 @@ def _parts(attention: Attention, groups: bool) -> list[tuple[int, ...]]:
     return [tuple(range(g * size, (g + 1) * size)) for g in range(attention.num_kv_heads)]
 
 
-def _silenced(
+def _answers_without_heads(
     ablator: Ablator,
     base: WindowAnswer,
     nearby: Nearby | None,
@@ -135,13 +135,13 @@ def _nearby(ablator: Ablator, base: WindowAnswer) -> Nearby | None:
         bare_head(ablator.model, ablator.structure) as head,
         ablator.runner.session(leading=base.outputs),
     ):
-        hidden = _last(ablator.model, base.tokens)[0]
+        hidden = _predictions_of(ablator.model, base.tokens)[0]
     if head is None or hidden.dtype != torch.float32:
         return None
     return Nearby(hidden, head, base.tokens[0, 1:], base.answer)
 
 
-def _last(model: Any, tokens: Tensor) -> Tensor:
+def _predictions_of(model: Any, tokens: Tensor) -> Tensor:
     """(rows, predictions, vocab or hidden) of (1, seq) tokens, under what is open around it."""
     values: Tensor = model(input_ids=tokens, use_cache=False).logits[:, :-1]
     return values
@@ -181,7 +181,7 @@ def _losses(ablator: Ablator, tokens: Tensor, nearby: Nearby | None) -> list[Ten
         nearby: of the dense answer.
     """
     with bare_head(ablator.model, ablator.structure) as head:
-        values = _last(ablator.model, tokens)
+        values = _predictions_of(ablator.model, tokens)
     if nearby is not None:
         losses = nearby.losses_of(values)
     else:

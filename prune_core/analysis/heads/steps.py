@@ -19,7 +19,7 @@ _seen: dict[int, dict[str, Tensor]] = {}
 """By id of an attention module that is watched: what it was given and made of it."""
 
 
-def _watched(
+def _attention_tensors(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -60,7 +60,7 @@ def _watched(
     return output.transpose(1, 2).contiguous(), shares
 
 
-AttentionInterface.register(NAME, _watched)
+AttentionInterface.register(NAME, _attention_tensors)
 AttentionMaskInterface.register(NAME, eager_mask)
 
 

@@ -142,10 +142,10 @@ def block_activations(
             f"The activations of the neurons of block {block.index} are not finite on this text; "
             "the model's weights hold NaN or Inf, or its dtype overflows."
         )
-    return torch.stack([_read_by(model, structure, block, w) for w in windows]), values
+    return torch.stack([_tokens_read(model, structure, block, w) for w in windows]), values
 
 
-def _read_by(model: nn.Module, structure: Structure, block: Block, window: Tensor) -> Tensor:
+def _tokens_read(model: nn.Module, structure: Structure, block: Block, window: Tensor) -> Tensor:
     """The tokens of a window that a block's stack reads; see ``evaluation.scoring``."""
     if structure.kind != "encoder-decoder":
         return window

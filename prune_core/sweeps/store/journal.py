@@ -115,7 +115,7 @@ class RunStore:
             where.append(
                 "(lower(r.note) LIKE ? ESCAPE '!' OR r.words LIKE ? ESCAPE '!' OR r.state = ?)"
             )
-            values += [_like(word), _like(word), word]
+            values += [_like_pattern(word), _like_pattern(word), word]
         unique_ids = None if ids is None else list(dict.fromkeys(ids))
         parts = (
             [None]
@@ -498,7 +498,7 @@ class RunStore:
         Raises:
             StoreError: an id that is not there; then nothing is hidden.
         """
-        return self._hide(ids, time.time())
+        return self._set_deleted(ids, time.time())
 
     def restore(self, ids: Sequence[str]) -> list[str]:
         """Undo :meth:`delete`; returns the ids that came back.
@@ -506,9 +506,9 @@ class RunStore:
         Raises:
             StoreError: an id that was never there; then nothing comes back.
         """
-        return self._hide(ids, None)
+        return self._set_deleted(ids, None)
 
-    def _hide(self, ids: Sequence[str], when: float | None) -> list[str]:
+    def _set_deleted(self, ids: Sequence[str], when: float | None) -> list[str]:
         changed: list[str] = []
         now = "IS NULL" if when is not None else "IS NOT NULL"
         with self._database.transaction(write=True) as ask:
@@ -589,7 +589,7 @@ def _new_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def _like(word: str) -> str:
+def _like_pattern(word: str) -> str:
     """A LIKE pattern that finds a word as it stands."""
     for sign in "!%_":
         word = word.replace(sign, "!" + sign)
