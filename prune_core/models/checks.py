@@ -77,7 +77,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     (WIDTH_KEYS, 1, 1_000_000),
     (CONTEXT_KEYS, 1, 100_000_000),
 )
-# what transformers itself has written into configs over the years; none of it changes behaviour
+# what transformers itself has written into configs over the years; none of it changes behavior
 _HARMLESS = frozenset({"_name_or_path", "_commit_hash", "_num_labels", "_sliding_window_pattern"})
 _HARMLESS |= {
     "_remove_final_layer_norm",
@@ -330,8 +330,8 @@ def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
     """
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in files:
-        found = read_safetensors_header(path).tensors
-        twice = sorted(tensors.keys() & found.keys())
+        part = read_safetensors_header(path).tensors
+        twice = sorted(tensors.keys() & part.keys())
         if twice:
             raise ModelFileError(
                 "{name} holds {tensor}, which another of the files holds too; leave the files of "
@@ -339,7 +339,7 @@ def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
                 name=shown(path.name),
                 tensor=shown(twice[0]),
             )
-        tensors |= found
+        tensors |= part
     return SafetensorsHeader(tensors)
 
 
@@ -411,9 +411,9 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
     raise ModelFileError("There is no model.safetensors in {folder}.", folder=shown(str(folder)))
 
 
-def _numbered(folder: Path, found: Sequence[str]) -> tuple[Path, ...]:
+def _numbered(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """All shards of a set without an index."""
-    matches = [match for match in map(_SHARD.match, found) if match]
+    matches = [match for match in map(_SHARD.match, names) if match]
     start, total = matches[0][1], matches[0][3]
     there = {int(match[2]) for match in matches}
     for number in range(1, int(total) + 1):
@@ -424,7 +424,7 @@ def _numbered(folder: Path, found: Sequence[str]) -> tuple[Path, ...]:
                 shard=shown(shard),
                 folder=shown(str(folder)),
             )
-    return tuple(folder / name for name in found)
+    return tuple(folder / name for name in names)
 
 
 def _indexed(folder: Path, index_path: Path) -> tuple[Path, ...]:

@@ -52,8 +52,8 @@ def read_model(
     names = tuple(stored.names.values())
     _check_head(config, names)
     extra: dict[str, Any] = {}
-    chosen = model_class(str(config["model_type"]), names, config.get("architectures"))
-    if chosen is transformers.AutoModel and not any(".pooler." in f".{name}" for name in names):
+    auto_class = model_class(str(config["model_type"]), names, config.get("architectures"))
+    if auto_class is transformers.AutoModel and not any(".pooler." in f".{name}" for name in names):
         extra["add_pooling_layer"] = False
     if config["model_type"] == "distilbert":
         extra.pop("add_pooling_layer", None)  # it never has one
@@ -63,9 +63,9 @@ def read_model(
             place: Path | None = folder
             settings = plain_config(config)
             if not stored.is_plain:
-                place, chosen = None, chosen._model_mapping[type(settings)]
+                place, auto_class = None, auto_class._model_mapping[type(settings)]
                 extra["state_dict"] = read_state(stored, getattr(torch, dtype))
-            model, info = chosen.from_pretrained(
+            model, info = auto_class.from_pretrained(
                 place,
                 config=settings,
                 dtype=getattr(torch, dtype),
@@ -88,8 +88,8 @@ def read_model(
             error=_first_line(error),
         ) from error
     mismatched = sorted(
-        f"{name} {tuple(found)} instead of {tuple(wanted)}"
-        for name, found, wanted in info["mismatched_keys"]
+        f"{name} {tuple(actual)} instead of {tuple(expected)}"
+        for name, actual, expected in info["mismatched_keys"]
     )
     if mismatched:
         raise ModelFileError(
@@ -115,8 +115,8 @@ def plain_config(config: Mapping[str, Any]) -> Any:
     Args:
         config: of a supported ``model_type``.
     """
-    kept = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
-    return transformers.AutoConfig.for_model(kept.pop("model_type")).from_dict(kept)
+    settings = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
+    return transformers.AutoConfig.for_model(settings.pop("model_type")).from_dict(settings)
 
 
 def _set_generation(model: PreTrainedModel, folder: Path) -> None:
@@ -174,8 +174,8 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
     model_type = str(config["model_type"])
     if FAMILY_KIND.get(model_type) == "encoder":
         return
-    listed = config.get("architectures")
-    named = str(listed[0]) if isinstance(listed, list) and listed else ""
+    architectures = config.get("architectures")
+    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     heads = [n for n in names if n.startswith(("score.", "classifier.", "classification_head."))]
     heads += [n for n in names if n.startswith("qa_outputs.")]
     speaks = any(name.startswith(("lm_head.", "embed_out.")) for name in names)
@@ -277,8 +277,8 @@ def _sentencepiece(folder: Path, model_type: str) -> PreTrainedTokenizerBase | N
         return None
     if path.is_file() and '"SentencePieceBackend"' not in path.read_text(encoding="utf-8"):
         return None
-    for name, wanted in _OWN_IDS.items():
-        if not (folder / name).is_file() or wanted not in (model_type, FAMILY_KIND.get(model_type)):
+    for name, kind in _OWN_IDS.items():
+        if not (folder / name).is_file() or kind not in (model_type, FAMILY_KIND.get(model_type)):
             continue
         try:
             pieces = SentencePieceProcessor(str(folder / name))
@@ -319,8 +319,8 @@ def model_class(model_type: str, tensor_names: Collection[str], architectures: A
     heads = ("cls.predictions.", "lm_head.", "vocab_transform.", "vocab_projector.")
     if any(name.startswith(heads) for name in tensor_names):
         return transformers.AutoModelForMaskedLM
-    named = architectures if isinstance(architectures, list) else []
-    if any(str(name).endswith("ForSequenceClassification") for name in named):
+    names = architectures if isinstance(architectures, list) else []
+    if any(str(name).endswith("ForSequenceClassification") for name in names):
         return transformers.AutoModelForSequenceClassification
     return transformers.AutoModel
 

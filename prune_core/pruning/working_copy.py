@@ -106,18 +106,18 @@ class WorkingCopy:
                 self._count(name, cut, plan)
                 self._states[name] = cut
                 changed.append(name)
-        layers, gone = self.structure.layers, sum(removed.values())
+        layers, removed_total = self.structure.layers, sum(removed.values())
         total = sum(layer.numel for layer in layers.values())
         rest = sum(math.prod(plan.cuts[name].left(layer)) for name, layer in layers.items())
-        of_rest = (gone - (total - rest)) / rest if rest else 0.0
+        of_rest = (removed_total - (total - rest)) / rest if rest else 0.0
         zeros = {name: self._zeros.after(name, count) for name, count in removed.items()}
         counts = replace(
             self._dense_counts,
-            removed=gone,
+            removed=removed_total,
             added=sum(self._zeros.added(name, count) for name, count in removed.items()),
             zeros_after=sum(zeros.values()),
         )
-        sparsity = gone / total if total else 0.0
+        sparsity = removed_total / total if total else 0.0
         sparse = self._bytes - sum(
             bitmask_saving(layers[name].numel, count, self._buffers[name].element_size())
             for name, count in zeros.items()
@@ -169,9 +169,9 @@ class WorkingCopy:
         module.__dict__.pop("forward", None)
         if cut.whole or not cut.columns:
             return
-        kept = torch.ones(layer.in_features, dtype=torch.bool)
-        kept[list(cut.columns)] = False
-        places = kept.nonzero()[:, 0].to(self._buffers[layer.name].device)
+        mask = torch.ones(layer.in_features, dtype=torch.bool)
+        mask[list(cut.columns)] = False
+        places = mask.nonzero()[:, 0].to(self._buffers[layer.name].device)
         module.__dict__["forward"] = partial(narrow, module=module, layer=layer, kept=places)
 
     def _write_bias(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
@@ -264,9 +264,9 @@ class _Zeros:
 
     def computed(self, name: str, dense: Tensor, out: Tensor) -> None:
         """Weights were put in place of those before: zeros may have come, and gone."""
-        gone = out == 0
-        self._after[name] = int(gone.sum())
-        self._added[name] = int((gone & (dense != 0)).sum())
+        is_zero = out == 0
+        self._after[name] = int(is_zero.sum())
+        self._added[name] = int((is_zero & (dense != 0)).sum())
 
     def after(self, name: str, removed: int) -> int:
         """Zeros of a layer that lost so many weights."""

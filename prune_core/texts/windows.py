@@ -120,9 +120,9 @@ def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
         raise TextError(
             "{name} must be auto, yes or no, got {value}.", name=START, value=shown(chosen)
         )
-    wanted = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    needs_start = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
     token = tokenizer.bos_token_id
-    if kind != "decoder" or not wanted or (token is None and chosen == "auto"):
+    if kind != "decoder" or not needs_start or (token is None and chosen == "auto"):
         return ()
     if token is None:
         raise TextError(

@@ -201,7 +201,7 @@ from pathlib import Path
 from prune_core.exporting import write
 folder, moment, exchange = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "exchange"
 if not exchange:
-    write._exchange = lambda one, other: False
+    write._swap_names = lambda one, other: False
 def fill(place):
     for name in sys.argv[4:]:
         with (place / name).open("w") as file:
@@ -324,11 +324,11 @@ def test_a_folder_of_another_machine_goes_after_a_day(tmp_path: Path) -> None:
     unlike = tmp_path / ".out.tmp-mine"
     for place in (foreign, unlike):
         place.mkdir()
-    write._clean(folder)
+    write._clear_leftovers(folder)
     assert foreign.exists() and unlike.exists()
     os.utime(foreign, (1, 1))
     os.utime(unlike, (1, 1))
-    write._clean(folder)
+    write._clear_leftovers(folder)
     assert not foreign.exists() and unlike.exists()
 
 

@@ -359,7 +359,7 @@ def test_refinement_is_the_same_after_a_stop(tmp_path: Path, texts: tuple[str, s
             if len(seen) == at:
                 stop.set()
 
-        run_sweep(store, sweep, parse_where("inline", 1), measure_cell, told=halt, stop=stop)
+        run_sweep(store, sweep, parse_where("inline", 1), measure_cell, listener=halt, stop=stop)
     assert run_sweep(store, sweep, parse_where("inline", 1), measure_cell) == "ended"
     assert contents(store, sweep) == whole
 

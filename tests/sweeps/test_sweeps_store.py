@@ -213,7 +213,7 @@ def test_what_a_dead_process_held_is_free_at_once(store: RunStore) -> None:
     sweep = store.add_sweep(grid(1))
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     here = Worker.here()
-    dead = Worker(here.place, child.pid, workers._born(child.pid), "dead")
+    dead = Worker(here.place, child.pid, workers._process_start(child.pid), "dead")
     child.wait()
     assert store.claim(dead, 3000, sweep=sweep) is not None
 

@@ -27,7 +27,7 @@ LAST_SPARSE = (0, 15)
 """compressed-tensors wrote and read bitmasks in versions before this one."""
 
 POST_NORM = frozenset(("bert", "roberta", "distilbert", "bart", "marian"))
-"""Families whose blocks normalise the residual stream itself: a block of zeros still changes it."""
+"""Families whose blocks normalize the residual stream itself: a block of zeros still changes it."""
 
 INSTALL = "pip install -r requirements-export.txt"
 
