@@ -302,7 +302,8 @@ class Model(View):
                 scores = result["scores"]
             case _:
                 raise RecipeError(
-                    f"importance is of heads, neurons, blocks or layers, got {of!r}; choose one."
+                    "importance is of heads, neurons, blocks or layers, got {of!r}; choose one.",
+                    of=of,
                 )
         return Importance(of, method or "", scores, result)
 
