@@ -33,8 +33,6 @@ from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import prepare, work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 READ = TextSpec("inline", "The miller had three sons, and the youngest was given a cat. " * 40)
 ASKED = TextSpec(
     "inline", "Once upon a time a king's daughter lost her golden ball in a well. " * 40

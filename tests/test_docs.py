@@ -68,3 +68,13 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
 )
 def test_readme_has_both_set_up_commands(command: str) -> None:
     assert command in README.splitlines()
+
+
+def test_contributing_names_what_is_there() -> None:
+    """A file that has moved, or is not there yet, sends a newcomer astray."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = re.findall(r"(?:prune_core|tests|assets|docs|examples|pages)/[\w./]*", text)
+    placeholders = ("NAME", "VERB", "CODE", "name.json")
+    paths = {name.rstrip(".") for name in names if not any(x in name for x in placeholders)}
+    assert len(paths) > 25
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prune_core.errors import RecipeError
+from prune_core.jobs.heads import HEAD_METHODS
 from prune_core.recipes.parts import HEAD_FIELDS
 
 
@@ -32,7 +33,7 @@ def most_removable(stacks: Sequence[str], *, ends: bool) -> int:
 
 def importance(method: str, score: float) -> float:
     """A head's score as an importance: one that looks everywhere alike (entropy) matters least."""
-    return -score if method == "entropy" else score
+    return -score if HEAD_METHODS[method].falling else score
 
 
 def lowest_heads(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_core.cli.checks import check_name
-from prune_core.cli.running import Result
+from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.errors import PruneCoreError, ReportError
 from prune_core.jobs.base import Job
 from prune_core.reporting import examples
@@ -22,8 +22,9 @@ from prune_core.sweeps.telling import removal
 from prune_core.words.catalogue import LANGUAGES, Words
 
 
-def options(sub: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "report", run, show)
     sub.add_argument("--store", metavar="URL", help="runs; default: PRUNE_STORE or the user's own")
     chosen = sub.add_mutually_exclusive_group()
     chosen.add_argument("--sweep", metavar="ID", help="of this sweep; latest: of the newest one")

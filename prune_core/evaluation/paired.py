@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prune_core.errors import ProtocolError
+from prune_core.evaluation.metrics import LANGUAGE, METRICS, headline_of
 from prune_core.sentences import Sentence
 
 EXACT_WINDOWS = 20
@@ -120,7 +121,7 @@ def compare_pairs(named: Mapping[str, Sequence[float]]) -> list[Pair]:
 
 
 def compare_results(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Compare results of ``engine.jobs.Evaluate`` that were measured alike, all pairs.
+    """Compare results of ``prune_core.jobs.evaluate.Evaluate`` that were measured alike, all pairs.
 
     Args:
         results: two or more, by name.
@@ -134,7 +135,9 @@ def compare_results(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ProtocolError: measured differently; see :func:`check_alike`.
     """
     check_alike({name: result["protocol"] for name, result in results.items()})
-    metric = "similarity" if any(r["metric"] == "similarity" for r in results.values()) else "nll"
+    names = {str(result["metric"]) for result in results.values()}
+    plain = headline_of(LANGUAGE).name
+    metric = METRICS[next(iter(sorted(names - {plain})), plain)].paired
     pairs = compare_pairs({name: result[f"window_{metric}"] for name, result in results.items()})
     return {
         "metric": metric,

@@ -211,8 +211,8 @@ class RankStore:
 
             def make(layer: Layer, out: np.ndarray[Any, Any]) -> None:
                 scores = layer_scores(self.model, layer, criterion, args, statistics).numpy()
-                if "input_norm" in CRITERIA[criterion].needs_for(args) and scores.size:
-                    # input norms differ from layer to layer: global ranking compares shares
+                if not CRITERIA[criterion].comparable and scores.size:
+                    # global ranking then compares shares of the layer's mean
                     scores = scores / max(float(scores.mean(dtype=np.float64)), 1e-30)
                 out[:] = np.sort(scores.reshape(-1))
 

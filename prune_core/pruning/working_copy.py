@@ -195,6 +195,32 @@ class WorkingCopy:
         )
 
 
+def pruned_module(handle: ModelHandle, plan: CutPlan, progress: Progress = NONE) -> nn.Module:
+    """A pruned model of its own, which no later plan changes.
+
+    Layers that the plan rewrites have weights of their own; all other tensors are the dense
+    model's. Answers are those of a working copy at this plan, to the last bit.
+
+    Args:
+        handle: the dense model.
+        plan: of it.
+        progress: a cancel is seen between layers.
+
+    Raises:
+        ModelFileError: see :meth:`WorkingCopy.apply`.
+        Cancelled: by ``progress``.
+    """
+    copy = WorkingCopy(handle)
+    copy.apply(plan, progress)
+    for name, cut in plan.cuts.items():
+        if cut == DENSE:
+            copy.model.get_submodule(name).weight = handle.model.get_submodule(name).weight
+    for block in handle.structure.blocks:
+        if block.index not in plan.dropped_blocks:  # nobody runs it block by block
+            copy.model.get_submodule(block.module).__dict__.pop("forward", None)
+    return copy.model
+
+
 class _Zeros:
     """Zeros of layers as they are written, at a fraction of what writing them costs.
 

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from prune_core.errors import RecipeError
+from prune_core.patterns.base import checked_sparsity as checked_sparsity
 from prune_core.sentences import Sentence
 
 MAX_DIGITS = 9
 """Of the index of a block, a head or a neuron that is written as text."""
-
-
-def checked_sparsity(value: object, what: str = "sparsity") -> float:
-    """A sparsity as a float in [0, 1]; anything else is refused with what it was.
-
-    Raises:
-        RecipeError: not a number (a bool or text is none), not finite, or outside [0, 1].
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RecipeError(
-            "{what} must be a number from 0 to 1, got {value!r}.", what=Sentence(what), value=value
-        )
-    if not math.isfinite(value) or not 0.0 <= value <= 1.0:
-        raise RecipeError(
-            "{what} must lie between 0 and 1, got {value}.", what=Sentence(what), value=value
-        )
-    return float(value)
 
 
 def checked_text(value: object, what: str) -> None:

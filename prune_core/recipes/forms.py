@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prune_core.criteria import CRITERIA
 from prune_core.errors import RecipeError
+from prune_core.patterns import PATTERNS
 from prune_core.recipes.calibration import (
     CALIBRATION_MODES,
     MAX_CALIBRATION_WINDOWS,
@@ -181,7 +182,7 @@ def whole_between(low: int, high: int, *, optional: bool = False) -> Reader:
     return read
 
 
-def one_of(options: Sequence[str]) -> Reader:
+def one_of(options: Collection[str]) -> Reader:
     """A reader of names."""
 
     def read(text: str, where: str) -> str:
@@ -347,7 +348,7 @@ FORMS: tuple[Form, ...] = (
         metavar="NAME",
         help="scores the weights; the lowest go: " + ", ".join(sorted(CRITERIA)),
         grid="criteria",
-        from_link=one_of(tuple(CRITERIA)),
+        from_link=one_of(CRITERIA),
     ),
     Form(
         "criterion_args",
@@ -375,7 +376,8 @@ FORMS: tuple[Form, ...] = (
         read_pattern,
         option="--pattern",
         metavar="NAME",
-        help="per-layer, per-row, nm:N:M or block:B; default: own, the criterion's "
+        help=f"{', '.join(entry.spelling for entry in PATTERNS.values())}; default: own, "
+        "the criterion's "
         f"({', '.join(name for name in CRITERIA if CRITERIA[name].pattern == 'per-row')}: per-row; "
         "others: per-layer)",
         grid="patterns",

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from prune_core.allocation import ALLOCATIONS as ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.errors import RecipeError
+from prune_core.patterns import parse_pattern
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.checks import (
     MAX_DIGITS,
@@ -24,6 +25,7 @@ from prune_core.recipes.checks import (
     checked_text,
 )
 from prune_core.recipes.parts import HEAD_FIELDS, PAIRED, STRUCTURE, WHOLE, NeuronShare
+from prune_core.registry import Registry
 from prune_core.sentences import Sentence
 
 SCHEMA_VERSION = 1
@@ -31,13 +33,13 @@ SCHEMA_VERSION = 1
 OWN_PATTERN = "own"
 """Stands for the pattern that the criterion is meant for; a recipe always holds that one's name."""
 
-_PATTERN = re.compile(
-    r"^(per-layer|per-row|nm:(\d{1,4}):(\d{1,4})|block:(\d{1,4})(?::(avg|max))?)$"
+RECONSTRUCTIONS: Registry[Callable[..., Any]] = Registry(
+    "reconstruction", "prune_core.pruning.reconstructions"
 )
-ALLOCATIONS = ("uniform", "global", "per-role", "manual", "erk", "owl", "sensitivity")
-ALLOCATION_ARGS: Mapping[str, Mapping[str, float]] = {"owl": {"m": 5.0, "spread": 0.08}}
-"""Arguments of allocations that take named ones, with their defaults."""
-RECONSTRUCTIONS = ("none", "sparsegpt")
+"""What repairs the weights that stay; see ``prune_core.pruning.reconstructions``.
+
+Texts of an entry: ``title``, ``short`` name, what it ``measures`` (what it does).
+"""
 
 
 def choices_read_calibration(
@@ -55,7 +57,7 @@ def choices_read_calibration(
 
     Args:
         criterion: registered criterion.
-        allocation: of :data:`ALLOCATIONS`.
+        allocation: of ``prune_core.allocation.ALLOCATIONS``.
         reconstruction: of :data:`RECONSTRUCTIONS`.
         neurons: what neurons do on a text decides something, see :attr:`Recipe.reads_neurons`.
         criterion_args: of the criterion.
@@ -64,10 +66,8 @@ def choices_read_calibration(
         UnknownNameError: no such criterion.
     """
     scored = bool(CRITERIA[criterion].needs_for(criterion_args or {}))
-    return neurons or scored or allocation == "sensitivity" or reconstruction != "none"
-
-
-_NAMED = {name: allocation for allocation, args in ALLOCATION_ARGS.items() for name in args}
+    measured = allocation in ALLOCATIONS and "increases" in ALLOCATIONS[allocation].needs
+    return neurons or scored or measured or reconstruction != "none"
 
 
 def own_pattern(criterion: str, allocation: str = "uniform") -> str:
@@ -75,8 +75,9 @@ def own_pattern(criterion: str, allocation: str = "uniform") -> str:
 
     A criterion that is not registered has ``per-layer``.
     """
-    if allocation == "global" or criterion not in CRITERIA:
-        return "per-layer"
+    only = ALLOCATIONS[allocation].pattern if allocation in ALLOCATIONS else ""
+    if only or criterion not in CRITERIA:
+        return only or "per-layer"
     return CRITERIA[criterion].pattern
 
 
@@ -85,8 +86,9 @@ def allocation_taking(name: str) -> str | None:
 
     One that is named, or for a block's index ``manual``, for a role ``per-role``.
     """
-    if name in _NAMED:
-        return _NAMED[name]
+    for entry in ALLOCATIONS.values():
+        if name in entry.defaults:
+            return entry.name
     if name.isdecimal():
         # no model has that many blocks, and Python reads no number that is much longer
         return "manual" if len(name) <= MAX_DIGITS else None
@@ -154,15 +156,9 @@ class Recipe:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
         checked_text(self.criterion, "the criterion")
         self._resolve_pattern()
-        if self.block_of is not None and self.block_of[0] < 1:
-            raise RecipeError("a weight block has at least 1 x 1 weights.")
         kept = self.kept_of
         if kept is not None:
             n, m = kept
-            if not 0 < n < m:
-                raise RecipeError(
-                    "nm:{n}:{m} must keep at least 1 and fewer than all {m} weights.", n=n, m=m
-                )
             if not math.isclose(self.sparsity, 1 - n / m, abs_tol=1e-6) and self.sparsity != 0.0:
                 raise RecipeError(
                     "nm:{n}:{m} means sparsity {expected:.3g}, got {sparsity:.3g}.",
@@ -181,7 +177,8 @@ class Recipe:
                 allocation=self.allocation,
                 known=ALLOCATIONS,
             )
-        if self.allocation == "global" and (self.pattern == "per-row" or self.block_of):
+        only = ALLOCATIONS[self.allocation].pattern
+        if only and self.pattern != only and kept is None:
             raise RecipeError(
                 "global ranking compares weights of all layers; use per-layer with it."
             )
@@ -196,7 +193,7 @@ class Recipe:
         if not self.may_read_calibration:
             object.__setattr__(self, "calibration", Calibration())
         self._check_threshold()
-        if self.is_sequential and self.allocation == "global":
+        if self.is_sequential and "ordered" in ALLOCATIONS[self.allocation].needs:
             raise RecipeError(
                 "global ranking needs all scores at once; with a reconstruction or sequential "
                 "calibration use another allocation."
@@ -217,18 +214,7 @@ class Recipe:
             own = own_pattern(self.criterion, self.allocation)
             object.__setattr__(self, "pattern", own)
         checked_text(self.pattern, "the pattern")
-        if not _PATTERN.match(self.pattern):
-            raise RecipeError(
-                "unknown pattern {pattern!r}; use per-layer, per-row, nm:N:M as in nm:2:4, or "
-                "block:B as in block:4.",
-                pattern=self.pattern,
-            )
-        if self.kept_of is not None:
-            object.__setattr__(self, "pattern", "nm:{}:{}".format(*self.kept_of))
-        elif self.block_of is not None:
-            size, pooling = self.block_of
-            tail = "" if pooling == "avg" else f":{pooling}"
-            object.__setattr__(self, "pattern", f"block:{size}{tail}")
+        object.__setattr__(self, "pattern", parse_pattern(self.pattern).name)
 
     def _plain_criterion_args(self) -> dict[str, Any]:
         """Arguments without those that are the default; whole numbers of others are floats."""
@@ -289,7 +275,7 @@ class Recipe:
         self._check_allocation_args()
 
     def _check_allocation_args(self) -> None:
-        known = ALLOCATION_ARGS.get(self.allocation, {})
+        known = ALLOCATIONS[self.allocation].defaults if self.allocation in ALLOCATIONS else {}
         for name, value in self.allocation_args.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise RecipeError(
@@ -325,7 +311,7 @@ class Recipe:
 
     def _plain_allocation_args(self) -> dict[str, float]:
         """Arguments of this allocation that are not its defaults, in one spelling."""
-        defaults, plain = ALLOCATION_ARGS.get(self.allocation, {}), {}
+        defaults, plain = ALLOCATIONS[self.allocation].defaults, {}
         for key, value in self.allocation_args.items():
             owner = allocation_taking(str(key))
             if owner != self.allocation and (owner or self.allocation != "per-role"):
@@ -355,14 +341,6 @@ class Recipe:
         return float(value)
 
     @property
-    def block_of(self) -> tuple[int, str] | None:
-        """(B, pooling) of a ``block:B`` pattern, else None."""
-        found = _PATTERN.match(self.pattern)
-        if not found or found.group(4) is None:
-            return None
-        return int(found.group(4)), found.group(5) or "avg"
-
-    @property
     def removes_weights(self) -> bool:
         """True if single weights go (not only heads)."""
         return bool(self.sparsity) or any(self.overrides.values()) or self.cut_value is not None
@@ -376,10 +354,7 @@ class Recipe:
     @property
     def kept_of(self) -> tuple[int, int] | None:
         """(N, M) of an ``nm:N:M`` pattern, else None."""
-        found = _PATTERN.match(self.pattern)
-        if not found or found.group(2) is None:
-            return None
-        return int(found.group(2)), int(found.group(3))
+        return parse_pattern(self.pattern).kept_of
 
     @property
     def is_dense(self) -> bool:
@@ -459,10 +434,9 @@ class Recipe:
 
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""
-        found = _PATTERN.match(pattern or "")
-        if found and found.group(2) is not None:
-            n, m = int(found.group(2)), int(found.group(3))
-            share = 1 - n / m if m else 0.0
+        named = isinstance(pattern, str) and pattern not in ("", OWN_PATTERN)
+        share = parse_pattern(pattern).sparsity if named else None
+        if share is not None:
             return replace(
                 self,
                 pattern=pattern,

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 from prune_core.criteria import CRITERIA
 from prune_core.errors import GridError, PruneCoreError, RecipeError
 from prune_core.models.sources import parse_source
+from prune_core.patterns import example_patterns
 from prune_core.recipes.calibration import PRESET_TEXTS, Calibration, TextSpec
 from prune_core.recipes.checks import checked_sparsity
 from prune_core.recipes.forms import BY_FIELD, Form, forms_of, recipe_of
-from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES
+from prune_core.recipes.parts import NEURON_METHOD, NEURON_METHODS, NEURON_SCOPES
 from prune_core.recipes.recipe import (
     ALLOCATIONS,
     OWN_PATTERN,
@@ -88,7 +89,7 @@ class Grid:
     sparsities: tuple[float, ...] = (0.0,)
     heads: tuple[str, ...] = ("",)
     neurons: tuple[float, ...] = (0.0,)
-    neuron_method: str = NEURON_METHODS[0]
+    neuron_method: str = NEURON_METHOD
     neuron_scope: str = NEURON_SCOPES[0]
     blocks: tuple[str, ...] = ("",)
     calibration: Calibration = field(default_factory=Calibration)
@@ -330,8 +331,8 @@ _ORDER = (
 """Keys of what is combined, the last one changing first."""
 
 _LISTS = ("models", "texts", *_ORDER)
-_KNOWN: Mapping[str, Sequence[str]] = {
-    "criteria": tuple(CRITERIA),
+_KNOWN: Mapping[str, Collection[str]] = {
+    "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
     "reconstructions": RECONSTRUCTIONS,
 }
@@ -342,7 +343,6 @@ _KINDS = {
 }
 """What the names under a key are names of, where that is not its singular."""
 
-_PATTERNS = (OWN_PATTERN, "per-layer", "per-row", "nm:2:4", "block:4")
 _NUMBERED = ("criterion_args", "allocation_args", "overrides")
 
 
@@ -367,7 +367,7 @@ def text_of(name: str) -> TextSpec:
     return TextSpec("preset" if name in PRESET_TEXTS else "file", name)
 
 
-def _check_name(what: str, name: str, known: Sequence[str]) -> None:
+def _check_name(what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         kind = _KINDS.get(what, what.removesuffix("s"))
         raise GridError(
@@ -378,7 +378,7 @@ def _check_name(what: str, name: str, known: Sequence[str]) -> None:
         )
 
 
-def _nearest(name: str, known: Sequence[str] | set[str]) -> Sentence:
+def _nearest(name: str, known: Collection[str]) -> Sentence:
     if near := get_close_matches(name, sorted(known), 1, 0.5):
         return Sentence("did you mean {near}?", near=near[0])
     return Sentence("known are {known:list}.", known=sorted(known))
@@ -419,7 +419,7 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
             try:
                 Recipe().with_pattern(value)
             except RecipeError as error:
-                near = get_close_matches(value, _PATTERNS, 1, 0.5)
+                near = get_close_matches(value, [OWN_PATTERN, *example_patterns()], 1, 0.5)
                 if not near:
                     raise GridError(error.sentence) from None
                 raise GridError("{error} Did you mean {near}?", error=error, near=near[0]) from None

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prune_core.allocation import ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.errors import StoreError
 from prune_core.sentences import Sentence
@@ -77,11 +78,12 @@ def preparations(cell: Cell) -> frozenset[str]:
         f"ranks {cell.source} {recipe.criterion} {recipe.criterion_args} {recipe.pattern} "
         f"{recipe.calibration}"
     }
-    if recipe.allocation == "global":
+    known = ALLOCATIONS[recipe.allocation].needs
+    if "ordered" in known:
         found.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
     for need in needs:
         found.add(f"statistics {cell.source} {recipe.calibration} {need}")
-    if recipe.allocation == "sensitivity":
+    if "increases" in known:
         found.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
     if recipe.reads_neurons:
         found.add(f"neurons {cell.source} {recipe.calibration}")

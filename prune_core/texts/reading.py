@@ -67,6 +67,11 @@ TEXTS: dict[str, Asset] = {asset.name: asset for asset in project_manifest().of_
 """Preset texts by name."""
 
 
+def text_named(name: str) -> TextSpec:
+    """The preset of that name, else the file."""
+    return TextSpec("preset" if name in TEXTS else "file", name)
+
+
 def text_choices() -> list[dict[str, Any]]:
     """Preset texts for a chooser.
 

@@ -21,7 +21,6 @@ from prune_core.paths import trim_folder
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 STORY = "The wolf went to the well, and the stones fell in. "
 
 

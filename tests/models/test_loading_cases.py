@@ -37,9 +37,8 @@ from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.models.load import load_model
 from prune_core.models.sources import LocalFolder, any_folder, parse_source
 from prune_core.models.tiny import TINY, tiny_tokenizer
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 State = dict[str, Tensor]
 TEXT = TextSpec("inline", "The harbour master counted the boats twice before he let them go. " * 60)
@@ -491,7 +490,7 @@ def test_rotary_embeddings_that_follow_the_length(tmp_path: Path, long: bool) ->
     dense = core.run(job)
     assert dense["kl"] == pytest.approx(0, abs=1e-6)
     assert dense["kl_error"] == pytest.approx(0, abs=1e-5)
-    core.run(found, events.append, lambda: False)
+    core.run(found, Progress(events.append))
     looked = [e for e in events if e.get("stage") == "evaluate" and e["window"] == 0]
     assert bool(looked) is not long  # a first look at leading tokens only where it is one
 

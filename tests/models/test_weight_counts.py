@@ -37,7 +37,7 @@ from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 from prune_core.ui.frame.weight_bar import parts_of
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 TEXT = TextSpec("inline", "A fox once saw a crow fly off with a piece of cheese. " * 60)
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-t5", "tiny-bert"]

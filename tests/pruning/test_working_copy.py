@@ -29,7 +29,7 @@ FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "ti
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
 TEXT = TextSpec("inline", "A hare was one day making fun of a tortoise for being so slow. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 - Chinese has its own punctuation
+
 """The journal on SQLite and on a real Postgres: leases, exactly one end, undo, files, faults."""
 
 from __future__ import annotations

@@ -29,8 +29,6 @@ from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import Prepared, named_neurons, plan, prepare
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 STORY = TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 60)
 OTHER = TextSpec("inline", "A fox ran over nine hills, and far away was a king of ice. " * 60)
 READ = Calibration(STORY, 2, 32)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.recipes.calibration import Calibration, TextSpec
@@ -19,13 +18,13 @@ from prune_core.ui.frame.runs import method_label, run_label
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+def store(
+    inline_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunStore]:
     monkeypatch.setenv("PRUNE_STORE", str(tmp_path / "runs.sqlite"))
-    st.cache_resource.clear()
-    found = RunStore()
-    yield found
-    found.close()
-    st.cache_resource.clear()
+    runs = RunStore()
+    yield runs
+    runs.close()
 
 
 def saved(store: RunStore, sparsity: float, perplexity: float) -> str:

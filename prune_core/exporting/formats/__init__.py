@@ -1,16 +1,26 @@
-"""The formats of an export, and what stands against each: asked before a click, without torch."""
+"""The formats of an export, and what stands against each: asked before a click, without torch.
+
+One for each file; one that is added here is in every list by itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 
-from prune_core.errors import RecipeError
-from prune_core.exporting.shippable import MASKED, kept_parts, shapes_of
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.registry import Registry
 from prune_core.sentences import Sentence
 
-FORMATS = ("masked", "shrunk", "compressed")
+FORMATS: Registry[Callable[[ModelInfo, Recipe], Sentence | None]] = Registry(
+    "format", "prune_core.exporting.formats", ("title", "measures", "card")
+)
+"""A format is registered with what stands against it: a sentence, or None.
+
+Texts of an entry: ``title``, what it ``measures`` (what is written), and for model ``card``, in
+English for whoever gets the files, how it was made.
+"""
 
 LIBRARY = "compressed-tensors"
 LAST_SPARSE = (0, 15)
@@ -52,26 +62,4 @@ def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> Sentence | Non
         info: of the dense model.
         recipe: names parts that the model has.
     """
-    if form == "compressed":
-        nothing = Sentence("nothing is removed, so there are no zeros to leave out.")
-        return library_problem() or (nothing if recipe.is_dense else None)
-    if form == "masked" and recipe.drop_blocks and info.family in POST_NORM:
-        return Sentence(
-            "a dropped block of a {family} model is not the same as one of zeros, whose norms "
-            "still act; export it as shrunk, or drop its attention and its MLP instead.",
-            family=info.family,
-        )
-    if form != "shrunk":
-        return None
-    share = recipe.neurons
-    if share is not None and share.fraction > 0 and share.scope == "global":
-        return Sentence(
-            "neurons ranked over all blocks leave blocks of different widths, and plain "
-            "transformers needs as many in every block: take the share of each block, or {masked}.",
-            masked=MASKED,
-        )
-    try:
-        kept_parts(recipe, shapes_of(info), info.family, info.hidden_size)
-    except RecipeError as error:
-        return error.sentence
-    return None
+    return FORMATS[form].fn(info, recipe) if form in FORMATS else None
