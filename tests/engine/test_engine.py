@@ -1,4 +1,3 @@
-
 """The engine: newest wins, equal jobs once, isolation, cancel, and workers that die or hang."""
 
 from __future__ import annotations

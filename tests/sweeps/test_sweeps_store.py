@@ -1,4 +1,3 @@
-
 """The journal on SQLite and on a real Postgres: leases, exactly one end, undo, files, faults."""
 
 from __future__ import annotations
