@@ -336,13 +336,6 @@ _KNOWN: Mapping[str, Collection[str]] = {
     "allocations": ALLOCATIONS,
     "reconstructions": RECONSTRUCTIONS,
 }
-_KINDS = {
-    "criteria": "criterion",
-    "neuron_method": "neuron method",
-    "neuron_scope": "neuron scope",
-}
-"""What the names under a key are names of, where that is not its singular."""
-
 _NUMBERED = ("criterion_args", "allocation_args", "overrides")
 
 
@@ -369,7 +362,7 @@ def text_of(name: str) -> TextSpec:
 
 def _check_name(what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        kind = _KINDS.get(what, what.removesuffix("s"))
+        kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
         raise GridError(
             "unknown {kind} {name!r}; {near}",
             kind=Sentence(kind),

@@ -31,8 +31,5 @@ from prune_core.sentences import Sentence
 )
 def compressed_problem(info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """The library must be there, and zeros."""
-    return library_problem() or (
-        Sentence("nothing is removed, so there are no zeros to leave out.")
-        if recipe.is_dense
-        else None
-    )
+    nothing = Sentence("nothing is removed, so there are no zeros to leave out.")
+    return library_problem() or (nothing if recipe.is_dense else None)

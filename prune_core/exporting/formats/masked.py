@@ -32,7 +32,7 @@ def masked_problem(info: ModelInfo, recipe: Recipe) -> Sentence | None:
     if not (recipe.drop_blocks and info.family in POST_NORM):
         return None
     return Sentence(
-        "a dropped block of a {family} model is not the same as one of zeros, whose norms still "
-        "act; export it as shrunk, or drop its attention and its MLP instead.",
+        "a dropped block of a {family} model is not the same as one of zeros, whose "
+        "norms still act; export it as shrunk, or drop its attention and its MLP instead.",
         family=info.family,
     )
