@@ -134,7 +134,7 @@ def _run(model: ShownModel, job: Job, what: str) -> Result:
     except Cancelled:
         raise
     except PruneCoreError as error:
-        raise PruneCoreError(f"{what}: {error}") from error
+        raise PruneCoreError("{what}: {error}", what=what, error=error) from error
 
 
 def show(result: Result) -> None:
