@@ -6,6 +6,7 @@ from importlib import metadata
 
 from prune_core.errors import RecipeError
 from prune_core.exporting.shippable import MASKED, kept_parts, shapes_of
+from prune_core.models.families import FAMILIES
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
 
@@ -14,9 +15,6 @@ FORMATS = ("masked", "shrunk", "compressed")
 LIBRARY = "compressed-tensors"
 LAST_SPARSE = (0, 15)
 """compressed-tensors wrote and read bitmasks in versions before this one."""
-
-POST_NORM = frozenset(("bert", "roberta", "distilbert", "bart", "marian"))
-"""Families whose blocks normalise the residual stream itself: a block of zeros still changes it."""
 
 INSTALL = "pip install -r requirements-export.txt"
 
@@ -48,7 +46,7 @@ def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> str | None:
         return library_problem() or (
             "nothing is removed, so there are no zeros to leave out." if recipe.is_dense else None
         )
-    if form == "masked" and recipe.drop_blocks and info.family in POST_NORM:
+    if form == "masked" and recipe.drop_blocks and FAMILIES[info.family].post_norm:
         return (
             f"a dropped block of a {info.family} model is not the same as one of zeros, whose "
             "norms still act; export it as shrunk, or drop its attention and its MLP instead."

@@ -79,10 +79,10 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
         if not any(s.stack == stack for s in left):
             where = f"the {stack}" if len({s.stack for s in shapes}) > 1 else "the model"
             raise RecipeError(f"no block of {where} would be left; keep at least one.")
-    if family == "t5" and _writes(shapes) and not _writes(left):
+    if not FAMILIES[family].longer_decoder and _writes(shapes) and not _writes(left):
         encoder, decoder = _per_stack(left)
         raise RecipeError(
-            f"transformers writes no text with a t5 model of {encoder} encoder and {decoder} "
+            f"transformers writes no text with a {family} model of {encoder} encoder and {decoder} "
             f"decoder blocks (its cache counts the former); drop as many of both, or {MASKED}."
         )
     neurons = _kept_neurons(recipe, left, family)
@@ -96,7 +96,7 @@ def _per_stack(shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def _writes(shapes: Sequence[Shape]) -> bool:
-    """``generate`` of transformers 5.23 makes a T5's cache as long as the encoder."""
+    """A cache as long as the encoder, as transformers 5.23 makes it of T5, serves the decoder."""
     encoder, decoder = _per_stack(shapes)
     return encoder >= decoder
 
@@ -112,6 +112,10 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
     gone = _gone(recipe.drop_neurons)
     if not any(s.index in gone for s in left):
         return {}
+    if any(stack.neurons is None for stack in FAMILIES[family].stacks):
+        raise RecipeError(
+            f"the configuration of a {family} model does not name its neurons; {MASKED}."
+        )
     kept = {
         s.index: [n for n in range(s.neurons) if n not in gone.get(s.index, ())]
         for s in left
@@ -120,8 +124,9 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
     if any(not found for found in kept.values()):
         raise RecipeError(f"no neuron would be left in a block; {MASKED}.")
     # T5 has one number for both stacks
-    for stack in sorted({s.stack for s in left}) if family != "t5" else [""]:
-        chosen = [s.index for s in left if s.index in kept and stack in ("", s.stack)]
+    fields = {stack.name: stack.neurons for stack in FAMILIES[family].stacks}
+    for field in sorted({fields[s.stack] or "" for s in left}):
+        chosen = [s.index for s in left if s.index in kept and (fields[s.stack] or "") == field]
         _equal({index: len(kept[index]) for index in chosen}, "neurons")
     return kept
 
@@ -154,7 +159,7 @@ def _kept_heads(
     _equal({index: len(found[0]) for index, found in kept.items()}, "heads")
     _equal({index: len(found[1]) for index, found in kept.items()}, "key/value heads")
     queries = len(next(iter(kept.values()))[0])
-    if family in ("llama", "gemma2") and hidden_size % queries:
+    if FAMILIES[family].heads_divide and hidden_size % queries:
         raise RecipeError(
             f"a {family} model of hidden size {hidden_size} cannot have {queries} heads, which do "
             f"not divide it; {MASKED}."
@@ -163,8 +168,10 @@ def _kept_heads(
 
 
 def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str) -> None:
-    """One number of heads for all attention, and one bias by position for each stack's."""
-    for stack in sorted({s.stack for s in left}):
+    """One number of heads for all attention, and where one bias by position serves each stack the
+    same heads."""
+    shared = FAMILIES[family].position_bias == "first"
+    for stack in sorted({s.stack for s in left}) if shared else ():
         if len({tuple(kept[s.index][0]) for s in left if s.stack == stack}) > 1:
             raise RecipeError(
                 f"the blocks of a {family} {stack} share one position bias for each head; drop the "

@@ -1,13 +1,15 @@
 """The supported architectures, as data: where each keeps its blocks, layers and heads.
 
 Read from the modeling files of transformers 5.23. No torch here: the web process and the file
-checks read this table too. A new architecture is a new entry; nothing else dispatches on names.
+checks read this table too. A new architecture is a new entry: whatever the rest of the program must
+know of a family is a field here, and nothing else asks for a family by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class Stack:
         mlps: the layouts an MLP may have, each as (role, path) pairs in forward order.
         heads: configuration attribute: number of query heads.
         kv_heads: configuration attribute: number of key/value heads; None: as many as queries.
-        head_dim: configuration attribute; absent or unset: hidden size / heads.
+        head_dim: configuration attribute; absent or unset: hidden size / heads. None: the
+            configuration has no place for it, so that no checkpoint can have fewer heads.
+        blocks: configuration attributes: number of blocks; all that the configuration has are set.
+        neurons: configuration attribute: neurons of an MLP; None: it has no place for them.
     """
 
     name: str
@@ -59,6 +64,8 @@ class Stack:
     heads: str = "num_attention_heads"
     kv_heads: str | None = None
     head_dim: str | None = None
+    blocks: tuple[str, ...] = ("num_hidden_layers",)
+    neurons: str | None = "intermediate_size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,23 @@ class Family:
             them, ``after-padding`` (RoBERTa counts from the padding index on) or ``relative``
             (T5 has none; its models were trained on 512 tokens).
         embeddings: endings of parameters inside blocks that are tables, not layers.
+        position_bias: blocks that hold a bias by distance for each head, as T5's: ``first`` of
+            each stack, which serves all its blocks; empty: none.
+        post_norm: blocks normalize the residual stream itself, so that a block of zeros still
+            changes it.
+        heads_divide: transformers builds a model only where the number of heads divides the hidden
+            size, however wide a head is.
+        wants_start: trained with a beginning-of-sequence token before every text and lost without
+            it: the perplexity of Gemma is some thirty times as high.
+        block_scale: configuration switch: attention is scaled by the index of its block.
+        longer_decoder: ``generate`` works where the decoder has more blocks than the encoder; it
+            makes T5's cache as long as the encoder.
+        scaled_head: the head's input is scaled by 1 / sqrt(hidden) where nothing else is said.
+        columns_first: linear weights are stored as (in, out).
+        pooler: an encoder without a head has a pooling layer that can be left out.
+        head_tensors: how the names of a head's tensors begin in a checkpoint; one that has none of
+            them is read without its head (encoders only).
+        sentencepiece: file of pieces whose ids are the model's own, where it stands alone.
     """
 
     kind: str
@@ -84,6 +108,17 @@ class Family:
     plain_head: bool = True
     positions: str = "all"
     embeddings: tuple[str, ...] = ()
+    position_bias: str = ""
+    post_norm: bool = False
+    heads_divide: bool = False
+    wants_start: bool = False
+    block_scale: str = ""
+    longer_decoder: bool = True
+    scaled_head: bool = False
+    columns_first: bool = False
+    pooler: bool = True
+    head_tensors: tuple[str, ...] = ()
+    sentencepiece: str = ""
 
 
 def _two_layers(up: str, down: str) -> tuple[tuple[tuple[str, str], ...], ...]:
@@ -110,11 +145,17 @@ _SELF_OUT = _named("self_attn", "q_proj", "k_proj", "v_proj", "out_proj")
 _CROSS_OUT = _named("encoder_attn", "q_proj", "k_proj", "v_proj", "out_proj")
 
 
+def _decoder(prefix: str, stack: Stack, **facts: Any) -> Family:
+    usual = {"sentencepiece": "tokenizer.model"}
+    return Family("decoder", prefix, (stack,), "lm_head", **(usual | facts))
+
+
 def _llama_like(
     attention: AttentionPaths = _SELF,
     mlps: tuple[tuple[tuple[str, str], ...], ...] = _GATED,
     *,
-    plain_head: bool = True,
+    head_dim: str | None = "head_dim",
+    **facts: Any,
 ) -> Family:
     stack = Stack(
         "decoder",
@@ -122,77 +163,90 @@ def _llama_like(
         attention,
         mlps,
         kv_heads="num_key_value_heads",
-        head_dim="head_dim",
+        head_dim=head_dim,
     )
-    return Family("decoder", "model", (stack,), "lm_head", plain_head)
+    return _decoder("model", stack, **facts)
 
 
-def _bert_like(prefix: str, head: str, positions: str = "all") -> Family:
-    attention = AttentionPaths(
-        "attention.self",
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-        head_dim="attention_head_size",
-    )
+_BERT_ATTENTION = AttentionPaths(
+    "attention.self",
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    head_dim="attention_head_size",
+)
+
+
+def _encoder(prefix: str, head: str, stack: Stack, **facts: Any) -> Family:
+    usual = {"post_norm": True, "plain_head": False}
+    return Family("encoder", prefix, (stack,), head, **(usual | facts))
+
+
+def _bert_like(
+    prefix: str, head: str, attention: AttentionPaths = _BERT_ATTENTION, **facts: Any
+) -> Family:
     mlps = _two_layers("intermediate.dense", "output.dense")
-    stack = Stack("encoder", "encoder.layer", attention, mlps)
-    return Family("encoder", prefix, (stack,), head, plain_head=False, positions=positions)
+    return _encoder(prefix, head, Stack("encoder", "encoder.layer", attention, mlps), **facts)
 
 
-def _bart_like() -> Family:
-    mlps = _two_layers("fc1", "fc2")
-    encoder = Stack("encoder", "encoder.layers", _SELF_OUT, mlps, heads="encoder_attention_heads")
-    decoder = Stack(
-        "decoder", "decoder.layers", _SELF_OUT, mlps, _CROSS_OUT, heads="decoder_attention_heads"
+def _roberta_like() -> Family:
+    return _bert_like(
+        "roberta", "lm_head.decoder", positions="after-padding", head_tensors=("lm_head.",)
     )
+
+
+def _bart_like(**facts: Any) -> Family:
+    def stack(name: str, **more: Any) -> Stack:
+        return Stack(
+            name,
+            f"{name}.layers",
+            _SELF_OUT,
+            _two_layers("fc1", "fc2"),
+            heads=f"{name}_attention_heads",
+            blocks=(f"{name}_layers",),
+            neurons=f"{name}_ffn_dim",
+            **more,
+        )
+
     # the head's logits get final_logits_bias added
-    return Family("encoder-decoder", "model", (encoder, decoder), "lm_head", plain_head=False)
+    stacks = (stack("encoder"), stack("decoder", cross=_CROSS_OUT))
+    return Family("encoder-decoder", "model", stacks, "lm_head", **({"plain_head": False} | facts))
 
 
-def _t5() -> Family:
+def _t5_like(**facts: Any) -> Family:
     def attention(module: str) -> AttentionPaths:
         return _named(module, "q", "k", "v", "o", head_dim="key_value_proj_dim")
 
-    def mlps(module: str) -> tuple[tuple[tuple[str, str], ...], ...]:
-        return (
-            (("mlp.up", f"{module}.wi"), ("mlp.down", f"{module}.wo")),
-            (
-                ("mlp.gate", f"{module}.wi_0"),
-                ("mlp.up", f"{module}.wi_1"),
-                ("mlp.down", f"{module}.wo"),
-            ),
+    def stack(name: str, mlp: str, blocks: str, **more: Any) -> Stack:
+        down = ("mlp.down", f"{mlp}.wo")
+        plain = (("mlp.up", f"{mlp}.wi"), down)
+        gated = (("mlp.gate", f"{mlp}.wi_0"), ("mlp.up", f"{mlp}.wi_1"), down)
+        return Stack(
+            name,
+            f"{name}.block",
+            attention("layer.0.SelfAttention"),
+            (plain, gated),
+            heads="num_heads",
+            head_dim="d_kv",
+            blocks=(blocks,),
+            neurons="d_ff",
+            **more,
         )
 
-    own = attention("layer.0.SelfAttention")
+    encoder = stack("encoder", "layer.1.DenseReluDense", "num_layers")
     cross = attention("layer.1.EncDecAttention")
-    encoder = Stack(
-        "encoder",
-        "encoder.block",
-        own,
-        mlps("layer.1.DenseReluDense"),
-        heads="num_heads",
-        head_dim="d_kv",
-    )
-    decoder = Stack(
-        "decoder",
-        "decoder.block",
-        own,
-        mlps("layer.2.DenseReluDense"),
-        cross,
-        heads="num_heads",
-        head_dim="d_kv",
-    )
-    return Family(
-        "encoder-decoder",
-        "",
-        (encoder, decoder),
-        "lm_head",
-        plain_head=False,  # scaled by 1 / sqrt(hidden) where scale_decoder_outputs is set
-        positions="relative",
-        embeddings=("relative_attention_bias.weight",),
-    )
+    decoder = stack("decoder", "layer.2.DenseReluDense", "num_decoder_layers", cross=cross)
+    usual: dict[str, Any] = {
+        "plain_head": False,  # scaled by 1 / sqrt(hidden) where scale_decoder_outputs is set
+        "positions": "relative",
+        "embeddings": ("relative_attention_bias.weight",),
+        "position_bias": "first",
+        "longer_decoder": False,
+        "scaled_head": True,
+        "sentencepiece": "spiece.model",
+    }
+    return Family("encoder-decoder", "", (encoder, decoder), "lm_head", **(usual | facts))
 
 
 def _single(
@@ -203,9 +257,12 @@ def _single(
     down: str,
     *,
     heads: str = "num_attention_heads",
+    neurons: str | None = "intermediate_size",
+    **facts: Any,
 ) -> Family:
-    stack = Stack("decoder", container, attention, _two_layers(up, down), heads=heads)
-    return Family("decoder", prefix, (stack,), "lm_head")
+    mlps = _two_layers(up, down)
+    stack = Stack("decoder", container, attention, mlps, heads=heads, neurons=neurons)
+    return _decoder(prefix, stack, **facts)
 
 
 def _distilbert() -> Family:
@@ -218,16 +275,25 @@ def _distilbert() -> Family:
         attention,
         _two_layers("ffn.lin1", "ffn.lin2"),
         heads="n_heads",
+        neurons="hidden_dim",
     )
-    return Family("encoder", "distilbert", (stack,), "vocab_projector", plain_head=False)
+    return _encoder(
+        "distilbert",
+        "vocab_projector",
+        stack,
+        pooler=False,
+        head_tensors=("vocab_transform.", "vocab_projector."),
+    )
 
 
-FAMILIES: Mapping[str, Family] = {
-    "bart": _bart_like(),
-    "bert": _bert_like("bert", "cls.predictions.decoder"),
+FAMILIES: dict[str, Family] = {
+    "bart": _bart_like(post_norm=True),
+    "bert": _bert_like("bert", "cls.predictions.decoder", head_tensors=("cls.predictions.",)),
     "distilbert": _distilbert(),
-    "gemma": _llama_like(),
-    "gemma2": _llama_like(plain_head=False),  # soft cap on the logits
+    "gemma": _llama_like(wants_start=True),
+    "gemma2": _llama_like(  # soft cap on the logits
+        plain_head=False, wants_start=True, heads_divide=True
+    ),
     "gpt2": _single(
         "transformer",
         "h",
@@ -235,6 +301,9 @@ FAMILIES: Mapping[str, Family] = {
         "mlp.c_fc",
         "mlp.c_proj",
         heads="n_head",
+        neurons="n_inner",
+        columns_first=True,
+        block_scale="scale_attn_by_inverse_layer_idx",
     ),
     "gpt_neox": _single(
         "gpt_neox",
@@ -243,10 +312,10 @@ FAMILIES: Mapping[str, Family] = {
         "mlp.dense_h_to_4h",
         "mlp.dense_4h_to_h",
     ),
-    "llama": _llama_like(),
-    "marian": _bart_like(),
+    "llama": _llama_like(heads_divide=True),
+    "marian": _bart_like(post_norm=True),
     "mistral": _llama_like(),
-    "opt": _single("model", "decoder.layers", _SELF_OUT, "fc1", "fc2"),
+    "opt": _single("model", "decoder.layers", _SELF_OUT, "fc1", "fc2", neurons="ffn_dim"),
     "phi": _llama_like(
         _named("self_attn", "q_proj", "k_proj", "v_proj", "dense"),
         _two_layers("mlp.fc1", "mlp.fc2"),
@@ -257,18 +326,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen2": _llama_like(),
     "qwen3": _llama_like(),
-    "roberta": _bert_like("roberta", "lm_head.decoder", "after-padding"),
+    "roberta": _roberta_like(),
     "smollm3": _llama_like(),
-    "t5": _t5(),
+    "t5": _t5_like(),
 }
 """``model_type`` to its description."""
 
-NEEDS_START: frozenset[str] = frozenset({"gemma", "gemma2", "gemma3_text"})
-"""Families that were trained with a beginning-of-sequence token before every text and are lost
-without it: the perplexity of Gemma is some thirty times as high."""
-
-SUPPORTED: frozenset[str] = frozenset(FAMILIES)
+SUPPORTED: AbstractSet[str] = FAMILIES.keys()
 """Every ``model_type`` that can be read."""
-
-FAMILY_KIND: Mapping[str, str] = {name: family.kind for name, family in FAMILIES.items()}
-"""``model_type`` to ``decoder``, ``encoder`` or ``encoder-decoder``."""

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from prune_core.models.families import FAMILY_KIND
+from prune_core.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,9 +58,8 @@ _BART_LIKE: dict[str, Any] = {
     "decoder_start_token_id": EOS,
     "forced_eos_token_id": None,
 }
+# families that name their sizes otherwise, or need more of them than others of their kind
 _CONFIGS: dict[str, dict[str, Any]] = {
-    "bart": _BART_LIKE,
-    "bert": _BERT_LIKE,
     "distilbert": {
         "dim": HIDDEN,
         "hidden_dim": NEURONS,
@@ -68,7 +67,6 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "n_heads": HEADS,
         "max_position_embeddings": CONTEXT,
     },
-    "gemma": _LLAMA_LIKE,
     "gemma2": _LLAMA_LIKE | {"query_pre_attn_scalar": HEAD_DIM, "sliding_window": CONTEXT // 4},
     "gpt2": {
         "n_embd": HIDDEN,
@@ -78,9 +76,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "n_positions": CONTEXT,
     },
     "gpt_neox": _BERT_LIKE,
-    "llama": _LLAMA_LIKE,
     "marian": _BART_LIKE | {"scale_embedding": True},
-    "mistral": _LLAMA_LIKE,
     "opt": {
         "hidden_size": HIDDEN,
         "ffn_dim": NEURONS,
@@ -89,11 +85,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": CONTEXT,
     },
     "phi": _LLAMA_LIKE | {"head_dim": HIDDEN // HEADS},
-    "phi3": _LLAMA_LIKE,
-    "qwen2": _LLAMA_LIKE,
-    "qwen3": _LLAMA_LIKE,
     "roberta": _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1},
-    "smollm3": _LLAMA_LIKE,
     "t5": {
         "d_model": HIDDEN,
         "d_kv": HEAD_DIM,
@@ -121,10 +113,11 @@ def tiny_model(model_type: str, *, head: bool | None = None, **overrides: Any) -
     Raises:
         KeyError: an unsupported ``model_type``.
     """
-    kind = FAMILY_KIND[model_type]
+    family = FAMILIES[model_type]
+    kind = family.kind
     with_head = kind != "encoder" if head is None else head
     special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-    settings = {"vocab_size": VOCABULARY} | special | _CONFIGS[model_type] | overrides
+    settings = {"vocab_size": VOCABULARY} | special | _sizes(model_type) | overrides
     config = AutoConfig.for_model(model_type, **settings)
     heads = {
         "decoder": AutoModelForCausalLM,
@@ -134,10 +127,21 @@ def tiny_model(model_type: str, *, head: bool | None = None, **overrides: Any) -
     with torch.random.fork_rng(devices=[]):
         model = (heads[kind] if with_head else AutoModel).from_config(config)
     _fill(model, torch.Generator().manual_seed(0))
-    if model_type == "t5":  # undo the head's 1 / sqrt(hidden), or every prediction is uniform
+    if family.scaled_head:  # undo the head's 1 / sqrt(hidden), or every prediction is uniform
         with torch.no_grad():
             model.shared.weight.mul_(config.d_model**0.5)
     return model.eval().requires_grad_(False)
+
+
+def _sizes(model_type: str) -> dict[str, Any]:
+    """Tiny sizes under the names of a family's configuration; those of Llama's where it has none
+    of its own."""
+    family = FAMILIES[model_type]
+    kinds = {"decoder": _LLAMA_LIKE, "encoder": _BERT_LIKE, "encoder-decoder": _BART_LIKE}
+    sizes = _CONFIGS.get(model_type, kinds[family.kind])
+    if family.stacks[0].head_dim is None:
+        sizes = {name: value for name, value in sizes.items() if name != "head_dim"}
+    return sizes
 
 
 def _fill(model: nn.Module, generator: torch.Generator) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import RecipeError, TextError
-from prune_core.models.families import NEEDS_START
+from prune_core.models.families import FAMILIES
 from prune_core.models.sources import shown
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
     chosen = os.environ.get(START, "").strip().lower() or "auto"
     if chosen not in STARTS:
         raise TextError(f"{START} must be auto, yes or no, got {shown(chosen)}.")
-    wanted = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    wanted = chosen == "yes" or (chosen == "auto" and FAMILIES[family].wants_start)
     token = tokenizer.bos_token_id
     if kind != "decoder" or not wanted or (token is None and chosen == "auto"):
         return ()

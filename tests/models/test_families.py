@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from prune_core.errors import UnknownArchitectureError
 from prune_core.models.clone import clone_shared
-from prune_core.models.families import FAMILIES, FAMILY_KIND, SUPPORTED
+from prune_core.models.families import FAMILIES, SUPPORTED
 from prune_core.models.layers import describe
 from prune_core.models.structure import Attention, Projection, Structure
 from prune_core.models.tiny import VOCABULARY, tiny_model
@@ -242,7 +242,7 @@ def test_structure_is_pure_data(variant: str) -> None:
         x is None or type(x) in (str, int, bool) for x in leaves(dataclasses.asdict(structure))
     )
     assert pickle.loads(pickle.dumps(structure)) == structure
-    assert structure.kind == FAMILY_KIND[structure.family]
+    assert structure.kind == FAMILIES[structure.family].kind
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "bert"])
@@ -470,8 +470,8 @@ def test_packed_weights_are_refused() -> None:
 
 def test_the_table_needs_no_torch() -> None:
     program = (
-        "import sys; from prune_core.models.families import SUPPORTED, FAMILY_KIND; "
-        "assert SUPPORTED == set(FAMILY_KIND); "
+        "import sys; from prune_core.models.families import FAMILIES, SUPPORTED; "
+        "assert SUPPORTED == set(FAMILIES); "
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
     project = Path(__file__).resolve().parents[2]

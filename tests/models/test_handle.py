@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prune_core.errors import UnknownArchitectureError
 from prune_core.models.clone import clone_shared
-from prune_core.models.families import FAMILY_KIND, SUPPORTED
+from prune_core.models.families import FAMILIES, SUPPORTED
 from prune_core.models.handle import ModelHandle, build_handle, context_length
 from prune_core.models.info import ModelInfo
 from prune_core.models.load import load_model
@@ -71,9 +71,9 @@ def test_tying_changes_the_count_by_one_table() -> None:
 def test_language_head_means_next_token_predictions(model_type: str, head: bool) -> None:
     model = tiny_model(model_type, head=head)
     info = handle_of(model).info
-    assert info.has_language_head == (head and FAMILY_KIND[model_type] != "encoder")
+    assert info.has_language_head == (head and FAMILIES[model_type].kind != "encoder")
     assert info.has_language_head == (hasattr(forward(model), "logits") and model.can_generate())
-    assert info.kind == FAMILY_KIND[model_type] and info.family == model_type
+    assert info.kind == FAMILIES[model_type].kind and info.family == model_type
     assert info.vocabulary == VOCABULARY and info.hidden_size == 32
     assert (info.dtype, info.device) == ("float32", "cpu")
 
