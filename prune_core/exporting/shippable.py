@@ -144,6 +144,11 @@ def _kept_heads(
             f"the configuration of a {family} model has no place for the width of a head, so heads "
             f"cannot be cut out of it; {MASKED}."
         )
+    if any(stack.attention.joint_norm for stack in stacks):
+        raise RecipeError(
+            f"a {family} model normalizes the queries and keys of all heads together, so heads "
+            f"cannot be cut out of it; {MASKED}."
+        )
     kept = {
         s.index: _groups(s.index, s.heads, s.kv_heads, gone.get(s.index, set()))
         for s in left

@@ -27,6 +27,8 @@ class AttentionPaths:
             fused.
         head_dim: attribute of ``module`` that holds the width of one head; it must agree with
             the configuration.
+        joint_norm: queries and keys are normalized over all heads together (OLMo 2), so that the
+            rows of one head cannot go without changing the others.
     """
 
     module: str
@@ -36,6 +38,7 @@ class AttentionPaths:
     o: str
     layout: str = "separate"
     head_dim: str = "head_dim"
+    joint_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ class Family:
             them, ``after-padding`` (RoBERTa counts from the padding index on) or ``relative``
             (T5 has none; its models were trained on 512 tokens).
         embeddings: endings of parameters inside blocks that are tables, not layers.
-        position_bias: blocks that hold a bias by distance for each head, as T5's: ``first`` of
-            each stack, which serves all its blocks; empty: none.
+        position_bias: blocks that hold a bias by distance for each head: ``first`` of each stack,
+            which serves all its blocks (T5), or ``each`` for itself (umT5); empty: none.
         post_norm: blocks normalize the residual stream itself, so that a block of zeros still
             changes it.
         heads_divide: transformers builds a model only where the number of heads divides the hidden
@@ -130,7 +133,7 @@ _GATED = (
 )
 
 
-def _named(module: str, q: str, k: str, v: str, o: str, **more: str) -> AttentionPaths:
+def _named(module: str, q: str, k: str, v: str, o: str, **more: Any) -> AttentionPaths:
     """Separate projections that are children of the attention module."""
     return AttentionPaths(module, *(f"{module}.{name}" for name in (q, k, v, o)), **more)
 
@@ -289,11 +292,21 @@ def _distilbert() -> Family:
 FAMILIES: dict[str, Family] = {
     "bart": _bart_like(post_norm=True),
     "bert": _bert_like("bert", "cls.predictions.decoder", head_tensors=("cls.predictions.",)),
+    "blenderbot": _bart_like(),
+    "camembert": _roberta_like(),
+    "cohere": _llama_like(plain_head=False),  # scaled
     "distilbert": _distilbert(),
+    "electra": _bert_like(
+        "electra",
+        "generator_lm_head",
+        pooler=False,
+        head_tensors=("generator_predictions.", "generator_lm_head."),
+    ),
     "gemma": _llama_like(wants_start=True),
     "gemma2": _llama_like(  # soft cap on the logits
         plain_head=False, wants_start=True, heads_divide=True
     ),
+    "gemma3_text": _llama_like(plain_head=False, wants_start=True, heads_divide=True),
     "gpt2": _single(
         "transformer",
         "h",
@@ -312,10 +325,30 @@ FAMILIES: dict[str, Family] = {
         "mlp.dense_h_to_4h",
         "mlp.dense_4h_to_h",
     ),
+    "granite": _llama_like(plain_head=False),  # scaled
     "llama": _llama_like(heads_divide=True),
+    "m2m_100": _bart_like(plain_head=True),
     "marian": _bart_like(post_norm=True),
+    "mbart": _bart_like(),
     "mistral": _llama_like(),
+    "mpnet": _bert_like(
+        "mpnet",
+        "lm_head.decoder",
+        AttentionPaths(
+            "attention.attn",
+            *(f"attention.attn.{name}" for name in "qkvo"),
+            head_dim="attention_head_size",
+        ),
+        positions="after-padding",
+        head_tensors=("lm_head.",),
+    ),
+    "mt5": _t5_like(plain_head=True, scaled_head=False),
+    "olmo": _llama_like(),
+    "olmo2": _llama_like(
+        _named("self_attn", "q_proj", "k_proj", "v_proj", "o_proj", joint_norm=True)
+    ),
     "opt": _single("model", "decoder.layers", _SELF_OUT, "fc1", "fc2", neurons="ffn_dim"),
+    "pegasus": _bart_like(),
     "phi": _llama_like(
         _named("self_attn", "q_proj", "k_proj", "v_proj", "dense"),
         _two_layers("mlp.fc1", "mlp.fc2"),
@@ -328,7 +361,10 @@ FAMILIES: dict[str, Family] = {
     "qwen3": _llama_like(),
     "roberta": _roberta_like(),
     "smollm3": _llama_like(),
+    "stablelm": _llama_like(head_dim=None),
     "t5": _t5_like(),
+    "umt5": _t5_like(position_bias="each"),
+    "xlm-roberta": _roberta_like(),
 }
 """``model_type`` to its description."""
 

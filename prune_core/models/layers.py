@@ -199,6 +199,7 @@ def _read_attention(
         num_kv_heads=kv_heads,
         head_dim=width,
         o=names["o"],
+        joint_norm=paths.joint_norm,
         **projections,
     )
 
@@ -220,7 +221,8 @@ def _read_mlp(
     def missing(layout: tuple[tuple[str, str], ...]) -> int:
         return sum(f"{path}.{name}" not in reader.modules for _, name in layout)
 
-    layout = min(stack.mlps, key=missing)
+    # of two that lack as many, the longer one: more of it is there
+    layout = min(stack.mlps, key=lambda each: (missing(each), -len(each)))
     neurons = 0
     for role, name in layout:
         full = f"{path}.{name}"

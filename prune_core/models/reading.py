@@ -132,8 +132,9 @@ def _tell_own_head(model: PreTrainedModel) -> None:
     if head is None or not getattr(config, "tie_word_embeddings", False):
         return
     if head.weight is not model.get_input_embeddings().weight:
-        # T5 reads the field for another purpose: whether its last hidden states are scaled
-        config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
+        # T5 and umT5 read the field for another purpose: whether the last hidden states are scaled
+        scaled = FAMILIES[config.model_type].scaled_head
+        config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", scaled)
 
 
 def check_start(model: PreTrainedModel) -> None:

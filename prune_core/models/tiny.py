@@ -58,8 +58,22 @@ _BART_LIKE: dict[str, Any] = {
     "decoder_start_token_id": EOS,
     "forced_eos_token_id": None,
 }
+_T5_LIKE: dict[str, Any] = {
+    "d_model": HIDDEN,
+    "d_kv": HEAD_DIM,
+    "d_ff": NEURONS,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": HEADS,
+    "n_positions": CONTEXT,
+    "decoder_start_token_id": PAD,
+}
+# RoBERTa counts positions from the row of padding on
+_AFTER_PADDING: dict[str, Any] = _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1}
 # families that name their sizes otherwise, or need more of them than others of their kind
 _CONFIGS: dict[str, dict[str, Any]] = {
+    "camembert": _AFTER_PADDING,
+    "cohere": _LLAMA_LIKE | {"logit_scale": 0.5},
     "distilbert": {
         "dim": HIDDEN,
         "hidden_dim": NEURONS,
@@ -67,7 +81,15 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "n_heads": HEADS,
         "max_position_embeddings": CONTEXT,
     },
+    "electra": _BERT_LIKE | {"embedding_size": 24},
     "gemma2": _LLAMA_LIKE | {"query_pre_attn_scalar": HEAD_DIM, "sliding_window": CONTEXT // 4},
+    "gemma3_text": _LLAMA_LIKE
+    | {
+        "query_pre_attn_scalar": HEAD_DIM,
+        "sliding_window": CONTEXT // 4,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "final_logit_softcapping": 30.0,
+    },
     "gpt2": {
         "n_embd": HIDDEN,
         "n_inner": NEURONS,
@@ -76,7 +98,17 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "n_positions": CONTEXT,
     },
     "gpt_neox": _BERT_LIKE,
+    "granite": _LLAMA_LIKE
+    | {
+        "embedding_multiplier": 2.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
+    "m2m_100": _BART_LIKE | {"scale_embedding": True},
     "marian": _BART_LIKE | {"scale_embedding": True},
+    "mpnet": _BERT_LIKE | {"max_position_embeddings": CONTEXT + 2, "pad_token_id": BOS},
+    "mt5": _T5_LIKE | {"feed_forward_proj": "gated-gelu"},
     "opt": {
         "hidden_size": HIDDEN,
         "ffn_dim": NEURONS,
@@ -85,17 +117,10 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": CONTEXT,
     },
     "phi": _LLAMA_LIKE | {"head_dim": HIDDEN // HEADS},
-    "roberta": _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1},
-    "t5": {
-        "d_model": HIDDEN,
-        "d_kv": HEAD_DIM,
-        "d_ff": NEURONS,
-        "num_layers": 2,
-        "num_decoder_layers": 3,
-        "num_heads": HEADS,
-        "n_positions": CONTEXT,
-        "decoder_start_token_id": PAD,
-    },
+    "roberta": _AFTER_PADDING,
+    "t5": _T5_LIKE,
+    "umt5": _T5_LIKE,
+    "xlm-roberta": _AFTER_PADDING,
 }
 
 

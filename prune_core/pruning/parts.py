@@ -140,7 +140,8 @@ def _take_heads(
 
 
 def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
-    """Rows of queries, and of keys and values that only dropped heads read."""
+    """Rows of queries, and of keys and values that only dropped heads read; only the values where
+    a norm over all heads reads the others."""
     size = attention.group_size
     groups = [
         group
@@ -148,11 +149,10 @@ def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
         if heads.issuperset(range(group * size, (group + 1) * size))
     ]
     found: dict[str, set[int]] = {}
-    for projection, gone in (
-        (attention.q, sorted(heads)),
-        (attention.k, groups),
-        (attention.v, groups),
-    ):
+    takes = [(attention.v, groups)]
+    if not attention.joint_norm:
+        takes = [(attention.q, sorted(heads)), (attention.k, groups), *takes]
+    for projection, gone in takes:
         for part in gone:
             found.setdefault(projection.layer, set()).update(range(*projection.rows[part]))
     return found
