@@ -74,6 +74,11 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
             "plain transformers has no block without its attention or its MLP; drop whole blocks, "
             f"or {MASKED}."
         )
+    if FAMILIES[family].first_block and 0 in recipe.drop_blocks:
+        raise RecipeError(
+            f"the first block of a {family} model has no norm before its attention, so that no "
+            f"other can take its place; keep it, or {MASKED}."
+        )
     left = [s for s in shapes if s.index not in recipe.drop_blocks]
     for stack in sorted({s.stack for s in shapes}):
         if not any(s.stack == stack for s in left):

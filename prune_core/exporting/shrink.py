@@ -160,14 +160,17 @@ def _count_blocks(config: Any, structure: Structure, blocks: Sequence[Block]) ->
         for name in stack.blocks:
             if hasattr(config, name):
                 setattr(config, name, len(left))
-        if len(stacks) == 1:
-            # lists with an entry for each block, as layer_types
-            for name, value in list(vars(config).items()):
-                fits = "layer" in name and isinstance(value, list) and len(value) == len(whole)
-                if fits:
-                    setattr(config, name, [value[b.number] for b in left])
-            if hasattr(config, "max_window_layers"):
-                config.max_window_layers = min(config.max_window_layers, len(left))
+        # lists with an entry for each block, as layer_types
+        for name, value in list(vars(config).items()):
+            named = name in stack.lists or (len(stacks) == 1 and "layer" in name)
+            if named and isinstance(value, list) and len(value) == len(whole):
+                setattr(config, name, [value[b.number] for b in left])
+        repeated = FAMILIES[structure.family].repeated
+        if repeated:
+            pattern, kinds = repeated
+            setattr(config, pattern, [[getattr(config, kinds), 1]])
+        if len(stacks) == 1 and hasattr(config, "max_window_layers"):
+            config.max_window_layers = min(config.max_window_layers, len(left))
 
 
 def _count_neurons(

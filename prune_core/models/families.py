@@ -2,126 +2,16 @@
 
 Read from the modeling files of transformers 5.23. No torch here: the web process and the file
 checks read this table too. A new architecture is a new entry: whatever the rest of the program must
-know of a family is a field here, and nothing else asks for a family by its name.
+know of a family is a field of it (``layouts``), and nothing else asks for a family by its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class AttentionPaths:
-    """Where an attention module keeps its projections; paths are relative to the block.
-
-    Attributes:
-        module: the module that computes the attention.
-        q: query projection.
-        k: key projection.
-        v: value projection; if all three are one path, the projection is fused.
-        o: output projection.
-        layout: rows of a fused projection: ``concatenated`` is all queries, then all keys, then
-            all values; ``interleaved`` is per head its query, key and value; ``separate`` is not
-            fused.
-        head_dim: attribute of ``module`` that holds the width of one head; it must agree with
-            the configuration.
-        joint_norm: queries and keys are normalized over all heads together (OLMo 2), so that the
-            rows of one head cannot go without changing the others.
-    """
-
-    module: str
-    q: str
-    k: str
-    v: str
-    o: str
-    layout: str = "separate"
-    head_dim: str = "head_dim"
-    joint_norm: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A list of equal blocks.
-
-    Attributes:
-        name: ``encoder`` or ``decoder``.
-        container: path of the list, relative to the base model.
-        attention: self-attention.
-        cross: attention to the encoder, or None.
-        mlps: the layouts an MLP may have, each as (role, path) pairs in forward order.
-        heads: configuration attribute: number of query heads.
-        kv_heads: configuration attribute: number of key/value heads; None: as many as queries.
-        head_dim: configuration attribute; absent or unset: hidden size / heads. None: the
-            configuration has no place for it, so that no checkpoint can have fewer heads.
-        blocks: configuration attributes: number of blocks; all that the configuration has are set.
-        neurons: configuration attribute: neurons of an MLP; None: it has no place for them.
-    """
-
-    name: str
-    container: str
-    attention: AttentionPaths
-    mlps: tuple[tuple[tuple[str, str], ...], ...]
-    cross: AttentionPaths | None = None
-    heads: str = "num_attention_heads"
-    kv_heads: str | None = None
-    head_dim: str | None = None
-    blocks: tuple[str, ...] = ("num_hidden_layers",)
-    neurons: str | None = "intermediate_size"
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One ``model_type``.
-
-    Attributes:
-        kind: ``decoder``, ``encoder`` or ``encoder-decoder``.
-        prefix: attribute under which a model with a head keeps its base model; empty: none.
-        stacks: encoder first.
-        head: path of the output head in a model that has one.
-        plain_head: the logits are exactly ``head(last_hidden_state)``.
-        positions: how the usable context follows from ``max_position_embeddings``: ``all`` of
-            them, ``after-padding`` (RoBERTa counts from the padding index on) or ``relative``
-            (T5 has none; its models were trained on 512 tokens).
-        embeddings: endings of parameters inside blocks that are tables, not layers.
-        position_bias: blocks that hold a bias by distance for each head: ``first`` of each stack,
-            which serves all its blocks (T5), or ``each`` for itself (umT5); empty: none.
-        post_norm: blocks normalize the residual stream itself, so that a block of zeros still
-            changes it.
-        heads_divide: transformers builds a model only where the number of heads divides the hidden
-            size, however wide a head is.
-        wants_start: trained with a beginning-of-sequence token before every text and lost without
-            it: the perplexity of Gemma is some thirty times as high.
-        block_scale: configuration switch: attention is scaled by the index of its block.
-        longer_decoder: ``generate`` works where the decoder has more blocks than the encoder; it
-            makes T5's cache as long as the encoder.
-        scaled_head: the head's input is scaled by 1 / sqrt(hidden) where nothing else is said.
-        columns_first: linear weights are stored as (in, out).
-        pooler: an encoder without a head has a pooling layer that can be left out.
-        head_tensors: how the names of a head's tensors begin in a checkpoint; one that has none of
-            them is read without its head (encoders only).
-        sentencepiece: file of pieces whose ids are the model's own, where it stands alone.
-    """
-
-    kind: str
-    prefix: str
-    stacks: tuple[Stack, ...]
-    head: str
-    plain_head: bool = True
-    positions: str = "all"
-    embeddings: tuple[str, ...] = ()
-    position_bias: str = ""
-    post_norm: bool = False
-    heads_divide: bool = False
-    wants_start: bool = False
-    block_scale: str = ""
-    longer_decoder: bool = True
-    scaled_head: bool = False
-    columns_first: bool = False
-    pooler: bool = True
-    head_tensors: tuple[str, ...] = ()
-    sentencepiece: str = ""
+from prune_core.models.layouts import AttentionPaths, Family, Stack
 
 
 def _two_layers(up: str, down: str) -> tuple[tuple[tuple[str, str], ...], ...]:
@@ -133,12 +23,19 @@ _GATED = (
 )
 
 
+_GATE_UP = ((("mlp.gate_up", "mlp.gate_up_proj"), ("mlp.down", "mlp.down_proj")),)
+_WI_WO = ((("mlp.gate_up", "mlp.Wi"), ("mlp.down", "mlp.Wo")),)
+_GLOBAL = ("_global.weight",)
+"""Projections for tokens that attend everywhere; no window here has one, so they are not pruned."""
+
+
 def _named(module: str, q: str, k: str, v: str, o: str, **more: Any) -> AttentionPaths:
     """Separate projections that are children of the attention module."""
-    return AttentionPaths(module, *(f"{module}.{name}" for name in (q, k, v, o)), **more)
+    q, k, v, o = (f"{module}.{name}" for name in (q, k, v, o))
+    return AttentionPaths(module, q, k, v, o, **more)
 
 
-def _fused(module: str, qkv: str, o: str, layout: str, **more: str) -> AttentionPaths:
+def _fused(module: str, qkv: str, o: str, layout: str, **more: Any) -> AttentionPaths:
     path = f"{module}.{qkv}"
     return AttentionPaths(module, path, path, path, f"{module}.{o}", layout, **more)
 
@@ -187,10 +84,15 @@ def _encoder(prefix: str, head: str, stack: Stack, **facts: Any) -> Family:
 
 
 def _bert_like(
-    prefix: str, head: str, attention: AttentionPaths = _BERT_ATTENTION, **facts: Any
+    prefix: str,
+    head: str,
+    attention: AttentionPaths = _BERT_ATTENTION,
+    lists: tuple[str, ...] = (),
+    **facts: Any,
 ) -> Family:
     mlps = _two_layers("intermediate.dense", "output.dense")
-    return _encoder(prefix, head, Stack("encoder", "encoder.layer", attention, mlps), **facts)
+    stack = Stack("encoder", "encoder.layer", attention, mlps, lists=lists)
+    return _encoder(prefix, head, stack, **facts)
 
 
 def _roberta_like() -> Family:
@@ -199,12 +101,17 @@ def _roberta_like() -> Family:
     )
 
 
-def _bart_like(**facts: Any) -> Family:
-    def stack(name: str, **more: Any) -> Stack:
+def _bart_like(
+    prefix: str = "model",
+    encoder: AttentionPaths = _SELF_OUT,
+    lists: tuple[str, ...] = (),
+    **facts: Any,
+) -> Family:
+    def stack(name: str, attention: AttentionPaths, **more: Any) -> Stack:
         return Stack(
             name,
             f"{name}.layers",
-            _SELF_OUT,
+            attention,
             _two_layers("fc1", "fc2"),
             heads=f"{name}_attention_heads",
             blocks=(f"{name}_layers",),
@@ -213,8 +120,11 @@ def _bart_like(**facts: Any) -> Family:
         )
 
     # the head's logits get final_logits_bias added
-    stacks = (stack("encoder"), stack("decoder", cross=_CROSS_OUT))
-    return Family("encoder-decoder", "model", stacks, "lm_head", **({"plain_head": False} | facts))
+    stacks = (
+        stack("encoder", encoder, lists=lists),
+        stack("decoder", _SELF_OUT, cross=_CROSS_OUT),
+    )
+    return Family("encoder-decoder", prefix, stacks, "lm_head", **({"plain_head": False} | facts))
 
 
 def _t5_like(**facts: Any) -> Family:
@@ -260,11 +170,21 @@ def _single(
     down: str,
     *,
     heads: str = "num_attention_heads",
+    kv_heads: str | None = None,
+    one_kv_head: tuple[tuple[str, bool], ...] = (),
     neurons: str | None = "intermediate_size",
     **facts: Any,
 ) -> Family:
-    mlps = _two_layers(up, down)
-    stack = Stack("decoder", container, attention, mlps, heads=heads, neurons=neurons)
+    stack = Stack(
+        "decoder",
+        container,
+        attention,
+        _two_layers(up, down),
+        heads=heads,
+        kv_heads=kv_heads,
+        one_kv_head=one_kv_head,
+        neurons=neurons,
+    )
     return _decoder(prefix, stack, **facts)
 
 
@@ -293,14 +213,57 @@ FAMILIES: dict[str, Family] = {
     "bart": _bart_like(post_norm=True),
     "bert": _bert_like("bert", "cls.predictions.decoder", head_tensors=("cls.predictions.",)),
     "blenderbot": _bart_like(),
+    "bloom": _single(
+        "transformer",
+        "h",
+        _fused("self_attention", "query_key_value", "dense", "interleaved"),
+        "mlp.dense_h_to_4h",
+        "mlp.dense_4h_to_h",
+        heads="n_head",
+        neurons=None,
+    ),
     "camembert": _roberta_like(),
+    "codegen": _single(
+        "transformer",
+        "h",
+        _fused("attn", "qkv_proj", "out_proj", "quarters"),
+        "mlp.fc_in",
+        "mlp.fc_out",
+        heads="n_head",
+        neurons="n_inner",
+    ),
     "cohere": _llama_like(plain_head=False),  # scaled
+    # without share_att_key its blocks hold projections of positions, which are not read: refused
+    "deberta-v2": _bert_like(
+        "deberta",
+        "cls.predictions.decoder",
+        AttentionPaths(
+            "attention.self",
+            "attention.self.query_proj",
+            "attention.self.key_proj",
+            "attention.self.value_proj",
+            "attention.output.dense",
+            head_dim="attention_head_size",
+        ),
+        pooler=False,
+        head_tensors=("cls.predictions.",),
+    ),
     "distilbert": _distilbert(),
     "electra": _bert_like(
         "electra",
         "generator_lm_head",
         pooler=False,
         head_tensors=("generator_predictions.", "generator_lm_head."),
+    ),
+    "falcon": _single(
+        "transformer",
+        "h",
+        _fused("self_attention", "query_key_value", "dense", "interleaved"),
+        "mlp.dense_h_to_4h",
+        "mlp.dense_4h_to_h",
+        kv_heads="num_kv_heads",
+        one_kv_head=(("multi_query", True), ("new_decoder_architecture", False)),
+        neurons="ffn_hidden_size",
     ),
     "gemma": _llama_like(wants_start=True),
     "gemma2": _llama_like(  # soft cap on the logits
@@ -318,6 +281,25 @@ FAMILIES: dict[str, Family] = {
         columns_first=True,
         block_scale="scale_attn_by_inverse_layer_idx",
     ),
+    "gpt_bigcode": _single(
+        "transformer",
+        "h",
+        _fused("attn", "c_attn", "c_proj", "interleaved"),
+        "mlp.c_fc",
+        "mlp.c_proj",
+        heads="n_head",
+        one_kv_head=(("multi_query", True),),
+        neurons="n_inner",
+    ),
+    "gpt_neo": _single(
+        "transformer",
+        "h",
+        _named("attn.attention", "q_proj", "k_proj", "v_proj", "out_proj"),
+        "mlp.c_fc",
+        "mlp.c_proj",
+        heads="num_heads",
+        repeated=("attention_types", "attention_layers"),
+    ),
     "gpt_neox": _single(
         "gpt_neox",
         "layers",
@@ -325,22 +307,68 @@ FAMILIES: dict[str, Family] = {
         "mlp.dense_h_to_4h",
         "mlp.dense_4h_to_h",
     ),
+    "glm4": _llama_like(mlps=_GATE_UP),
+    "gptj": _single(
+        "transformer",
+        "h",
+        _named("attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+        "mlp.fc_in",
+        "mlp.fc_out",
+        heads="n_head",
+        neurons="n_inner",
+    ),
     "granite": _llama_like(plain_head=False),  # scaled
+    "led": _bart_like(
+        "led",
+        AttentionPaths(
+            "self_attn.longformer_self_attn",
+            "self_attn.longformer_self_attn.query",
+            "self_attn.longformer_self_attn.key",
+            "self_attn.longformer_self_attn.value",
+            "self_attn.output",
+        ),
+        ("attention_window",),
+        post_norm=True,
+        embeddings=_GLOBAL,
+    ),
     "llama": _llama_like(heads_divide=True),
+    "longformer": _bert_like(
+        "longformer",
+        "lm_head.decoder",
+        replace(_BERT_ATTENTION, head_dim="head_dim"),
+        ("attention_window",),
+        positions="after-padding",
+        embeddings=_GLOBAL,
+        head_tensors=("lm_head.",),
+    ),
     "m2m_100": _bart_like(plain_head=True),
     "marian": _bart_like(post_norm=True),
     "mbart": _bart_like(),
     "mistral": _llama_like(),
+    "modernbert": _encoder(
+        "model",
+        "decoder",
+        Stack("encoder", "layers", _fused("attn", "Wqkv", "Wo", "concatenated"), _WI_WO),
+        post_norm=False,
+        first_block=True,
+        pooler=False,
+        head_tensors=("head.", "decoder."),
+    ),
     "mpnet": _bert_like(
         "mpnet",
         "lm_head.decoder",
-        AttentionPaths(
-            "attention.attn",
-            *(f"attention.attn.{name}" for name in "qkvo"),
-            head_dim="attention_head_size",
-        ),
+        _named("attention.attn", "q", "k", "v", "o", head_dim="attention_head_size"),
         positions="after-padding",
         head_tensors=("lm_head.",),
+    ),
+    "mpt": _single(
+        "transformer",
+        "blocks",
+        _fused("attn", "Wqkv", "out_proj", "concatenated"),
+        "ffn.up_proj",
+        "ffn.down_proj",
+        heads="n_heads",
+        neurons=None,
     ),
     "mt5": _t5_like(plain_head=True, scaled_head=False),
     "olmo": _llama_like(),
@@ -355,13 +383,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi3": _llama_like(
         _fused("self_attn", "qkv_proj", "o_proj", "concatenated"),
-        ((("mlp.gate_up", "mlp.gate_up_proj"), ("mlp.down", "mlp.down_proj")),),
+        _GATE_UP,
     ),
     "qwen2": _llama_like(),
     "qwen3": _llama_like(),
     "roberta": _roberta_like(),
     "smollm3": _llama_like(),
     "stablelm": _llama_like(head_dim=None),
+    "starcoder2": _llama_like(mlps=_two_layers("mlp.c_fc", "mlp.c_proj")),
     "t5": _t5_like(),
     "umt5": _t5_like(position_bias="each"),
     "xlm-roberta": _roberta_like(),

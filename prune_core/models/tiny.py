@@ -68,12 +68,30 @@ _T5_LIKE: dict[str, Any] = {
     "n_positions": CONTEXT,
     "decoder_start_token_id": PAD,
 }
+_GPT_LIKE: dict[str, Any] = {
+    "n_embd": HIDDEN,
+    "n_inner": NEURONS,
+    "n_layer": 2,
+    "n_head": HEADS,
+    "n_positions": CONTEXT,
+}
 # RoBERTa counts positions from the row of padding on
 _AFTER_PADDING: dict[str, Any] = _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1}
 # families that name their sizes otherwise, or need more of them than others of their kind
 _CONFIGS: dict[str, dict[str, Any]] = {
+    "bloom": {"hidden_size": HIDDEN, "n_layer": 2, "n_head": HEADS},
     "camembert": _AFTER_PADDING,
+    "codegen": _GPT_LIKE | {"n_head": 2 * HEADS, "rotary_dim": 4},  # several heads in a quarter
     "cohere": _LLAMA_LIKE | {"logit_scale": 0.5},
+    "deberta-v2": _BERT_LIKE
+    | {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "share_att_key": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
     "distilbert": {
         "dim": HIDDEN,
         "hidden_dim": NEURONS,
@@ -82,6 +100,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": CONTEXT,
     },
     "electra": _BERT_LIKE | {"embedding_size": 24},
+    "falcon": _BERT_LIKE | {"ffn_hidden_size": NEURONS},
     "gemma2": _LLAMA_LIKE | {"query_pre_attn_scalar": HEAD_DIM, "sliding_window": CONTEXT // 4},
     "gemma3_text": _LLAMA_LIKE
     | {
@@ -90,14 +109,19 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
         "final_logit_softcapping": 30.0,
     },
-    "gpt2": {
-        "n_embd": HIDDEN,
-        "n_inner": NEURONS,
-        "n_layer": 2,
-        "n_head": HEADS,
-        "n_positions": CONTEXT,
+    "gpt2": _GPT_LIKE,
+    "gpt_bigcode": _GPT_LIKE,
+    "gpt_neo": {
+        "hidden_size": HIDDEN,
+        "intermediate_size": NEURONS,
+        "num_layers": 2,
+        "num_heads": HEADS,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 16,
+        "max_position_embeddings": CONTEXT,
     },
     "gpt_neox": _BERT_LIKE,
+    "gptj": _GPT_LIKE | {"rotary_dim": 4},
     "granite": _LLAMA_LIKE
     | {
         "embedding_multiplier": 2.0,
@@ -105,9 +129,18 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "attention_multiplier": 0.3,
         "logits_scaling": 2.0,
     },
+    "led": {name: size for name, size in _BART_LIKE.items() if name != "max_position_embeddings"}
+    | {
+        "max_encoder_position_embeddings": CONTEXT,
+        "max_decoder_position_embeddings": CONTEXT,
+        "attention_window": 8,
+    },
+    "longformer": _AFTER_PADDING | {"attention_window": 16},
     "m2m_100": _BART_LIKE | {"scale_embedding": True},
     "marian": _BART_LIKE | {"scale_embedding": True},
+    "modernbert": _BERT_LIKE | {"local_attention": 16},
     "mpnet": _BERT_LIKE | {"max_position_embeddings": CONTEXT + 2, "pad_token_id": BOS},
+    "mpt": {"d_model": HIDDEN, "n_layers": 2, "n_heads": HEADS, "max_seq_len": CONTEXT},
     "mt5": _T5_LIKE | {"feed_forward_proj": "gated-gelu"},
     "opt": {
         "hidden_size": HIDDEN,

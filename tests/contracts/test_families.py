@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from prune_core.models.families import FAMILIES, Family
+from prune_core.models.families import FAMILIES
 from prune_core.models.load import load_model
 from prune_core.models.reading import quiet
 from prune_core.models.tiny import tiny_model, tiny_tokenizer
@@ -50,8 +50,7 @@ def test_a_new_family_like_llama_is_one_row(
 ) -> None:
     """HELIUM is laid out as Llama and not in the table; a copy of Llama's row is all it needs."""
     assert "helium" not in FAMILIES
-    rows: dict[str, Family] = FAMILIES
-    monkeypatch.setitem(rows, "helium", FAMILIES["mistral"])
+    monkeypatch.setitem(FAMILIES, "helium", FAMILIES["mistral"])
     with case_of("helium", tmp_path) as case:
         assert case.handle.structure.family == "helium"
         cells = {feature: check(case) for feature, check in CHECKS.items()}
