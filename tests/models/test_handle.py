@@ -80,8 +80,8 @@ def test_language_head_means_next_token_predictions(model_type: str, head: bool)
 
 
 LEARNED = (
-    *("bart", "bert", "blenderbot", "camembert", "distilbert", "electra", "gpt2", "mbart", "mpnet"),
-    *("opt", "roberta", "xlm-roberta"),
+    *("bart", "bert", "blenderbot", "camembert", "distilbert", "electra", "gpt2", "gpt_bigcode"),
+    *("gpt_neo", "led", "longformer", "mbart", "mpnet", "opt", "roberta", "xlm-roberta"),
 )
 
 
