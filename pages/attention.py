@@ -12,7 +12,7 @@ from prune_core.analysis.selection import importance
 from prune_core.figures.attention import agreement_map, importance_map, pattern_grid
 from prune_core.figures.theme import visible
 from prune_core.jobs.command_lines import command_line
-from prune_core.jobs.heads import AttentionPattern, HeadImportance
+from prune_core.jobs.heads import HEAD_METHODS, AttentionPattern, HeadImportance
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.attention.heads import (
@@ -40,8 +40,8 @@ from prune_core.ui.frame.page import (
     reproduce,
     text_spec,
 )
-from prune_core.ui.session.keys import HEAD_METHODS, KEYS, set_value, value, widget
-from prune_core.ui.session.language import t, t_or, words
+from prune_core.ui.session.keys import KEYS, set_value, value, widget
+from prune_core.ui.session.language import name_of, t, t_or, words
 from prune_core.ui.widgets.attention_lines import attention_lines
 
 
@@ -50,11 +50,11 @@ def controls(model: ModelInfo) -> HeadImportance:
         "head_method",
         t("attention.method"),
         list(HEAD_METHODS),
-        lambda name: t(f"attention.method_{name.replace('-', '_')}"),
+        lambda name: name_of(HEAD_METHODS, name),
         help_text=t("attention.method_help"),
     )
-    st.caption(t(f"attention.explain_{method.replace('-', '_')}"))
-    if model.classes and method in ("ablation", "gradient"):
+    st.caption(name_of(HEAD_METHODS, method, "measures"))
+    if model.classes and "loss" in HEAD_METHODS[method].needs:
         st.caption(t("common.class_loss", classes=model.classes))
     if method == "ablation":
         windows = st.select_slider(
@@ -105,7 +105,7 @@ def maps(
                     selected=mine,
                     dropped={name[1:] for name in dropped if name[0] == site["kind"]},
                     words=texts,
-                    low_matters=value("head_method") == "entropy",
+                    low_matters=HEAD_METHODS[str(value("head_method"))].falling,
                 ),
                 key=key,
                 alt=t(
@@ -162,7 +162,7 @@ def agreeing(page: Page) -> None:
         if table is None:
             st.caption(t("attention.agreement_empty"))
             return
-        names = [t(f"attention.method_{name.replace('-', '_')}") for name in table.columns]
+        names = [name_of(HEAD_METHODS, name) for name in table.columns]
         chart(
             agreement_map(
                 table.to_numpy().tolist(),

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from prune_core.figures.layers import angular_map, influence_bars
-from prune_core.jobs.blocks import BlockImportance
+from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
 from prune_core.jobs.command_lines import command_line
 from prune_core.models.info import ModelInfo
 from prune_core.ui.frame.components import chart, choice, csv_button, dimmed
@@ -22,8 +22,8 @@ from prune_core.ui.frame.page import (
     text_spec,
 )
 from prune_core.ui.layers import blocks as layers
-from prune_core.ui.session.keys import value, widget
-from prune_core.ui.session.language import t, words
+from prune_core.ui.session.keys import block_methods, widget
+from prune_core.ui.session.language import name_of, t, words
 
 
 def bars(page: Page, model: ModelInfo, influence: Sequence[float]) -> None:
@@ -100,12 +100,17 @@ def measured(page: Page, model: ModelInfo, method: str) -> None:
     reproduce(line)
 
 
+def _registered(name: str) -> str:
+    """A method's full name: the page leaves the kind out."""
+    return next(full for full in BLOCK_METHODS if full.removeprefix("block-") == name)
+
+
 def draw(page: Page, model: ModelInfo) -> None:
     method = choice(
         "block_method",
         t("layers.method"),
-        ["influence", "angular", "ablation", "greedy"],
-        lambda name: t(f"layers.method_{name}"),
+        block_methods(),
+        lambda name: name_of(BLOCK_METHODS, _registered(name)),
         help_text=t("layers.method_help"),
     )
     left, right = st.columns([5, 2], gap="large")
@@ -122,7 +127,7 @@ def draw(page: Page, model: ModelInfo) -> None:
         )
         layers.switches(model)
     with left:
-        if value("block_method") in ("influence", "angular"):
+        if "loss" not in BLOCK_METHODS[_registered(method)].needs:
             read(page, model, method)
         else:
             if model.classes:

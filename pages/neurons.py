@@ -17,7 +17,7 @@ from prune_core.ui.frame.echoes import chosen, mark_clicked, put
 from prune_core.ui.frame.gauge import mini_gauge
 from prune_core.ui.frame.page import Page, current_model, follow, open_page, page_link, reproduce
 from prune_core.ui.session.keys import set_value, value, widget
-from prune_core.ui.session.language import t, words
+from prune_core.ui.session.language import name_of, t, words
 from prune_core.ui.session.recipe_state import (
     chosen_calibration,
     evaluation_settings,
@@ -62,10 +62,10 @@ def controls() -> None:
         "neuron_method",
         t("neurons.method"),
         list(NEURON_METHODS),
-        lambda name: t(f"neurons.method_{name.replace('-', '_')}"),
+        lambda name: name_of(NEURON_METHODS, name),
         help_text=t("neurons.method_help"),
     )
-    st.caption(t(f"neurons.explain_{str(value('neuron_method')).replace('-', '_')}"))
+    st.caption(name_of(NEURON_METHODS, str(value("neuron_method")), "measures"))
 
 
 def removal(model: ModelInfo, found: Found) -> None:
@@ -126,7 +126,7 @@ def share_below(found: Found, neuron: tuple[int, int], closely: Found | None) ->
 def overview(page: Page, found: Found, neuron: tuple[int, int], closely: Found | None) -> None:
     method = str(value("neuron_method"))
     rows = found["methods"][method]
-    name = t(f"neurons.method_{method.replace('-', '_')}")
+    name = name_of(NEURON_METHODS, method)
     texts = words("neurons", "block", "neuron", "gone") | {
         "title": t("neurons.map_title", method=name[:1].lower() + name[1:]),
         "x": t("neurons.map_x"),
@@ -230,9 +230,7 @@ def toggled(key: str, neuron: tuple[int, int]) -> None:
 
 def details(found: Found) -> None:
     for column, method in zip(st.columns(len(NEURON_METHODS)), NEURON_METHODS, strict=True):
-        column.metric(
-            t(f"neurons.method_{method.replace('-', '_')}"), number(found["scores"][method], 3)
-        )
+        column.metric(name_of(NEURON_METHODS, method), number(found["scores"][method], 3))
         column.caption(t("neurons.place", place=found["places"][method] + 1, total=found["size"]))
     if found["dead"] or found["rare"]:
         st.caption(t("neurons.is_dead" if found["dead"] else "neurons.is_rare"))

@@ -133,6 +133,8 @@ def tiny_cases() -> Iterator[Case]:
 def _options(family: Family) -> dict[str, tuple[str, ...]]:
     """Options of the command line by name of the case."""
     half = ("--sparsity", "0.5")
+    # named, because wanda and ria were per layer by default when the record was made
+    by_layer = (*half, "--pattern", "per-layer")
     cases: dict[str, tuple[str, ...]] = {"dense": (), "defaults": half, "all": ("--sparsity", "1")}
     for criterion, pattern in product(CRITERIA, ("per-layer", "per-row")):
         # another sparsity than 0.5: a count that must be rounded
@@ -147,7 +149,7 @@ def _options(family: Family) -> dict[str, tuple[str, ...]]:
         *product(("magnitude", "wanda"), ("global", "erk", "owl", "sensitivity")),
         ("taylor", "global"),
     ):
-        options = ("--criterion", criterion, "--allocation", allocation, *half, *LEARN)
+        options = ("--criterion", criterion, "--allocation", allocation, *by_layer, *LEARN)
         cases[f"{criterion} {allocation}"] = options
     for criterion, pattern in (
         *(("magnitude", "per-layer"), ("wanda", "per-row"), ("sparsegpt", "per-row")),
@@ -160,12 +162,12 @@ def _options(family: Family) -> dict[str, tuple[str, ...]]:
         "drawn windows": ("--calibration-seed", "7"),
         "skipped tokens": ("--calibration-skip", "100"),
     }.items():
-        cases[f"wanda, {name}"] = ("--criterion", "wanda", *half, *LEARN, *more)
+        cases[f"wanda, {name}"] = ("--criterion", "wanda", *by_layer, *LEARN, *more)
     repaired_dense = ("--reconstruction", "sparsegpt", "--calibration-mode", "dense")
     cases["sparsegpt, repaired, dense"] = ("--criterion", "sparsegpt", *half, *LEARN)
     cases["sparsegpt, repaired, dense"] += repaired_dense
     sequential_owl = ("--allocation", "owl", "--calibration-mode", "sequential")
-    cases["ria owl, sequential"] = ("--criterion", "ria", *half, *LEARN, *sequential_owl)
+    cases["ria owl, sequential"] = ("--criterion", "ria", *by_layer, *LEARN, *sequential_owl)
     return cases | _structure(family)
 
 
@@ -216,7 +218,13 @@ def _recipes(family: Family) -> dict[str, dict[str, Any]]:
             "criterion_args": {"signed": 1},
             **learned,
         },
-        "ria, power": {"criterion": "ria", **half, "criterion_args": {"power": 1.0}, **learned},
+        "ria, power": {
+            "criterion": "ria",
+            "pattern": "per-layer",
+            **half,
+            "criterion_args": {"power": 1.0},
+            **learned,
+        },
         "threshold": {"criterion": "threshold", "criterion_args": {"value": 0.2}},
         "per-role": half | by_role,
         "per-role, wanda per-row": wanda | by_role,

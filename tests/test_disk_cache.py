@@ -25,13 +25,13 @@ from prune_core.jobs.base import TextSpec
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.models.fingerprint import file_sha256
 from prune_core.models.handle import ModelHandle
+from prune_core.progress import Progress
 from prune_core.pruning.ranks import RankStore
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from prune_core.tasks.planning import prepare, work_out
 
 READ = TextSpec("inline", "The miller had three sons, and the youngest was given a cat. " * 40)
 ASKED = TextSpec(
@@ -125,7 +125,7 @@ class Caches:
         recipe = Recipe(
             reconstruction="sparsegpt", sparsity=0.3, calibration=Calibration(READ, 2, 16)
         )
-        edits = LoadedModel(self.handle).plan(recipe).edits
+        edits = work_out(LoadedModel(self.handle), recipe).edits
         assert edits is not None
         return torch.cat([cat(edits.weights), cat(edits.bits)])
 
@@ -137,7 +137,7 @@ class Caches:
         recipe = Recipe(
             allocation="sensitivity", sparsity=0.3, calibration=Calibration(READ, 2, 16)
         )
-        increases = LoadedModel(self.handle).increases(recipe)
+        increases = prepare(LoadedModel(self.handle), recipe).increases
         assert increases is not None
         return torch.tensor(increases[1], dtype=torch.float64)
 
@@ -228,7 +228,7 @@ def test_a_file_that_changes_while_it_is_mapped_is_made_again(
     recipe = Recipe(reconstruction="sparsegpt", sparsity=0.3, calibration=Calibration(READ, 2, 16))
 
     def read() -> list[Tensor]:
-        edits = loaded.plan(recipe).edits
+        edits = work_out(loaded, recipe).edits
         assert edits is not None
         sorted_scores = loaded.ranks.ordered("magnitude", {})
         return [
@@ -364,7 +364,7 @@ def test_keys_tell_contents_and_tensors_apart() -> None:
 
 def evaluated(handle: ModelHandle, recipe: Recipe) -> list[Any]:
     job = Evaluate("x", recipe, ASKED, 48, 2)
-    result = measure(LoadedModel(handle), job, lambda event: None, lambda: False, 0.0)
+    result = measure(LoadedModel(handle), job)
     return [result[name] for name in NUMBERS]
 
 
@@ -426,7 +426,7 @@ def test_what_no_disk_took_is_not_made_twice(
             "print",
             windows,
             frozenset({"input_norm"}),
-            progress=lambda done, total: passes.append(done),
+            progress=Progress(lambda event: passes.append(event["done"])),
         )
     assert passes == [2]
 

@@ -14,12 +14,15 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "prune_core"
 
 FLOORS = """
+sentences
 errors paths
-registry faults progress words cache_files
-assets disk_cache criteria
+registry faults progress cache_files
+words
+assets disk_cache criteria patterns
+allocation
 models recipes
-texts patterns evaluation
-allocation calibration sweeps
+texts evaluation
+calibration sweeps
 pruning jobs figures
 analysis exporting reporting
 tasks
@@ -119,6 +122,7 @@ def test_no_two_modules_import_each_other() -> None:
         "prune_core.figures.studio",
         "prune_core.ui.frame.page",
         "prune_core.ui.studio.live",
+        "prune_core.api",
         "prune_core.cli.main",
     ],
 )

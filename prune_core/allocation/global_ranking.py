@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts
 from prune_core.patterns import num_pruned
 
 
@@ -58,3 +59,30 @@ def global_counts(
         below[name] += taken
         left -= taken
     return below
+
+
+Scores = Mapping[str, npt.NDArray[np.float32]]
+
+
+@ALLOCATIONS.register(
+    "global",
+    needs=frozenset({"ordered"}),
+    pattern="per-layer",
+    place=10,
+    texts={
+        "en": {
+            "title": "Global",
+            "short": "global ranking",
+            "measures": "all layers compete; needs `per-layer`.",
+        },
+        "zh": {
+            "title": "全局",
+            "short": "全局排名",
+            "measures": "所有层一起竞争；需要 `per-layer`。",
+        },
+    },
+)
+def global_ranking(asked: Asked, ordered: tuple[Scores, Scores]) -> Cuts:
+    """Cut all layers at one score, see :func:`global_counts`."""
+    scores, gone = ordered
+    return Cuts(global_counts(scores, asked.sparsity, gone))

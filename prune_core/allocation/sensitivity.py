@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from prune_core.allocation.shares import Parts, shifted
+from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts, Parts
+from prune_core.allocation.shares import cuts_of, shifted
 
 Increases = tuple[Sequence[float], Sequence[Sequence[float]]]
 """Sparsities, and for each block its measured loss increases at them."""
@@ -85,3 +86,26 @@ def least_loss(
         shares[block] += 1 / _STEPS
         budget -= step
     return shifted({n: float(shares[p.block]) for n, p in parts.items()}, parts, target)
+
+
+@ALLOCATIONS.register(
+    "sensitivity",
+    needs=frozenset({"increases"}),
+    place=60,
+    texts={
+        "en": {
+            "title": "Sensitivity",
+            "short": "shares by sensitivity",
+            "measures": "least predicted loss, from pruning each block alone on the calibration "
+            "text.",
+        },
+        "zh": {
+            "title": "敏感度",
+            "short": "按敏感度分配",
+            "measures": "先在校准文本上逐块单独剪枝，再使预测损失最小。",
+        },
+    },
+)
+def by_sensitivity(asked: Asked, increases: Increases) -> Cuts:
+    """Share by measured losses, see :func:`least_loss`."""
+    return cuts_of(least_loss(*increases, asked.parts, asked.sparsity), asked)

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from prune_core.allocation.base import Asked, Cuts, Parts
 from prune_core.patterns import Pattern, num_pruned
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A layer as allocation sees it."""
-
-    rows: int
-    columns: int
-    block: int
-    role: str
-
-    @property
-    def numel(self) -> int:
-        """Number of weights."""
-        return self.rows * self.columns
-
-
-Parts = Mapping[str, Part]
 
 
 def _solve(mean: Callable[[float], float], target: float, low: float, high: float) -> float:
@@ -109,45 +91,7 @@ def exact_cuts(
     return cuts
 
 
-def by_role(multipliers: Mapping[str, float], parts: Parts, target: float) -> dict[str, float]:
-    """Shares in proportion to a multiplier for each role; 1 where none is given."""
-    return scaled({n: multipliers.get(p.role, 1.0) for n, p in parts.items()}, parts, target)
-
-
-def by_hand(multipliers: Mapping[str, float], parts: Parts, target: float) -> dict[str, float]:
-    """Shares in proportion to a multiplier for each block index (as text); 1 where none is."""
-    return scaled({n: multipliers.get(str(p.block), 1.0) for n, p in parts.items()}, parts, target)
-
-
-def erk(parts: Parts, target: float) -> dict[str, float]:
-    """Erdos-Renyi-Kernel: density in proportion to (in + out) / (in * out).
-
-    Evci et al. 2019, arXiv 1911.11134. Small layers stay denser; a density that would exceed 1 is
-    1, and the others make up for it.
-    """
-    density = {n: (p.rows + p.columns) / p.numel if p.numel else 0.0 for n, p in parts.items()}
-    kept = scaled(density, parts, 1 - target)
-    return {name: 1 - share for name, share in kept.items()}
-
-
-def owl(
-    outliers: Sequence[float], parts: Parts, target: float, *, spread: float = 0.08
-) -> dict[str, float]:
-    """Outlier-weighed: blocks with many outlying scores keep more.
-
-    Yin et al. 2023, arXiv 2310.05175: the outlier shares D are rescaled to [0, 2 * spread], and
-    block b keeps D_b - mean(D) + (1 - target). Where all blocks have the same share: uniform.
-
-    Args:
-        outliers: for each block, its share of scores above M times the block's mean score.
-        parts: the layers.
-        target: sparsity of all weights together.
-        spread: lambda of the paper.
-    """
-    share = np.array(outliers, dtype=np.float64)
-    width = share.max() - share.min() if share.size else 0.0
-    if width <= 0:
-        return dict.fromkeys(parts, target)
-    rescaled = (share - share.min()) / width * 2 * spread
-    sparsity = target - (rescaled - rescaled.mean())
-    return shifted({n: float(sparsity[p.block]) for n, p in parts.items()}, parts, target)
+def cuts_of(shares: Mapping[str, float], asked: Asked) -> Cuts:
+    """Shares as cuts, with the layers that they remove whole."""
+    full = clipped(shares) if asked.sparsity < 1 else ()
+    return Cuts(exact_cuts(shares, asked.parts, asked.pattern, asked.sparsity), full)

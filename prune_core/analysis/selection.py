@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from prune_core.errors import RecipeError
+from prune_core.jobs.heads import HEAD_METHODS
 from prune_core.recipes.parts import HEAD_FIELDS
 
 
@@ -32,7 +33,7 @@ def most_removable(stacks: Sequence[str], *, ends: bool) -> int:
 
 def importance(method: str, score: float) -> float:
     """A head's score as an importance: one that looks everywhere alike (entropy) matters least."""
-    return -score if method == "entropy" else score
+    return -score if HEAD_METHODS[method].falling else score
 
 
 def lowest_heads(
@@ -81,9 +82,11 @@ def lowest(
         RecipeError: a fraction out of range or another scope.
     """
     if not 0 <= fraction <= 1:
-        raise RecipeError(f"the fraction must lie between 0 and 1, got {fraction}.")
+        raise RecipeError(
+            "the fraction must lie between 0 and 1, got {fraction}.", fraction=fraction
+        )
     if scope not in ("block", "global"):
-        raise RecipeError(f"unknown scope {scope!r}; use block or global.")
+        raise RecipeError("unknown scope {scope!r}; use block or global.", scope=scope)
     rows = [np.asarray(row, dtype=np.float64) for row in scores]
     orders = [np.argsort(row, kind="stable") for row in rows]  # ties by position
     if scope == "block":

@@ -40,8 +40,10 @@ def calibration_windows(
     # told here, so that the sentence does not pass for one about the evaluation's windows
     if chosen.seq_len > max_context:
         raise TextError(
-            f"Calibration windows of {chosen.seq_len} tokens are longer than the model's context "
-            f"of {max_context}; choose shorter calibration windows."
+            "Calibration windows of {seq_len} tokens are longer than the model's context of "
+            "{context}; choose shorter calibration windows.",
+            seq_len=chosen.seq_len,
+            context=max_context,
         )
     everything = chosen.windows if chosen.seed is None else 2**31
     found = token_windows(
@@ -55,8 +57,10 @@ def calibration_windows(
     )
     if found.shape[1] < chosen.seq_len:
         raise TextError(
-            f"The calibration text has {found.shape[1]} tokens, fewer than one window of "
-            f"{chosen.seq_len}; choose a longer text or shorter windows."
+            "The calibration text has {tokens} tokens, fewer than one window of {seq_len}; choose "
+            "a longer text or shorter windows.",
+            tokens=found.shape[1],
+            seq_len=chosen.seq_len,
         )
     if chosen.seed is None:
         return found

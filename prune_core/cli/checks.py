@@ -1,15 +1,12 @@
-"""What the command line refuses before a model is loaded, and where it writes its answer."""
+"""What the command line refuses before a model is loaded, and where it writes what it says."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from prune_core.errors import RecipeError
-from prune_core.models.info import LICENCE
 from prune_core.recipes.checks import MAX_DIGITS
 
 
@@ -22,7 +19,10 @@ def index_of(text: str, option: str) -> int:
     digits = text.lstrip("0") or "0"
     if len(digits) > MAX_DIGITS:
         raise RecipeError(
-            f"{option} takes numbers of at most {MAX_DIGITS} digits, got one of {len(digits)}."
+            "{where} takes numbers of at most {most} digits, got one of {count}.",
+            where=option,
+            most=MAX_DIGITS,
+            count=len(digits),
         )
     return int(digits)
 
@@ -36,34 +36,15 @@ def check_name(value: str, option: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise RecipeError(f"{option} is not valid UTF-8; choose another name.") from None
+        raise RecipeError(
+            "{option} is not valid UTF-8; choose another name.", option=option
+        ) from None
 
 
-def with_warnings(result: Any, core: Any, source: str) -> dict[str, Any]:
-    """A job's result with what loading its model gave to say, which is said once here too.
-
-    Args:
-        result: of a job.
-        core: that ran it.
-        source: of its model.
-    """
-    warnings = core.warnings(source)
-    known: set[str] = _SAID.setdefault(core, set())
-    say_warnings([warning for warning in warnings if warning not in known])
-    known.update(warnings)
-    return {**result, "warnings": list(warnings)}
-
-
-def say_warnings(warnings: Sequence[str]) -> None:
-    """Each on a line of standard error, but for that of the licence."""
+def say(sentence: str) -> None:
+    """One line on standard error, in place of a progress line that may stand there."""
     clear = "\r\033[K" if sys.stderr.isatty() else ""
-    for warning in warnings:
-        if not warning.startswith(LICENCE):
-            print(f"{clear}{warning}", file=sys.stderr)
-
-
-_SAID: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-"""Warnings that stand on standard error already, by the core that loaded the model."""
+    print(f"{clear}{sentence}", file=sys.stderr)
 
 
 def belongs(given: Any, option: str, fits: bool, to: str) -> None:
@@ -79,7 +60,7 @@ def belongs(given: Any, option: str, fits: bool, to: str) -> None:
         RecipeError: it was given and does not fit.
     """
     if given is not None and given is not False and not fits:
-        raise RecipeError(f"{option} belongs to {to}; leave it out.")
+        raise RecipeError("{option} belongs to {to}; leave it out.", option=option, to=to)
 
 
 def leave_output() -> None:

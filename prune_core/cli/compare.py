@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from prune_core.cli.checks import belongs, with_warnings
-from prune_core.cli.running import Result
+from prune_core.cli.checks import belongs
+from prune_core.cli.options import known_criterion, text_from, text_options
+from prune_core.cli.running import Result, ShownModel
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.errors import Cancelled, PruneCoreError, RecipeError
+from prune_core.evaluation.evaluation import Evaluation
+from prune_core.evaluation.metrics import LANGUAGE, METRICS, Metric, metrics_of
 from prune_core.evaluation.paired import compare_results
-from prune_core.jobs.base import Job, TextSpec
+from prune_core.jobs.base import Job
 from prune_core.jobs.compare import BlockDamage, MaskOverlap
 from prune_core.jobs.evaluate import Evaluate
-from prune_core.progress import Progress
 from prune_core.recipes.calibration import apart
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
+from prune_core.texts.windows import check_windows
 from prune_core.words.numbers import (
     counted_share,
     error_in,
     error_of,
     measured,
-    percent_measured,
 )
 
 NAMES = "ABCD"
 BLOCK_WINDOWS = 2
 
 
-def options(sub: argparse.ArgumentParser) -> None:
-    """Options of the verb, besides those of the text."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "compare", run, show)
     sub.add_argument("model", metavar="MODEL")
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("--recipes", nargs="+", metavar="FILE", help="two to four recipes as JSON")
@@ -52,6 +55,7 @@ def options(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"windows of --text read for --blocks, 1 to 4096; default: {BLOCK_WINDOWS}",
     )
+    text_options(sub, windows=16, seq_len=512)
 
 
 def run(parsed: argparse.Namespace) -> Result:
@@ -61,35 +65,31 @@ def run(parsed: argparse.Namespace) -> Result:
         RecipeError: fewer than two or more than four recipes, or one that cannot be read.
         PruneCoreError: a recipe does not fit the model; the sentence names its file.
     """
-    from prune_core.criteria import CRITERIA
-    from prune_core.engine.core import Core
-    from prune_core.texts.reading import TEXTS
-    from prune_core.texts.windows import check_windows
 
     belongs(parsed.block_windows, "--block-windows", bool(parsed.blocks), "--blocks")
     block_windows = BLOCK_WINDOWS if parsed.block_windows is None else parsed.block_windows
     check_windows(parsed.seq_len, block_windows)
     check_windows(parsed.seq_len, parsed.windows)
-    text = TextSpec("preset" if parsed.text in TEXTS else "file", parsed.text)
+    text = text_from(parsed)
     chosen = _recipes(parsed)
     files = [name for name, _ in chosen]
     recipes = [replace(x, calibration=apart(x.calibration, text)) for _, x in chosen]
     for recipe in recipes:
-        CRITERIA[recipe.criterion]  # a misspelled one is told before the model is loaded
-    core, names = Core(), NAMES[: len(files)]
+        known_criterion(recipe.criterion)  # a misspelled one is told before the model is loaded
+    model, names = ShownModel(parsed.model), NAMES[: len(files)]
     results: dict[str, Result] = {}
     blocks: dict[str, Result] = {}
     for name, recipe, file in zip(names, recipes, files, strict=True):
         job = Evaluate(parsed.model, recipe, text, parsed.seq_len, parsed.windows)
-        results[name] = _run(core, job, file)
+        results[name] = _run(model, job, file)
         if parsed.blocks:  # at once: the recipe is still applied
             size = (parsed.seq_len, block_windows)
             damage = BlockDamage(parsed.model, recipe, text, *size, parsed.blocks)
-            blocks[name] = _run(core, damage, file)
+            blocks[name] = _run(model, damage, file)
     compared = compare_results(results)
     overlap = []
     for (first, ours), (second, theirs) in combinations(zip(names, recipes, strict=True), 2):
-        found = _run(core, MaskOverlap(parsed.model, ours, theirs), f"{first} and {second}")
+        found = _run(model, MaskOverlap(parsed.model, ours, theirs), f"{first} and {second}")
         counts = {"jaccard": found["total"]["jaccard"], "by_chance": found["by_chance"]}
         overlap.append({"first": first, "second": second, **counts})
     rows = []
@@ -117,7 +117,7 @@ def _recipes(parsed: argparse.Namespace) -> list[tuple[str, Recipe]]:
         recipes = [(name, _read(name)) for name in parsed.recipes[: len(NAMES) + 1]]
     if not 2 <= len(recipes) <= len(NAMES):
         count = len(recipes if parsed.slots is not None else parsed.recipes)
-        raise RecipeError(f"Compare takes two to four recipes, got {count}.")
+        raise RecipeError("Compare takes two to four recipes, got {count}.", count=count)
     return recipes
 
 
@@ -125,46 +125,40 @@ def _read(name: str) -> Recipe:
     try:
         return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
-        raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
+        raise RecipeError(
+            "the recipe {name} is not UTF-8 text; save it as JSON.", name=name
+        ) from None
     except RecipeError as error:
-        raise RecipeError(f"{name}: {error}") from None
+        raise RecipeError("{name}: {error}", name=name, error=error) from None
 
 
-def _run(core: Any, job: Job, what: str) -> Result:
-    shows = sys.stderr.isatty()
-
-    def emit(event: Result) -> None:
-        if shows:
-            done, total = event.get("done") or event.get("window"), event.get("total")
-            line = f"{what}: {event.get('stage')} {done or 0} / {total or event.get('windows')}"
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
+def _run(model: ShownModel, job: Job, what: str) -> Result:
+    model.label = what
     try:
-        result: Result = core.run(job, Progress(emit))
+        return model.run(job)
     except Cancelled:
         raise
     except PruneCoreError as error:
         raise PruneCoreError(f"{what}: {error}") from error
-    finally:
-        if shows:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return with_warnings(result, core, job.source)
 
 
 def show(result: Result) -> None:
     """For people."""
-    similar = result["metric"] == "similarity"
-    head = ("similarity", "±") if similar else ("perplexity", "95 % interval", "KL", "top-1 same")
+    evaluations = [Evaluation.from_dict(row) for row in result["recipes"]]
+    headline = evaluations[0].headline
+    beside = metrics_of("beside", kinds=LANGUAGE) if headline.low else []
+    head = [headline.phrase("line"), "95 % interval" if headline.low else "±"]
+    head += [row.phrase("line") for row in beside]
     shares = f"{'removed':>9} {'added':>9}"
     print(f"{'':2} {shares} " + " ".join(f"{name:>16}" for name in head) + "  recipe")
-    for row in result["recipes"]:
-        cells = _similar(row) if similar else _language(row)
-        line = " ".join(f"{cell:>16}" for cell in cells)
+    for row, evaluation in zip(result["recipes"], evaluations, strict=True):
+        line = " ".join(f"{cell:>16}" for cell in _cells(evaluation, headline, beside))
         shares = f"{counted_share(row['sparsity']):>9} {counted_share(row['added']):>9}"
         print(f"{row['name']:2} {shares} {line}  {row['file']}")
-    if not similar:
-        print(f"dense perplexity {measured(result['recipes'][0]['perplexity_dense'])}")
-    unit = "similarity" if similar else "nats per token"
+    dense = evaluations[0].value(headline).dense
+    if dense is not None:
+        print(f"dense {headline.phrase('line')} {measured(dense)}")
+    unit = METRICS["nll"].phrase("after") if headline.paired == "nll" else headline.phrase("line")
     print(f"\ndifference, {unit}; two-sided sign-flip test over windows, p after Holm")
     for pair in result["pairs"]:
         print(f"{pair['first']} - {pair['second']}  {_difference(pair)}")
@@ -184,23 +178,21 @@ def _number(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
 
 
-def _similar(row: Mapping[str, Any]) -> tuple[str, ...]:
-    value, error = row["similarity"], row["similarity_stderr"]
-    return measured(value, error), "none" if error is None else error_of(value, error)
-
-
-def _language(row: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = row["perplexity_low"], row["perplexity_high"]
-    error = error_in(low, high)
-    interval = "not known"
-    if error is not None:
-        interval = f"{measured(low, error)} to {measured(high, error)}"
-    return (
-        measured(row["perplexity"], error, too_large="> 1e6"),
-        interval,
-        measured(row["kl"], row["kl_stderr"]),
-        percent_measured(row["top1"], row["top1_stderr"]),
-    )
+def _cells(evaluation: Evaluation, headline: Metric, beside: Sequence[Metric]) -> list[str]:
+    """The headline's number, its interval or error, and the numbers beside it."""
+    main = evaluation.value(headline)
+    if not headline.low:
+        value, error = main.value, main.error
+        unsure = "none" if value is None or error is None else error_of(value, error)
+        return [headline.written(value, error, absent="not known"), unsure]
+    error, interval = error_in(main.low, main.high), "not known"
+    if error is not None and main.low is not None and main.high is not None:
+        interval = f"{measured(main.low, error)} to {measured(main.high, error)}"
+    cells = [headline.written(main.value, error, too_large="> 1e6", absent="not known"), interval]
+    for row in beside:
+        mine = evaluation.value(row)
+        cells.append(row.written(mine.value, mine.error, absent="not known"))
+    return cells
 
 
 def _difference(pair: Mapping[str, Any]) -> str:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import argparse
 
-from prune_core.cli.options import recipe_from
+from prune_core.cli.options import recipe_from, recipe_options, repeats
 from prune_core.cli.running import Result, run_job, speed
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.jobs.exports import Cost
 from prune_core.words.numbers import counted_share
 
 
-def cost(parsed: argparse.Namespace) -> Result:
-    """Count and measure what a recipe costs."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "cost", run, show)
+    sub.add_argument("model", metavar="MODEL")
+    recipe_options(sub)
+    repeats(sub, 5)
 
+
+def run(parsed: argparse.Namespace) -> Result:
+    """Count and measure what a recipe costs."""
     return run_job(Cost(parsed.model, recipe_from(parsed), parsed.repeats))
 
 
-def show_cost(result: Result) -> None:
+def show(result: Result) -> None:
     """What it costs, for people."""
     cut = result["parameters_shrunk"] is not None and any(result["parts"].values())
     heads = ["dense", "zeros in place", *(["parts cut out"] if cut else [])]

@@ -1,27 +1,22 @@
-"""The verbs ``export`` and ``cost`` of the command line."""
+"""The verb ``export``: a recipe's model as a checkpoint."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from prune_core.cli.checks import check_name
-from prune_core.cli.cost import cost, show_cost
-from prune_core.cli.options import recipe_from, repeats, text_from
+from prune_core.cli.options import recipe_from, recipe_options, repeats, text_from, text_options
 from prune_core.cli.running import Result, run_job, speed
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.exporting.formats import FORMATS
 from prune_core.jobs.exports import Export
 from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.words.numbers import error_in, measured
 
 
-def add_verbs(
-    verb: Callable[..., argparse.ArgumentParser],
-    recipe_options: Callable[[argparse.ArgumentParser], None],
-    text_options: Callable[..., None],
-) -> None:
-    """Add the verbs to the parser of ``prune_core.cli.main``."""
-    sub = verb("export", _export, _show_export, "Write a checkpoint that transformers loads.")
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "export", run, show)
     sub.add_argument("model", metavar="MODEL")
     recipe_options(sub)
     sub.add_argument(
@@ -43,14 +38,9 @@ def add_verbs(
     repeats(sub, 5)
     text_options(sub, windows=16, seq_len=512)
 
-    sub = verb("cost", cost, show_cost, "Parameters, bytes, FLOPs, and speed on this machine.")
-    sub.add_argument("model", metavar="MODEL")
-    recipe_options(sub)
-    repeats(sub, 5)
 
-
-def _export(parsed: argparse.Namespace) -> Result:
-
+def run(parsed: argparse.Namespace) -> Result:
+    """Write the checkpoint, load it again and measure it."""
     check_name(parsed.to, "--to")
     return run_job(
         Export(
@@ -67,7 +57,8 @@ def _export(parsed: argparse.Namespace) -> Result:
     )
 
 
-def _show_export(result: Result) -> None:
+def show(result: Result) -> None:
+    """What was written, for people."""
     print(f"{result['folder']}  ({result['format']}, loaded again and compared)")
     dense, ours = result["dense"], result["exported"]
     speeds = [speed(x[key]) for x in (dense, ours) for key in ("prefill", "decode") if x[key]]

@@ -8,17 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prune_core.cli.checks import with_warnings
 from prune_core.cli.options import (
     add_options,
     calibration_from,
+    calibration_options,
     check_allocation_arguments,
     check_criterion,
+    known_criterion,
     said,
+    text_options,
 )
-from prune_core.cli.running import Result
+from prune_core.cli.running import ShownModel
+from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.errors import PruneCoreError, RecipeError
-from prune_core.jobs.base import Job, LoadModel, TextSpec
+from prune_core.jobs.base import LoadModel, TextSpec
 from prune_core.jobs.questions import held_out_job, measure_job
 from prune_core.models.sources import parse_source
 from prune_core.recipes.forms import BY_FIELD, option_values, recipe_of
@@ -36,14 +39,16 @@ from prune_core.sweeps.telling import (
     spoken_worse,
     table,
 )
+from prune_core.texts.reading import text_named
 from prune_core.words.numbers import counted_share
 
 FIELDS = ("criterion_args", "allocation", "allocation_args", "overrides", "reconstruction")
 """Of a recipe, the same for every criterion and pattern that is tried."""
 
 
-def options(sub: argparse.ArgumentParser) -> None:
-    """Options of the verb, besides those of the text and the calibration."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "frontier", run, show)
     sub.add_argument("model", metavar="MODEL", nargs="?", help="needed for --budget")
     sub.add_argument("--store", metavar="URL", help="runs; default: PRUNE_STORE or the user's own")
     sub.add_argument("--sweep", metavar="ID", help="of this sweep only")
@@ -72,6 +77,8 @@ def options(sub: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text that confirms the answer; default: the windows after those of --text",
     )
+    calibration_options(sub)
+    text_options(sub, windows=8, seq_len=512)
 
 
 def run(parsed: argparse.Namespace) -> Result:
@@ -96,7 +103,7 @@ def _front(parsed: argparse.Namespace) -> Result:
         source = parse_source(parsed.model).text
         runs = [run for run in runs if run.cell.source == source]
     if not runs:
-        raise PruneCoreError(f"the store {name} has no finished runs of that choice.")
+        raise PruneCoreError("the store {name} has no finished runs of that choice.", name=name)
     if parsed.sweep is None:
         # a store may hold any number of questions: the one most asked, and how many others
         groups = alike_groups(runs)
@@ -108,15 +115,12 @@ def _front(parsed: argparse.Namespace) -> Result:
 
 
 def _budget(parsed: argparse.Namespace) -> Result:
-    from prune_core.cli.options import known_criterion as _criterion
-    from prune_core.cli.options import text_named as _named_text
-    from prune_core.engine.core import Core
     from prune_core.models.info import ModelInfo
 
     promise = parse_promise(parsed.budget)
     if parsed.model is None:
         raise RecipeError("name the model whose budget is asked for: frontier MODEL --budget 5%.")
-    text, source = _named_text(parsed.text), parse_source(parsed.model).text
+    text, source = text_named(parsed.text), parse_source(parsed.model).text
     question = Cell(source, text=text, seq_len=parsed.seq_len, windows=parsed.windows)
     store = RunStore(parsed.store) if parsed.store is not None else None
     known: list[Run] = []
@@ -127,11 +131,8 @@ def _budget(parsed: argparse.Namespace) -> Result:
         recipes = [run.cell.recipe for run in known]
     else:
         names = [name.strip() for name in (parsed.criteria or "wanda").split(",") if name.strip()]
-        recipes = _recipes(parsed, [_criterion(name) for name in names])
-    core = Core()
-
-    def ask(job: Job) -> Result:
-        return with_warnings(core.run(job), core, source)
+        recipes = _recipes(parsed, [known_criterion(name) for name in names])
+    ask = ShownModel(source, shows=False).run
 
     def measure(recipe: Recipe) -> Mapping[str, Any]:
         return ask(measure_job(question, recipe))
@@ -161,9 +162,7 @@ def _budget(parsed: argparse.Namespace) -> Result:
 
 
 def _held_out(parsed: argparse.Namespace) -> TextSpec | None:
-    from prune_core.cli.options import text_named as _named_text
-
-    return None if parsed.held_out is None else _named_text(parsed.held_out)
+    return None if parsed.held_out is None else text_named(parsed.held_out)
 
 
 def _recipes(parsed: argparse.Namespace, criteria: Sequence[str]) -> list[Recipe]:

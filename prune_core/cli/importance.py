@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from prune_core.cli import importance_blocks as cli_blocks
 from prune_core.cli import importance_neurons
 from prune_core.cli.checks import belongs
-from prune_core.cli.options import text_from
-from prune_core.cli.running import Result, run_job, runner
+from prune_core.cli.options import text_from, text_options
+from prune_core.cli.running import Result, ShownModel
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.errors import RecipeError
-from prune_core.jobs.heads import HeadImportance
+from prune_core.jobs.blocks import BLOCK_METHODS
+from prune_core.jobs.heads import HEAD_METHODS, HeadImportance
 from prune_core.recipes.parts import NEURON_METHODS, PAIRED
 
 _METHODS = {
-    "heads": ("gradient", "weight-norm", "ablation", "confidence", "entropy"),
+    "heads": ("gradient", *(name for name in HEAD_METHODS if name != "gradient")),
     "neurons": (*NEURON_METHODS, "activation"),
 }
 
 
-def add_verb(
-    verb: Callable[..., argparse.ArgumentParser], text_options: Callable[..., None]
-) -> None:
-    """Add the verb to the parser of ``prune_core.cli.main``."""
-    sub = verb(
-        "importance",
-        _importance,
-        _show,
-        "Importance of heads, neurons, blocks or layers.",
-    )
+def _listed(names: Iterable[str]) -> str:
+    """Names for the help; the first one is the default."""
+    first, *others = names
+    return ", ".join([f"{first} (default)", *others])
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "importance", run, show)
     sub.add_argument("model", metavar="MODEL")
     sub.add_argument(
         "--of",
@@ -40,10 +41,8 @@ def add_verb(
     sub.add_argument(
         "--method",
         metavar="NAME",
-        help="heads: gradient (default), weight-norm, ablation, confidence, entropy; neurons: "
-        "mean-activation (default), firing, weighted, fluctuation; blocks: block-influence "
-        "(default), angular, ablation, greedy; layers: magnitude (default), another criterion or "
-        "ablation",
+        help=f"heads: {_listed(_METHODS['heads'])}; neurons: {_listed(NEURON_METHODS)}; blocks: "
+        f"{_listed(BLOCK_METHODS)}; layers: magnitude (default), another criterion or ablation",
     )
     sub.add_argument(
         "--lowest",
@@ -80,23 +79,33 @@ def _check(parsed: argparse.Namespace) -> None:
     check_windows(parsed.seq_len, parsed.windows)
 
 
-def _importance(parsed: argparse.Namespace) -> Result:
+def run(parsed: argparse.Namespace) -> Result:
+    """Score parts of a model.
 
+    Raises:
+        RecipeError: an unknown method, or an option of another one.
+    """
     _check(parsed)
+    job = ShownModel(parsed.model).run
     scope = parsed.scope or "block"
     if parsed.of == "blocks":
-        return cli_blocks.blocks(parsed, text_from(parsed), runner())
+        return cli_blocks.blocks(parsed, text_from(parsed), job)
     if parsed.of == "layers":
-        return cli_blocks.layers(parsed, text_from(parsed), run_job)
+        return cli_blocks.layers(parsed, text_from(parsed), job)
     known = _METHODS[parsed.of]
     method = parsed.method or known[0]
     if method not in known:
-        raise RecipeError(f"unknown method {method!r} for {parsed.of}; use {' or '.join(known)}.")
+        raise RecipeError(
+            "unknown method {method!r} for {of}; use {known:or}.",
+            method=method,
+            of=parsed.of,
+            known=known,
+        )
     measured = (text_from(parsed), parsed.seq_len, parsed.windows)
     if parsed.of == "neurons":
-        result = importance_neurons.importance(parsed, method, text_from(parsed), run_job)
+        result = importance_neurons.importance(parsed, method, text_from(parsed), job)
         return result if parsed.neuron is not None else result | _lowest(parsed, result, scope)
-    result = run_job(HeadImportance(parsed.model, method, *measured, parsed.normalize))
+    result = job(HeadImportance(parsed.model, method, *measured, parsed.normalize))
     # the first map is the one a decoder has; the others stand under "sites"
     site = result["sites"][0]
     scores = site["scores"]
@@ -126,7 +135,8 @@ def _lowest(parsed: argparse.Namespace, scored: Result, scope: str) -> Result:
     return {"drop_neurons": [list(pair) for pair in found]}
 
 
-def _show(result: Result) -> None:
+def show(result: Result) -> None:
+    """The scores, for people."""
     if result["of"] == "blocks":
         cli_blocks.show_blocks(result)
     if result["of"] == "layers":

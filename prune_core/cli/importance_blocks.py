@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
 
-from prune_core.analysis.selection import most_removable
+from prune_core.analysis.blocks.methods import STEPS, Asked
 from prune_core.cli.checks import belongs
 from prune_core.cli.running import Result
 from prune_core.criteria import CRITERIA
 from prune_core.errors import RecipeError
-from prune_core.jobs.base import Job, LoadModel, TextSpec
+from prune_core.jobs.base import Job, TextSpec
 from prune_core.jobs.blocks import (
+    BLOCK_METHODS,
     COST_UNITS,
-    BlockAblation,
-    BlockImportance,
-    GreedyBlocks,
     LayerImportance,
 )
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 
-BLOCK_METHODS = ("block-influence", "angular", "ablation", "greedy")
-STEPS = 4
-"""Blocks that a greedy search removes if not told."""
 ALIASES = {"influence": "block-influence"}
 
 
@@ -73,83 +67,28 @@ def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Resu
     Raises:
         RecipeError: an unknown method, a run that is longer than the model.
     """
-    method = parsed.method or BLOCK_METHODS[0]
+    method = parsed.method or next(iter(BLOCK_METHODS))
     method = ALIASES.get(method, method)
-    measured = (text, parsed.seq_len, parsed.windows)
-    found: Result
-    scores: Sequence[float | None]
-    match method:
-        case "block-influence":
-            found = run(BlockImportance(parsed.model, *measured))
-            scores = found["influence"]
-        case "angular":
-            found = run(BlockImportance(parsed.model, *measured))
-            length = 1 if parsed.run is None else parsed.run
-            scores, suggested = angular(found["angular"], length)
-            found |= {"run": length, "suggested": suggested}
-        case "ablation":
-            parts = ("block", "attention", "mlp") if parsed.halves else ("block",)
-            found = run(BlockAblation(parsed.model, *measured, parts))
-            scores = found["block"]["mean"]
-            found["stderr"] = found["block"]["stderr"]
-        case "greedy":
-            steps = parsed.steps
-            if steps is None:
-                steps = usual_steps(run(LoadModel(parsed.model))["blocks"], ends=parsed.ends)
-            found = run(GreedyBlocks(parsed.model, *measured, steps, parsed.ends))
-            scores = found["path"][0]["costs"]
-            found["suggested"] = found["path"][-1]["blocks"]
-        case _:
-            known = " or ".join(BLOCK_METHODS)
-            raise RecipeError(f"unknown method {method!r} for blocks; use {known}.")
+    if method not in BLOCK_METHODS:
+        known = " or ".join(BLOCK_METHODS)
+        raise RecipeError(
+            "unknown method {method!r} for blocks; use {known}.", method=method, known=known
+        )
+    asked = Asked(
+        parsed.model,
+        text,
+        parsed.seq_len,
+        parsed.windows,
+        run,
+        length=1 if parsed.run is None else parsed.run,
+        halves=parsed.halves,
+        steps=parsed.steps,
+        ends=parsed.ends,
+    )
+    found = dict(BLOCK_METHODS[method].fn(asked))
+    scores = found.pop("scores")
     named = {"of": "blocks", "method": method, "shape": [len(scores)], "scores": list(scores)}
     return {**found, **named}
-
-
-def usual_steps(blocks: Sequence[Mapping[str, Any]], *, ends: bool) -> int:
-    """Blocks that a greedy search removes where nobody said how many: those that can go, 1 to 4.
-
-    Args:
-        blocks: of a LoadModel result.
-        ends: the first and the last block of a stack may go too; one of each stack stays.
-    """
-    return max(1, min(STEPS, most_removable([block["stack"] for block in blocks], ends=ends)))
-
-
-def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float | None], list[int]]:
-    """Distances of runs of ``length`` blocks by their first, and the run with the least.
-
-    Args:
-        stacks: ``angular`` of a BlockImportance result.
-        length: blocks in a run.
-
-    Returns:
-        For each block the distance of the run that begins there, None where none does; the blocks
-        of the run with the smallest distance.
-
-    Raises:
-        RecipeError: no run is that long, with one block of its stack left.
-    """
-    longest = max(len(stack["blocks"]) for stack in stacks) - 1
-    if longest < 1:
-        raise RecipeError("this model has one block only, and one must stay; no run can go.")
-    if not 1 <= length <= longest:
-        raise RecipeError(
-            f"--run takes between 1 and {longest} blocks, so that one stays, got {length}."
-        )
-    scores: list[float | None] = [None] * sum(len(stack["blocks"]) for stack in stacks)
-    best: tuple[float, list[int]] | None = None
-    for stack in stacks:
-        if length >= len(stack["blocks"]):
-            continue
-        for place, distance in enumerate(stack["distance"][length - 1]):
-            if distance is None:
-                continue
-            found = list(stack["blocks"][place : place + length])
-            scores[found[0]] = distance
-            if best is None or distance < best[0]:
-                best = (distance, found)
-    return scores, best[1] if best is not None else []
 
 
 def layers(
@@ -175,8 +114,11 @@ def layers(
         near = get_close_matches(method, ["ablation", *CRITERIA], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RecipeError(
-            f"unknown method {method!r} for layers; use ablation or one of the criteria "
-            f"{', '.join(sorted(CRITERIA))}.{hint}"
+            "unknown method {method!r} for layers; use ablation or one of the criteria "
+            "{known:list}.{hint}",
+            method=method,
+            known=sorted(CRITERIA),
+            hint=hint,
         )
     else:
         calibration = Calibration(text, parsed.windows, parsed.seq_len)

@@ -6,8 +6,15 @@ import argparse
 from dataclasses import replace
 
 from prune_core.cli.checks import belongs
-from prune_core.cli.options import calibration_from, check_criterion, said
+from prune_core.cli.options import (
+    add_options,
+    calibration_from,
+    calibration_options,
+    check_criterion,
+    said,
+)
 from prune_core.cli.running import Result, run_job
+from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.jobs.weights import LayerTable
 from prune_core.recipes.forms import BY_FIELD, option_values
 from prune_core.recipes.recipe import Recipe
@@ -16,7 +23,16 @@ QUANTILES = ("q01", "q25", "q50", "q75", "q99")
 """Of |w|, in every row of ``inspect``."""
 
 
-def inspect(parsed: argparse.Namespace) -> Result:
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "inspect", run, show)
+    sub.add_argument("model", metavar="MODEL")
+    sub.add_argument("--scores", metavar="CRITERION", help="what a criterion gives each layer too")
+    add_options(sub, [BY_FIELD["criterion_args"]])
+    calibration_options(sub)
+
+
+def run(parsed: argparse.Namespace) -> Result:
     """Statistics of every layer."""
     job = LayerTable(parsed.model)
     form = BY_FIELD["criterion_args"]
@@ -34,7 +50,7 @@ def inspect(parsed: argparse.Namespace) -> Result:
     return result
 
 
-def show_rows(result: Result) -> None:
+def show(result: Result) -> None:
     """A table of layers, for people."""
     rows = result["rows"]
     scored = bool(rows) and "score_mean" in rows[0]

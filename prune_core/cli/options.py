@@ -14,6 +14,7 @@ from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration, apart, usual_text
 from prune_core.recipes.forms import BY_FIELD, FORMS, Form, forms_of, option_values, recipe_of
 from prune_core.recipes.recipe import RECONSTRUCTIONS, Recipe, allocation_taking
+from prune_core.texts.reading import text_named
 from prune_core.texts.windows import STARTS
 
 
@@ -138,14 +139,17 @@ def _recipe_file(name: str) -> Recipe:
     try:
         return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
-        raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
+        raise RecipeError(
+            "the recipe {name} is not UTF-8 text; save it as JSON.", name=name
+        ) from None
 
 
 def calibration_from(parsed: argparse.Namespace) -> Calibration:
     """The calibration as the options say it, whether anything reads it or not."""
     values = option_values(said(parsed), forms_of("calibration"))
     text = usual_text(_measured(parsed))
-    return recipe_of({**values, "reconstruction": RECONSTRUCTIONS[1]}, text).calibration
+    repair = next(name for name in RECONSTRUCTIONS if name != "none")  # it reads a text
+    return recipe_of({**values, "reconstruction": repair}, text).calibration
 
 
 def known_criterion(name: str) -> str:
@@ -158,13 +162,6 @@ def known_criterion(name: str) -> str:
 def text_from(parsed: argparse.Namespace) -> TextSpec:
     """The text to measure on."""
     return text_named(parsed.text)
-
-
-def text_named(name: str) -> TextSpec:
-    """A preset of that name, else a file."""
-    from prune_core.texts.reading import TEXTS
-
-    return TextSpec("preset" if name in TEXTS else "file", name)
 
 
 def repeats(sub: argparse.ArgumentParser, default: int) -> None:

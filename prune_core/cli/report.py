@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_core.cli.checks import check_name
-from prune_core.cli.running import Result
+from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.errors import PruneCoreError, ReportError
 from prune_core.jobs.base import Job
 from prune_core.reporting import examples
@@ -22,8 +22,9 @@ from prune_core.sweeps.telling import removal
 from prune_core.words.catalogue import LANGUAGES, Words
 
 
-def options(sub: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "report", run, show)
     sub.add_argument("--store", metavar="URL", help="runs; default: PRUNE_STORE or the user's own")
     chosen = sub.add_mutually_exclusive_group()
     chosen.add_argument("--sweep", metavar="ID", help="of this sweep; latest: of the newest one")
@@ -104,10 +105,18 @@ def _prompts(parsed: argparse.Namespace) -> list[str]:
     count = parsed.examples
     most = len(examples.PROMPTS)
     if not 0 <= count <= most:
-        raise ReportError(f"a report has 0 to {most} usual examples, got {count}; see --prompt.")
+        raise ReportError(
+            "a report has 0 to {most} usual examples, got {count}; see --prompt.",
+            most=most,
+            count=count,
+        )
     given = [prompt for prompt in parsed.prompt or () if prompt.strip()]
     if len(given) > examples.MAX_PROMPTS:
-        raise ReportError(f"a report has at most {examples.MAX_PROMPTS} prompts, got {len(given)}.")
+        raise ReportError(
+            "a report has at most {max_prompts} prompts, got {count}.",
+            max_prompts=examples.MAX_PROMPTS,
+            count=len(given),
+        )
     return given
 
 
@@ -118,7 +127,9 @@ def _content(parsed: argparse.Namespace) -> Content:
         if sweep == "latest":
             sweeps = store.sweeps()
             if not sweeps:
-                raise ReportError(f"the store {store.name} has no sweeps yet; start one first.")
+                raise ReportError(
+                    "the store {name} has no sweeps yet; start one first.", name=store.name
+                )
             sweep = sweeps[0].id
         ids = None
         if parsed.runs is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prune_core.cli.running import Result
+from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.errors import StoreError
+from prune_core.evaluation.metrics import METRICS, metrics_of, qualities
 from prune_core.models.weight_counts import added_share
 from prune_core.sweeps.records import Run, Sweep
 from prune_core.sweeps.store.journal import RunStore
@@ -16,8 +17,9 @@ from prune_core.words.numbers import counted_share, error_in, measured
 def run_row(run: Run) -> Result:
     """A run as a flat row."""
     numbers, recipe = run.numbers, run.cell.recipe
+    shown = [METRICS[name] for name in qualities()]
     kept = (
-        *("perplexity", "perplexity_low", "perplexity_high", "kl", "top1", "similarity"),
+        *(field for row in shown for field in (row.name, row.low, row.high) if field),
         *("windows", "tokens", "nonzero", "bytes_sparse", "bytes_shrunk", "decode"),
     )
     return {
@@ -45,21 +47,24 @@ def show_rows(rows: list[Result]) -> None:
         names = ("criterion", "pattern", "allocation")
         method = " ".join(str(recipe.get(name, "")) for name in names)
         line = f"{row['id']:12} {row['state']:8}"
-        quality = row["perplexity"] if row["perplexity"] is not None else row["similarity"]
-        if quality is None:
+        headlines = [x for x in metrics_of("headline") if row[x.name] is not None]
+        if not headlines:
             line += f" {'':>8} {'':>8} {'':>11} {'':>20}"
         else:
-            low, high = row["perplexity_low"], row["perplexity_high"]
+            headline = headlines[0]
+            quality, low, high = (row.get(x) for x in (headline.name, headline.low, headline.high))
             error = error_in(low, high)
-            interval = "" if error is None else f"{measured(low, error)} to {measured(high, error)}"
+            ends = "" if low is None or high is None else (measured(x, error) for x in (low, high))
+            interval = "" if error is None else " to ".join(ends)
             line += f" {counted_share(row['sparsity']):>8} {counted_share(row['added']):>8}"
-            line += f" {measured(quality, error, too_large='> 1e6'):>11} {interval:>20}"
+            line += f" {headline.written(quality, error, too_large='> 1e6'):>11} {interval:>20}"
         note = f"  # {row['note']}" if row["note"] else ""
         print(f"{line}  {method}  {row['error'] or ''}{note}".rstrip())
 
 
-def runs_options(sub: argparse.ArgumentParser) -> None:
-    """Options of ``runs``."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "runs", run, show)
     sub.add_argument("words", nargs="*", metavar="WORD", help="that a run must hold")
     sub.add_argument("--store", metavar="URL", help="default: PRUNE_STORE or the user's own")
     sub.add_argument("--sweep", metavar="ID", help="of this sweep only")
@@ -72,7 +77,7 @@ def runs_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{state}", metavar="ID", help=f"{state} a sweep, wherever it runs")
 
 
-def runs(parsed: argparse.Namespace) -> Result:
+def run(parsed: argparse.Namespace) -> Result:
     """List the runs of a store, after changing what was asked.
 
     Raises:
@@ -117,24 +122,28 @@ def _sweep_row(sweep: Sweep) -> Result:
 
 def _write(path: Path, content: bytes) -> None:
     if path.exists():
-        raise StoreError(f"the file {path} exists; name another one.")
+        raise StoreError("the file {path} exists; name another one.", path=path)
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StoreError(f"the file {path} cannot be written: {error.strerror}.") from None
+        raise StoreError(
+            "the file {path} cannot be written: {strerror}.", path=path, strerror=error.strerror
+        ) from None
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StoreError(f"the file {path} cannot be read: {error.strerror}.") from None
+        raise StoreError(
+            "the file {path} cannot be read: {strerror}.", path=path, strerror=error.strerror
+        ) from None
 
 
-def show_runs(result: Result) -> None:
+def show(result: Result) -> None:
     """For people."""
     for sweep in result["sweeps"]:
         counts = ", ".join(f"{n} {state}" for state, n in sorted(sweep["counts"].items()))

@@ -1,4 +1,4 @@
-"""``sweep``: a grid measured cell by cell into a store. ``runs``: what a store holds."""
+"""The verb ``sweep``: a grid measured cell by cell into a store."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 
-from prune_core.cli.checks import say_warnings
-from prune_core.cli.running import Result
+from prune_core.cli.running import say_warnings
 from prune_core.cli.runs import run_row, show_rows
+from prune_core.cli.verbs import Result, Verbs, new_verb
 from prune_core.engine.sweep_worker import measure_cell
 from prune_core.errors import GridError
 from prune_core.sweeps.executors import parse_where
@@ -19,8 +19,9 @@ from prune_core.sweeps.run import Progress, run_sweep
 from prune_core.sweeps.store.journal import RunStore
 
 
-def sweep_options(sub: argparse.ArgumentParser) -> None:
-    """Options of ``sweep``."""
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    sub = new_verb(verbs, "sweep", run, show)
     sub.add_argument("grid", metavar="GRID.yaml", help="what to measure; see docs/sweeps.md")
     sub.add_argument("--store", metavar="URL", help="runs; default: PRUNE_STORE or the user's own")
     sub.add_argument(
@@ -35,7 +36,7 @@ def sweep_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--retry", action="store_true", help="try failed cells again")
 
 
-def sweep(parsed: argparse.Namespace) -> Result:
+def run(parsed: argparse.Namespace) -> Result:
     """Ask for a grid, or go on with an equal one, and work it off.
 
     Raises:
@@ -134,13 +135,10 @@ def _shard(text: str) -> tuple[int, int]:
     digits = part.isdecimal() and parts.isdecimal() and len(part + parts) < 20
     if digits and 1 <= int(part) <= int(parts) <= 1000:
         return int(part), int(parts)
-    raise GridError(f"a shard is I/N such as 1/4, got {text!r}.")
+    raise GridError("a shard is I/N such as 1/4, got {text!r}.", text=text)
 
 
-def show_sweep(result: Result) -> None:
+def show(result: Result) -> None:
     """For people."""
     show_rows(result["runs"])
     print(f"sweep {result['sweep']} {result['state']}, in {result['store']}")
-
-
-# ---- runs ------------------------------------------------------------------------------------

@@ -40,7 +40,14 @@ class Criterion(Protocol):
         ...
 
 
-CRITERIA: Registry[Criterion] = Registry("criterion")
+CRITERIA: Registry[Criterion] = Registry(
+    "criterion",
+    "prune_core.criteria",
+    ("title", "short", "measures", "cost", "fails"),
+    pattern="per-layer",
+)
+"""Texts of an entry: ``title``, ``short`` name, what it ``measures``, its ``cost``, when it
+``fails``; each argument's name, ``ARGUMENT_help``; ``how`` it chooses, for a report's readers."""
 
 
 def required(value: Tensor | None, criterion: str, statistic: str) -> Tensor:
@@ -51,6 +58,8 @@ def required(value: Tensor | None, criterion: str, statistic: str) -> Tensor:
     """
     if value is None:
         raise RecipeError(
-            f"{criterion} needs the statistic {statistic} of a calibration text; give one."
+            "{criterion} needs the statistic {statistic} of a calibration text; give one.",
+            criterion=criterion,
+            statistic=statistic,
         )
     return value

@@ -11,7 +11,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@CRITERIA.register("random", title="Random (control)")
+@CRITERIA.register(
+    "random",
+    texts={
+        "en": {
+            "title": "Random (control)",
+            "short": "Random",
+            "measures": "nothing: a seeded draw.",
+            "cost": "nothing.",
+            "fails": "at once. It is the control that every other method has to beat.",
+            "how": "Random: weights are removed by lot; a baseline, no method.",
+            "seed": "Seed",
+            "seed_help": "Another seed, another draw.",
+        },
+        "zh": {
+            "title": "随机（对照）",
+            "short": "随机",
+            "measures": "什么也不衡量：按种子抽取。",
+            "cost": "无。",
+            "fails": "立刻失效。它是其他方法都必须胜过的对照。",
+            "how": "随机：按抽签剪去权重，只作对照。",
+            "seed": "种子",
+            "seed_help": "换一个种子，换一次抽取。",
+        },
+    },
+)
 def random(weight: Tensor, stats: LayerStats, *, seed: int = 0) -> Tensor:
     """Score each weight at random, the same way for the same seed and the same weights.
 

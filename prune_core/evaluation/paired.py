@@ -26,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prune_core.errors import ProtocolError
+from prune_core.evaluation.metrics import LANGUAGE, METRICS, headline_of
+from prune_core.sentences import Sentence
 
 EXACT_WINDOWS = 20
 """Up to so many windows all sign patterns are counted (2^19 by symmetry); beyond, drawn ones."""
@@ -83,8 +85,10 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     """
     if len(first) != len(second) or not len(first):
         raise ProtocolError(
-            f"Only results on the same windows can be compared, got {len(first)} and "
-            f"{len(second)}; measure both on the same text."
+            "Only results on the same windows can be compared, got {count} and {count2}; measure "
+            "both on the same text.",
+            count=len(first),
+            count2=len(second),
         )
     change = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     if not np.isfinite(change).all():
@@ -117,7 +121,7 @@ def compare_pairs(named: Mapping[str, Sequence[float]]) -> list[Pair]:
 
 
 def compare_results(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Compare results of ``engine.jobs.Evaluate`` that were measured alike, all pairs.
+    """Compare results of ``prune_core.jobs.evaluate.Evaluate`` that were measured alike, all pairs.
 
     Args:
         results: two or more, by name.
@@ -131,7 +135,9 @@ def compare_results(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ProtocolError: measured differently; see :func:`check_alike`.
     """
     check_alike({name: result["protocol"] for name, result in results.items()})
-    metric = "similarity" if any(r["metric"] == "similarity" for r in results.values()) else "nll"
+    names = {str(result["metric"]) for result in results.values()}
+    plain = headline_of(LANGUAGE).name
+    metric = METRICS[next(iter(sorted(names - {plain})), plain)].paired
     pairs = compare_pairs({name: result[f"window_{metric}"] for name, result in results.items()})
     return {
         "metric": metric,
@@ -169,8 +175,13 @@ def check_alike(protocols: Mapping[str, Mapping[str, Any]]) -> None:
             if ours.get(field) != theirs.get(field):
                 shown = [_said(protocol, field) for protocol in (ours, theirs)]
                 raise ProtocolError(
-                    f"{first} and {second} were not measured alike ({_NAMES.get(field, field)}: "
-                    f"{shown[0]} and {shown[1]}); measure both in the same way."
+                    "{first} and {second} were not measured alike ({field}: {one} and {other}); "
+                    "measure both in the same way.",
+                    first=first,
+                    second=second,
+                    field=Sentence(_NAMES.get(field, field)),
+                    one=shown[0],
+                    other=shown[1],
                 )
 
 

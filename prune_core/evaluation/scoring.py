@@ -9,7 +9,7 @@ the right one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prune_core.evaluation.agreement import Answer, agreement, likeliest
 from prune_core.evaluation.loss import decoder_inputs
 from prune_core.models.structure import Structure
 
@@ -57,14 +58,13 @@ class WindowScore:
 
     Attributes:
         losses: (predictions,) nats.
-        kl: (predictions,) KL(dense || pruned) in nats, over top tokens and remainder.
-        agrees: (predictions,) bool, most likely next token (or class) unchanged.
+        agreement: metric to (predictions,) float32, or (1,) of a classifier: see
+            :data:`prune_core.evaluation.agreement.AGREEMENT`; empty where nothing is predicted.
         similarity: cosine of the sentence embeddings, encoders only.
     """
 
     losses: Tensor
-    kl: Tensor
-    agrees: Tensor
+    agreement: Mapping[str, Tensor]
     similarity: float | None
 
 
@@ -300,11 +300,6 @@ def _loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return loss, loss + logits.gather(1, targets[:, None])[:, 0]
 
 
-def likeliest(logits: Tensor) -> Tensor:
-    """The most likely token of each row; ``max`` takes a third of the time of ``argmax`` here."""
-    return logits.max(dim=-1).indices
-
-
 @torch.inference_mode()
 def score_window(
     model: nn.Module,
@@ -328,38 +323,19 @@ def score_window(
         mine, classes = _embedding_and_classes(model, structure, tokens)
         cosine = float(F.cosine_similarity(mine.double(), dense.embedding.double(), dim=0))
         if classes is None:
-            return WindowScore(none, none, none, cosine)
-        same = classes.argmax()[None] == dense.top1
-        return WindowScore(none, compact_kl(dense.top_logp, classes[None]), same, cosine)
-    losses, kl, agrees = [], [], []
+            return WindowScore(none, {}, cosine)
+        answer = Answer(classes[None], none.new_zeros(1), dense.top1, dense.top_ids, dense.top_logp)
+        return WindowScore(none, agreement(answer, "classifier"), cosine)
+    losses: list[Tensor] = []
+    parts: dict[str, list[Tensor]] = {}
     for rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)
         losses.append(loss)
-        agrees.append(likeliest(logits).cpu() == dense.top1[rows])
-        mine = logits.gather(1, dense.top_ids[rows].to(logits.device)) - normalizer[:, None]
-        kl.append(compact_kl(dense.top_logp[rows], mine.cpu()))
+        known = (dense.top1[rows], dense.top_ids[rows], dense.top_logp[rows])
+        answer = Answer(logits, normalizer, *known)
+        for name, values in agreement(answer, structure.kind).items():
+            parts.setdefault(name, []).append(values)
         if on_logits is not None:
             on_logits(rows, logits)
-    return WindowScore(torch.cat(losses).cpu(), torch.cat(kl), torch.cat(agrees), None)
-
-
-def compact_kl(dense_logp: Tensor, pruned_logp: Tensor) -> Tensor:
-    """KL(dense || pruned) per token with the vocabulary's tail merged into one outcome.
-
-    Merging outcomes can only lower a KL divergence (data processing inequality), so this is a
-    lower bound; the evaluation measures by how much and says so.
-
-    Args:
-        dense_logp: (tokens, k) log-probabilities of the dense model's k likeliest tokens.
-        pruned_logp: (tokens, k) the pruned model's, of the same tokens.
-
-    Returns:
-        (tokens,) nats, >= 0 up to rounding.
-    """
-    # terms in their own precision, sums in float64: the tail is 1 minus a sum close to 1
-    probability = dense_logp.exp()
-    wide = torch.float64
-    top = (probability * (dense_logp - pruned_logp)).sum(-1, dtype=wide)
-    rest_dense = (1 - probability.sum(-1, dtype=wide)).clamp_min(1e-12)
-    rest_pruned = (1 - pruned_logp.exp().sum(-1, dtype=wide)).clamp_min(1e-12)
-    return (top + rest_dense * (rest_dense.log() - rest_pruned.log())).float()
+    whole = {name: torch.cat(values) for name, values in parts.items()}
+    return WindowScore(torch.cat(losses).cpu(), whole, None)

@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from prune_core.evaluation.metrics import metrics_of
 from prune_core.exporting.compressed import loading_code
+from prune_core.exporting.formats import FORMATS
 from prune_core.models.info import ModelInfo
 from prune_core.models.weight_counts import WeightCounts, removed_in_words, zeros_in_words
 from prune_core.recipes.recipe import Recipe
@@ -46,15 +48,6 @@ tags: [pruned, prunescope]
 ```
 """
 
-_HOW = {
-    "masked": "Removed weights are zeros in tensors of unchanged shape: the file is not smaller "
-    "and the model not faster, but any tool loads it.",
-    "shrunk": "Removed heads, neurons and blocks are physically gone; single weights that the "
-    "recipe removes are zeros.",
-    "compressed": "The file leaves zeros out (values and a bitmask, `{form}` of the library "
-    "compressed-tensors). Loaded, it takes the memory of a file with the zeros and is not faster.",
-}
-
 _PLAIN = """from transformers import {auto}, AutoTokenizer
 
 model = {auto}.from_pretrained(".")
@@ -77,7 +70,7 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
     if library_format:
         code = loading_code(library_format, auto, info.dtype)
     known = info.license and " " not in info.license
-    how = _HOW[form].format(form=library_format)
+    how = FORMATS[form].text("en", "card").format(form=library_format)
     if measured["cut"] and form == "compressed":
         how += " Dropped heads, neurons and blocks are physically gone."
     return _PAGE.format(
@@ -164,12 +157,11 @@ def _table(measured: Mapping[str, Any]) -> str:
             within = f" (95 %: {written(low, error)} to {written(high, error)})"
         before, after = (written(x["perplexity"], error) for x in (dense, ours))
         rows.append(("perplexity", before, f"{after}{within}"))
-    if screen["similarity"] is not None:
-        rows.append(("cosine to the dense embedding", "1", _plus(screen, "similarity")))
-    if screen["kl"] is not None:
-        one, per = ("class", "window") if ours["perplexity"] is None else ("token", "token")
-        rows.append((f"KL from dense, nats per {per}", "0", _plus(screen, "kl")))
-        rows.append((f"most likely {one} unchanged", "1", _plus(screen, "top1")))
+    for metric in metrics_of("headline", "beside"):
+        value, unchanged = screen.get(metric.name), metric.unchanged
+        if value is not None and unchanged is not None:
+            name = metric.phrase("card", classes=ours["perplexity"] is None)
+            rows.append((name, f"{unchanged:g}", with_error(value, screen.get(metric.error))))
     for key, name in (
         ("prefill", "prefill, tokens per second"),
         ("decode", "decode, tokens per second"),
@@ -181,10 +173,6 @@ def _table(measured: Mapping[str, Any]) -> str:
         rows.append(("peak memory, above the bare libraries", *pair))
     lines = [f"| {a} | {b} | {c} |" for a, b, c in rows]
     return "\n".join(["| | dense | this model |", "| --- | --- | --- |", *lines])
-
-
-def _plus(screen: Mapping[str, Any], name: str) -> str:
-    return with_error(screen[name], screen[f"{name}_stderr"])
 
 
 def _conditions(measured: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from transformers import AutoConfig
 
 from prune_core.errors import RecipeError
 from prune_core.evaluation.estimate import safe_exp
+from prune_core.evaluation.metrics import kept_fields
 from prune_core.evaluation.scoring import run_window
 from prune_core.exporting.card import model_card, shared_recipe, shared_source
 from prune_core.exporting.compressed import read_compressed, write_compressed
@@ -95,7 +96,7 @@ def export(
         Cancelled: by ``progress``; nothing is kept.
     """
     if form not in FORMATS:
-        raise ExportError(f"unknown format {form!r}; use {' or '.join(FORMATS)}.")
+        raise ExportError("unknown format {form!r}; use {known:or}.", form=form, known=FORMATS)
     result: dict[str, Any] = {"format": form, "repeats": repeats, "folder": str(folder)}
     cutting = resolved or recipe
     result["parts"] = cutting.parts_dropped
@@ -271,11 +272,8 @@ def _without_folders(screen: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(screen: Mapping[str, Any]) -> dict[str, Any]:
     """What the card and the drawer need of an evaluation."""
-    names = ("metric", "perplexity", "perplexity_low", "perplexity_high", "perplexity_dense")
-    more = ("delta_nll", "delta_nll_stderr", "kl", "kl_stderr", "top1", "top1_stderr")
-    rest = ("similarity", "similarity_stderr", "protocol")
     zeros = ("sparsity", "zeros_before", "added", "zeros_after", "counts")
-    return {name: screen[name] for name in (*names, *more, *rest, *zeros)}
+    return {name: screen[name] for name in ("metric", *kept_fields(), "protocol", *zeros)}
 
 
 def _answer(handle: ModelHandle, model: Any, tokens: Tensor) -> Tensor:

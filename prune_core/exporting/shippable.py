@@ -12,8 +12,11 @@ from prune_core.errors import RecipeError
 from prune_core.models.families import FAMILIES
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
-MASKED = "export it as masked instead"
+MASKED = Sentence("export it as masked instead")
+
+_STACKS = {"encoder": "the encoder", "decoder": "the decoder"}
 
 KeptHeads = Mapping[int, tuple[Sequence[int], Sequence[int]]]
 """By block: query heads and key/value heads."""
@@ -72,23 +75,32 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
     if recipe.drop_attention or recipe.drop_mlp:
         raise RecipeError(
             "plain transformers has no block without its attention or its MLP; drop whole blocks, "
-            f"or {MASKED}."
+            "or {masked}.",
+            masked=MASKED,
         )
     if FAMILIES[family].first_block and 0 in recipe.drop_blocks:
         raise RecipeError(
-            f"the first block of a {family} model has no norm before its attention, so that no "
-            f"other can take its place; keep it, or {MASKED}."
+            "the first block of a {family} model has no norm before its attention, so that no "
+            "other can take its place; keep it, or {masked}.",
+            family=family,
+            masked=MASKED,
         )
     left = [s for s in shapes if s.index not in recipe.drop_blocks]
     for stack in sorted({s.stack for s in shapes}):
         if not any(s.stack == stack for s in left):
-            where = f"the {stack}" if len({s.stack for s in shapes}) > 1 else "the model"
-            raise RecipeError(f"no block of {where} would be left; keep at least one.")
+            where = _STACKS[stack] if len({s.stack for s in shapes}) > 1 else "the model"
+            raise RecipeError(
+                "no block of {where} would be left; keep at least one.", where=Sentence(where)
+            )
     if not FAMILIES[family].longer_decoder and _writes(shapes) and not _writes(left):
         encoder, decoder = _per_stack(left)
         raise RecipeError(
-            f"transformers writes no text with a {family} model of {encoder} encoder and {decoder} "
-            f"decoder blocks (its cache counts the former); drop as many of both, or {MASKED}."
+            "transformers writes no text with a {family} model of {encoder} encoder and {decoder} "
+            "decoder blocks (its cache counts the former); drop as many of both, or {masked}.",
+            family=family,
+            encoder=encoder,
+            decoder=decoder,
+            masked=MASKED,
         )
     neurons = _kept_neurons(recipe, left, family)
     heads, cross = _kept_heads(recipe, left, family, hidden_size)
@@ -119,7 +131,9 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
         return {}
     if any(stack.neurons is None for stack in FAMILIES[family].stacks):
         raise RecipeError(
-            f"the configuration of a {family} model does not name its neurons; {MASKED}."
+            "the configuration of a {family} model does not name its neurons; {masked}.",
+            family=family,
+            masked=MASKED,
         )
     kept = {
         s.index: [n for n in range(s.neurons) if n not in gone.get(s.index, ())]
@@ -127,7 +141,7 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
         if s.neurons
     }
     if any(not found for found in kept.values()):
-        raise RecipeError(f"no neuron would be left in a block; {MASKED}.")
+        raise RecipeError("no neuron would be left in a block; {masked}.", masked=MASKED)
     # T5 has one number for both stacks
     fields = {stack.name: stack.neurons for stack in FAMILIES[family].stacks}
     for field in sorted({fields[s.stack] or "" for s in left}):
@@ -146,13 +160,17 @@ def _kept_heads(
     stacks = FAMILIES[family].stacks
     if any(stack.head_dim is None for stack in stacks):
         raise RecipeError(
-            f"the configuration of a {family} model has no place for the width of a head, so heads "
-            f"cannot be cut out of it; {MASKED}."
+            "the configuration of a {family} model has no place for the width of a head, so heads "
+            "cannot be cut out of it; {masked}.",
+            family=family,
+            masked=MASKED,
         )
     if any(stack.attention.joint_norm for stack in stacks):
         raise RecipeError(
-            f"a {family} model normalizes the queries and keys of all heads together, so heads "
-            f"cannot be cut out of it; {MASKED}."
+            "a {family} model normalizes the queries and keys of all heads together, so heads "
+            "cannot be cut out of it; {masked}.",
+            family=family,
+            masked=MASKED,
         )
     kept = {
         s.index: _groups(s.index, s.heads, s.kv_heads, gone.get(s.index, set()))
@@ -171,8 +189,12 @@ def _kept_heads(
     queries = len(next(iter(kept.values()))[0])
     if FAMILIES[family].heads_divide and hidden_size % queries:
         raise RecipeError(
-            f"a {family} model of hidden size {hidden_size} cannot have {queries} heads, which do "
-            f"not divide it; {MASKED}."
+            "a {family} model of hidden size {hidden_size} cannot have {heads} heads, which do "
+            "not divide it; {masked}.",
+            family=family,
+            hidden_size=hidden_size,
+            heads=queries,
+            masked=MASKED,
         )
     return kept, cross
 
@@ -184,28 +206,38 @@ def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str
     for stack in sorted({s.stack for s in left}) if shared else ():
         if len({tuple(kept[s.index][0]) for s in left if s.stack == stack}) > 1:
             raise RecipeError(
-                f"the blocks of a {family} {stack} share one position bias for each head; drop the "
-                f"same heads in all of them, or {MASKED}."
+                "the blocks of a {family} {stack} share one position bias for each head; drop the "
+                "same heads in all of them, or {masked}.",
+                family=family,
+                stack=Sentence(stack),
+                masked=MASKED,
             )
     if len({len(found[0]) for found in (*kept.values(), *cross.values())}) > 1:
         raise RecipeError(
-            f"a {family} model has one number of heads for self- and cross-attention; drop as many "
-            f"of both in every block of encoder and decoder, or {MASKED}."
+            "a {family} model has one number of heads for self- and cross-attention; drop as many "
+            "of both in every block of encoder and decoder, or {masked}.",
+            family=family,
+            masked=MASKED,
         )
 
 
 def _groups(block: int, heads: int, kv_heads: int, gone: set[int]) -> tuple[list[int], list[int]]:
     """Heads left in each group of queries that share one key/value head."""
     if len(gone) >= heads:
-        raise RecipeError(f"no head would be left in block {block}; {MASKED}.")
+        raise RecipeError(
+            "no head would be left in block {block}; {masked}.", block=block, masked=MASKED
+        )
     size = heads // kv_heads
     groups = [
         [h for h in range(g * size, (g + 1) * size) if h not in gone] for g in range(kv_heads)
     ]
     if len({len(group) for group in groups if group}) != 1:
         raise RecipeError(
-            f"the query heads left in block {block} are spread unequally over its key/value "
-            f"heads; drop whole groups of {size}, or {MASKED}."
+            "the query heads left in block {block} are spread unequally over its key/value heads; "
+            "drop whole groups of {size}, or {masked}.",
+            block=block,
+            size=size,
+            masked=MASKED,
         )
     return [h for group in groups for h in group], [g for g, group in enumerate(groups) if group]
 
@@ -215,6 +247,12 @@ def _equal(counts: Mapping[int, int], what: str) -> None:
         first, *others = counts
         other = next(index for index in others if counts[index] != counts[first])
         raise RecipeError(
-            f"block {first} keeps {counts[first]} {what} and block {other} {counts[other]}; plain "
-            f"transformers needs as many in every block: drop equally, or {MASKED}."
+            "block {first} keeps {one} {what} and block {other} {two}; plain transformers needs "
+            "as many in every block: drop equally, or {masked}.",
+            first=first,
+            one=counts[first],
+            what=Sentence(what),
+            other=other,
+            two=counts[other],
+            masked=MASKED,
         )

@@ -64,8 +64,10 @@ def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surg
     switch = FAMILIES[structure.family].block_scale
     if moved and switch and getattr(config, switch, False):
         raise RecipeError(
-            f"this model scales attention by the index of a block ({switch}), so that no block can "
-            f"move up into the place of another; {MASKED}."
+            "this model scales attention by the index of a block ({switch}), so that no block can "
+            "move up into the place of another; {advice}.",
+            switch=switch,
+            advice=MASKED,
         )
     _count_blocks(config, structure, blocks)
     _count_neurons(config, structure, blocks, kept.neurons)
@@ -146,7 +148,10 @@ def _built(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:
 def _unfit(structure: Structure, error: Exception) -> RecipeError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return RecipeError(
-        f"a {structure.family} model cannot be built without these parts ({reason}); {MASKED}."
+        "a {family} model cannot be built without these parts ({reason}); {masked}.",
+        family=structure.family,
+        reason=reason,
+        masked=MASKED,
     )
 
 

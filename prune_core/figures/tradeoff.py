@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from prune_core.evaluation.metrics import METRICS
 from prune_core.figures.theme import Look, escape, style
 from prune_core.sweeps.axes import Value
 from prune_core.sweeps.frontier import DOMINATED, UNCLEAR, Frontier, Point
@@ -251,9 +252,10 @@ def _line(
 def _axes(figure: go.Figure, points: Sequence[Point], quality: str, limit: float | None) -> None:
     values = [p.quality.value for p in points] + ([limit] if limit is not None else [])
     least, most = min(values, default=1.0), max(values, default=1.0)
-    if quality == "perplexity" and least > 0 and most / least > LOG_FROM:
+    metric = METRICS[quality]
+    if metric.scale == "logarithmic" and least > 0 and most / least > LOG_FROM:
         figure.update_yaxes(
             type="log", dtick="D2" if most / least < 300 else 1, exponentformat="power"
         )
-    if quality in ("top1", "similarity"):
-        figure.update_yaxes(tickformat=".0%" if quality == "top1" else ".3g")
+    if metric.percent or metric.more_is_better:
+        figure.update_yaxes(tickformat=".0%" if metric.percent else ".3g")

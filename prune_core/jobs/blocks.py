@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from prune_core.jobs.base import FIRST_RECIPE, Job
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.recipe import Recipe
+from prune_core.registry import Registry
+
+BLOCK_METHODS: Registry[Callable[..., Any]] = Registry(
+    "block method", "prune_core.analysis.blocks.methods", ("title", "measures")
+)
+"""Scores of blocks; see ``prune_core.analysis.blocks.methods``.
+
+Needs: ``loss`` where many passes measure it. Texts of an entry: ``title``, what it ``measures``.
+"""
 
 COST_UNITS = {"loss": "nats per token", "classes": "nats per window", "distance": "1 - cosine"}
 """What the cost of a part is counted in, by the ``metric`` of its job."""

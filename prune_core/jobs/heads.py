@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from prune_core.jobs.base import FIRST_RECIPE, Job
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.recipe import Recipe
+from prune_core.registry import Registry
+
+HEAD_METHODS: Registry[Callable[..., Any]] = Registry(
+    "head method", "prune_core.analysis.heads.methods", ("title", "measures")
+)
+"""Scores of attention heads; see ``prune_core.analysis.heads.methods``.
+
+Needs: ``text``, and ``loss`` where a classifier's own loss is meant. Texts of an entry: ``title``,
+what it ``measures``.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from prune_core.errors import RecipeError
 from prune_core.models.structure import Attention, Layer, Structure
-from prune_core.patterns import NM, Blocks, Pattern, PerRow
+from prune_core.patterns import Pattern
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
 Places = npt.NDArray[np.int32]
 
@@ -55,6 +56,11 @@ class LayerCut:
         """Whole parts of the layer are removed."""
         return bool(self.whole or self.rows or self.columns)
 
+    @property
+    def gone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Rows and columns that dropped parts take."""
+        return self.rows, self.columns
+
     def left(self, layer: Layer) -> tuple[int, int]:
         """Rows and columns of the layer that stay."""
         if self.whole:
@@ -82,7 +88,9 @@ def structural_cuts(recipe: Recipe, structure: Structure) -> dict[str, LayerCut]
     known |= {f"layer:{name}" for name in structure.layers}
     missing = sorted(set(recipe.overrides) - known)
     if missing:
-        raise RecipeError(f"this model has no {missing[0]}; the recipe was made for another one.")
+        raise RecipeError(
+            "this model has no {missing}; the recipe was made for another one.", missing=missing[0]
+        )
     whole = _whole_layers(recipe, structure)
     if structure.blocks and len(recipe.drop_blocks) >= len(structure.blocks):
         raise RecipeError("this recipe removes every block of the model; keep at least one.")
@@ -109,8 +117,11 @@ def _by_block(
             found[index] = []
         if part >= (count(index) if index < len(structure.blocks) else 0):
             raise RecipeError(
-                f"this model has no {what} {part} in block {index}; "
-                "the recipe was made for another one."
+                "this model has no {what} {part} in block {block}; the recipe was made for "
+                "another one.",
+                what=Sentence(what),
+                part=part,
+                block=index,
             )
         found[index].append(part)
     return found
@@ -196,7 +207,9 @@ def _whole_layers(recipe: Recipe, structure: Structure) -> set[str]:
             chosen = [n for n in names if structure.layers[n].role.startswith(prefix)]
             if not chosen:
                 raise RecipeError(
-                    f"this model has no {what} {index}; the recipe was made for another one."
+                    "this model has no {what} {block}; the recipe was made for another one.",
+                    what=Sentence(what),
+                    block=index,
                 )
             whole.update(chosen)
     return whole
@@ -223,49 +236,17 @@ def remove_parts(weight: Tensor, cut: LayerCut, value: float | bool = 0) -> None
 
 
 def left_shape(layer: Layer, pattern: Pattern, cut: LayerCut) -> tuple[int, int]:
-    """Rows and columns over which a pattern counts its places in what is left of a layer.
-
-    Squares of weights count while any weight of theirs is left. N:M groups stay where they are in
-    the whole layer: they have their places as long as a row is left.
-    """
-    rows, columns = cut.left(layer)
-    if not rows or not columns:
+    """Rows and columns over which a pattern counts its places in what is left of a layer."""
+    if not all(cut.left(layer)):
         return 0, 0
-    if isinstance(pattern, Blocks):
-        b = pattern.size
-        return (
-            layer.out_features - b * len(_gone_squares(cut.rows, b)),
-            layer.in_features - b * len(_gone_squares(cut.columns, b)),
-        )
-    if isinstance(pattern, NM):
-        return rows, layer.in_features
-    return rows, columns
-
-
-def _gone_squares(gone: Sequence[int], size: int) -> list[int]:
-    """Squares along one side that have lost all their rows (or columns)."""
-    counts: dict[int, int] = {}
-    for index in gone:
-        counts[index // size] = counts.get(index // size, 0) + 1
-    return [square for square, count in counts.items() if count == size]
-
-
-def _kept(size: int, gone: Sequence[int]) -> npt.NDArray[np.bool_]:
-    kept = np.ones(size, dtype=bool)
-    kept[list(gone)] = False
-    return kept
+    return pattern.left_shape(layer.out_features, layer.in_features, cut.gone)
 
 
 def counts_by_hand(pattern: Pattern, layer: Layer, cut: LayerCut) -> bool:
     """The mask must be counted: dropped columns run through N:M groups or squares of weights."""
     if cut.whole or not cut.cut:
         return False
-    if isinstance(pattern, NM):
-        return bool(cut.columns)
-    if isinstance(pattern, Blocks):
-        rows, columns = left_shape(layer, pattern, cut)
-        return (rows, columns) != cut.left(layer)
-    return False
+    return pattern.counts_by_hand(layer.out_features, layer.in_features, cut.gone)
 
 
 class Remaining:
@@ -281,28 +262,14 @@ class Remaining:
     """
 
     def __init__(self, ranks: Tensor, pattern: Pattern, cut: LayerCut) -> None:
-        self._by_row = isinstance(pattern, PerRow)
-        self._groups = pattern.m if isinstance(pattern, NM) else 0
         self._gaps: Places | None = None
         self._lifted: Tensor | None = None
         if cut.whole or not cut.structural:
             return
         values = ranks.numpy()
-        gone_rows, gone_columns = list(cut.rows), list(cut.columns)
-        if isinstance(pattern, Blocks):
-            b = pattern.size
-            values = values[::b, ::b]
-            gone_rows, gone_columns = (_gone_squares(x, b) for x in (cut.rows, cut.columns))
-        if self._groups:
-            if gone_columns:
-                self._lifted = _lifted(ranks, gone_columns, self._groups)
-        elif self._by_row:
-            if gone_columns:
-                self._gaps = _gaps(values[:, gone_columns])
-        elif gone_rows or gone_columns:
-            kept_rows = _kept(values.shape[0], gone_rows)
-            parts = [values[gone_rows].reshape(-1), values[kept_rows][:, gone_columns].reshape(-1)]
-            self._gaps = _gaps(np.concatenate(parts))
+        gaps, lifted = pattern.gaps(values, cut.gone), pattern.lifted(values, cut.gone)
+        self._gaps = None if gaps is None else _gaps(gaps)
+        self._lifted = None if lifted is None else torch.from_numpy(lifted)
 
     @property
     def nbytes(self) -> int:
@@ -330,7 +297,7 @@ class Remaining:
         """
         if self._gaps is None:
             return places
-        if self._by_row:
+        if self._gaps.ndim == 2:  # rows compete
             below = (self._gaps <= places).sum(axis=1, dtype=np.int32)
             return torch.from_numpy(below + np.int32(places))[:, None]
         return places + int(np.searchsorted(self._gaps, places, side="right"))
@@ -340,13 +307,3 @@ def _gaps(ranks: npt.NDArray[Any]) -> Places:
     """For each rank that is gone, ascending along the last axis, how many that stay lie below."""
     gone = np.sort(ranks.astype(np.int32), axis=-1)
     return np.subtract(gone, np.arange(gone.shape[-1]), dtype=np.int32)
-
-
-def _lifted(ranks: Tensor, gone: Sequence[int], m: int) -> Tensor:
-    """N:M ranks counted from the top of each group among what is left, so that N of them stay."""
-    rows, columns = ranks.shape
-    left = torch.ones(columns, dtype=torch.bool)
-    left[list(gone)] = False
-    groups = torch.where(left, ranks.to(torch.float32), -1.0).reshape(rows, columns // m, m)
-    higher = (groups[..., None, :] > groups[..., :, None]).sum(-1)
-    return (m - 1 - higher).reshape(rows, columns).to(ranks.dtype)

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from prune_core.allocation import (
-    Part,
-    by_hand,
-    by_role,
-    clipped,
-    erk,
-    exact_cuts,
-    global_counts,
-    least_loss,
-    owl,
-)
+from prune_core.allocation import ALLOCATIONS, Asked, Cuts, Part
+from prune_core.allocation.global_ranking import Scores
 from prune_core.allocation.sensitivity import Increases
 from prune_core.errors import RecipeError
 from prune_core.models.structure import Layer, Structure
-from prune_core.patterns import Pattern, PerLayer, parse_pattern
+from prune_core.patterns import Pattern, parse_pattern
 from prune_core.progress import NONE, Progress
 from prune_core.pruning.parts import (
     LayerCut,
@@ -34,7 +25,7 @@ from prune_core.pruning.parts import (
     structural_cuts,
 )
 from prune_core.pruning.ranks import RankedLayers, RankStore
-from prune_core.recipes.recipe import ALLOCATION_ARGS, Recipe
+from prune_core.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from prune_core.calibration.statistics import Statistics
@@ -135,13 +126,11 @@ def plan_counts(
             below = layer.weight(store.model).float().abs() < recipe.cut_value
             remove_parts(below, parts.get(name, WHOLE), False)
             counts[name] = int(below.sum())
-    elif recipe.allocation == "global" and recipe.sparsity:
-        counts = _global(store, recipe, parts, statistics, progress)
-    elif recipe.allocation != "uniform" and recipe.sparsity:
+    elif recipe.sparsity:
         rest = {n: Part(*shapes[n], x.block, x.role) for n, x in fitting.items() if all(shapes[n])}
-        shares = _shares(recipe, structure, store, rest, statistics, increases)
-        full = clipped(shares) if recipe.sparsity < 1 else ()
-        counts = exact_cuts(shares, rest, pattern, recipe.sparsity)
+        known = Known(store, structure, recipe, parts, statistics, increases, progress)
+        cuts = known.answer(Asked(rest, pattern, recipe.sparsity))
+        counts, full = dict(cuts.counts), cuts.full
     for name, layer in fitting.items():
         own = _override(recipe, layer)
         if not all(shapes[name]):
@@ -153,69 +142,77 @@ def plan_counts(
     return counts, left, full
 
 
-def _global(
-    store: RankStore,
-    recipe: Recipe,
-    parts: Mapping[str, LayerCut],
-    statistics: Statistics | None,
-    progress: Progress,
-) -> dict[str, int]:
-    """Global ranking over what is left: scores that dropped parts take are counted out."""
-    asked: dict[str, Any] = {
-        "statistics": statistics,
-        "progress": progress,
-    }
-    ordered = store.ordered(recipe.criterion, recipe.criterion_args, **asked)
-    if not parts:
-        return global_counts(ordered, recipe.sparsity)
-    ranked = store.ranked(recipe.criterion, recipe.criterion_args, "per-layer", **asked)
-    kept = {name: scores for name, scores in ordered.items() if not _whole(parts, name)}
-    # a rank is a place in the layer's sorted scores
-    gone = {
-        name: kept[name][store.remaining(ranked, PerLayer(), name, cut).gone]
-        for name, cut in parts.items()
-        if name in kept
-    }
-    return global_counts(kept, recipe.sparsity, gone)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What can be told an allocation, each worked out only where one needs it.
 
+    Attributes:
+        store: of the model's ranks.
+        structure: of the model.
+        recipe: criterion and allocation, with their arguments.
+        parts: what structure takes of each layer.
+        statistics: what the criterion needs of a calibration text.
+        increases: measured losses.
+        progress: of sorting; a cancel is seen between layers.
+    """
 
-def _whole(parts: Mapping[str, LayerCut], name: str) -> bool:
-    return name in parts and parts[name].whole
+    store: RankStore
+    structure: Structure
+    recipe: Recipe
+    parts: Mapping[str, LayerCut]
+    statistics: Statistics | None
+    increases: Increases | None
+    progress: Progress
 
+    def answer(self, asked: Asked) -> Cuts:
+        """Ask the recipe's allocation, with what it needs.
 
-def _shares(
-    recipe: Recipe,
-    structure: Structure,
-    store: RankStore,
-    parts: dict[str, Part],
-    statistics: Statistics | None,
-    increases: Increases | None,
-) -> dict[str, float]:
-    target, given = recipe.sparsity, recipe.allocation_args
-    missing: set[str] = set()
-    if recipe.allocation == "per-role":
-        missing = set(given) - {x.role for x in structure.layers.values()}
-    elif recipe.allocation == "manual":
-        missing = {f"block {x}" for x in given if int(x) >= len(structure.blocks)}
-    if missing:
-        raise RecipeError(f"this model has no {min(missing)}; the recipe was made for another one.")
-    match recipe.allocation:
-        case "per-role":
-            return by_role(given, parts, target)
-        case "manual":
-            return by_hand({str(int(k)): v for k, v in given.items()}, parts, target)
-        case "erk":
-            return erk(parts, target)
-        case "owl":
-            chosen = {**ALLOCATION_ARGS["owl"], **given}
-            found = store.outliers(
-                recipe.criterion, recipe.criterion_args, chosen["m"], statistics=statistics
+        Raises:
+            RecipeError: a part that the model does not have, a need that is not known.
+        """
+        entry, args = ALLOCATIONS[self.recipe.allocation], self.recipe.allocation_args
+        ways: dict[str, Callable[[], Any]] = {
+            "multipliers": lambda: args,
+            "roles": lambda: {layer.role for layer in self.structure.layers.values()},
+            "blocks": lambda: range(len(self.structure.blocks)),
+            "ordered": self._ordered,
+            "outliers": lambda: self._outliers,
+            "increases": self._increases,
+        }
+        needed = {need: ways[need]() for need in sorted(entry.needs_for(args))}
+        own = {name: args.get(name, usual) for name, usual in entry.defaults.items()}
+        return entry.fn(asked, **needed, **own)
+
+    def _ordered(self) -> tuple[Scores, Scores]:
+        """Scores of what is left, ascending, and of what dropped parts take of it."""
+        criterion, args = self.recipe.criterion, self.recipe.criterion_args
+        asked: dict[str, Any] = {"statistics": self.statistics, "progress": self.progress}
+        ordered = self.store.ordered(criterion, args, **asked)
+        if not self.parts:
+            return ordered, {}
+        pattern = parse_pattern("per-layer")  # a rank is a place in the layer's sorted scores
+        ranked = self.store.ranked(criterion, args, pattern.name, **asked)
+        whole = {name for name, cut in self.parts.items() if cut.whole}
+        kept = {name: scores for name, scores in ordered.items() if name not in whole}
+        return kept, {
+            name: kept[name][self.store.remaining(ranked, pattern, name, cut).gone]
+            for name, cut in self.parts.items()
+            if name in kept
+        }
+
+    def _outliers(self, m: float) -> list[float]:
+        recipe = self.recipe
+        return self.store.outliers(
+            recipe.criterion, recipe.criterion_args, m, statistics=self.statistics
+        )
+
+    def _increases(self) -> Increases:
+        if self.increases is None:
+            name = self.recipe.allocation
+            raise RecipeError(
+                "the allocation {allocation} needs a calibration text; give one.", allocation=name
             )
-            return owl(found, parts, target, spread=chosen["spread"])
-        case _:
-            if increases is None:
-                raise RecipeError("the allocation sensitivity needs a calibration text; give one.")
-            return least_loss(*increases, parts, target)
+        return self.increases
 
 
 def plan_cuts(

@@ -15,13 +15,12 @@ from prune_core.errors import RecipeError
 from prune_core.models.clone import clone_shared
 from prune_core.models.runner import BlockRunner
 from prune_core.models.structure import Block, Layer, Structure
-from prune_core.patterns import NM, Blocks, PerLayer, PerRow, parse_pattern
+from prune_core.patterns import parse_pattern
 from prune_core.progress import NONE, Progress
 from prune_core.pruning.edits import Edits, pack
 from prune_core.pruning.parts import LayerCut, remove_parts
 from prune_core.pruning.ranks import weight_scores
-from prune_core.pruning.sparsegpt import prune_together
-from prune_core.recipes.recipe import Recipe
+from prune_core.recipes.recipe import RECONSTRUCTIONS, Recipe
 
 
 def prune_by_block(
@@ -106,18 +105,19 @@ def _one_block(
 
     Both are of what structure leaves of a layer.
     """
-    repairs = recipe.reconstruction == "sparsegpt"
-    own_choice = repairs and recipe.criterion == "sparsegpt"
+    repair = RECONSTRUCTIONS[recipe.reconstruction]
+    own_choice = repair.criterion == recipe.criterion
     scores_by_hessian = "obs_diagonal" in CRITERIA[recipe.criterion].needs_for(
         recipe.criterion_args
     )
+    reads_hessian = "hessian" in repair.needs or scores_by_hessian
     hessians = Hessians()
     squares: dict[tuple[str, ...], Tensor] = {}
 
     def visit(names: tuple[str, ...], inputs: Tensor) -> None:
         norm = torch.linalg.vector_norm(inputs, dim=0).double().square()
         squares[names] = squares[names] + norm if names in squares else norm
-        if repairs or scores_by_hessian:
+        if reads_hessian:
             hessians.add(names, inputs)
 
     stream.see(block, visit)
@@ -136,7 +136,7 @@ def _one_block(
             for layer, cut in zip(layers, gone, strict=True)
         ]
         hessian = None
-        if repairs or scores_by_hessian:
+        if reads_hessian:
             hessian = hessians.take(names)[columns][:, columns]
         diagonal, raised = None, False
         if hessian is not None and scores_by_hessian and not own_choice:
@@ -159,15 +159,10 @@ def _one_block(
             scores = weight_scores(name, weight, recipe.criterion, recipe.criterion_args, stats)
             ranks = torch.from_numpy(pattern.rank(scores.contiguous().numpy()))
             masks.append(ranks >= cuts[name])
-        if repairs and hessian is not None:
-            new, keep, raised = prune_together(
-                dense, hessian, pattern, [cuts[name] for name in chosen], masks
-            )
-        else:
-            keep = [mask for mask in masks if mask is not None]
-            new = [weight * mask for weight, mask in zip(dense, keep, strict=True)]
+        limits = [cuts[name] for name in chosen]
+        new, keep, again = repair.fn(dense, hessian, pattern, limits, masks)
         for name, weight, mask in zip(chosen, new, keep, strict=True):
-            found[name] = (weight, mask, raised)
+            found[name] = (weight, mask, again if repair.needs else raised)
     return found
 
 
@@ -210,15 +205,17 @@ def _check_groups(
     pattern = parse_pattern(recipe.pattern)
     for name, cut in parts.items():
         layer = structure.layers[name]
-        if not cuts[name] or isinstance(pattern, PerLayer | PerRow):
+        if not cuts[name]:
             continue
-        width = pattern.m if isinstance(pattern, NM) else 0
-        width = pattern.size if isinstance(pattern, Blocks) else width
-        sides = [(cut.columns, width)] + [(cut.rows, width)] * isinstance(pattern, Blocks)
+        width = pattern.group[1]
+        sides = zip(cut.gone, pattern.group, strict=True)
         if any(not _in_whole_groups(gone, size) for gone, size in sides):
             raise RecipeError(
-                f"dropped parts run through the groups of {recipe.pattern} in block {layer.block}; "
-                f"with a reconstruction or sequential calibration drop them in runs of {width}."
+                "dropped parts run through the groups of {pattern} in block {block}; with a "
+                "reconstruction or sequential calibration drop them in runs of {width}.",
+                pattern=recipe.pattern,
+                block=layer.block,
+                width=width,
             )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prune_core.calibration.hessian import inverse_factor
-from prune_core.patterns import NM, Blocks, Pattern, PerLayer
+from prune_core.patterns import Pattern
 
 SLAB = 128
 """Input columns chosen and repaired together before the rest of the layer hears of it."""
@@ -50,25 +50,26 @@ def prune_together(
         if mask is not None:
             keep[:, end - count : end] = mask.T
     chooses = [mask is None for mask in masks]
-    width = _slab(pattern, columns)
+    unit = pattern.group[1]
+    width = min(columns, max(unit, SLAB // unit * unit))  # whole groups, whole squares
     diagonal = upper.diagonal()
     for start in range(0, columns, width):
         stop = min(start + width, columns)
         slab, kept = work[start:stop], keep[start:stop]
         inner = upper[start:stop, start:stop].contiguous()
-        if not isinstance(pattern, NM):
+        if not pattern.as_reached:
             _choose(slab, kept, diagonal[start:stop], pattern, cuts, rows, chooses, start, columns)
         errors = torch.empty_like(slab)
         for j in range(stop - start):
-            if isinstance(pattern, NM) and j % pattern.m == 0:
-                group = slice(j, j + pattern.m)
-                scale = diagonal[start + j : start + j + pattern.m, None].square()
+            if pattern.as_reached and j % unit == 0:
+                group = slice(j, j + unit)
+                scale = diagonal[start + j : start + j + unit, None].square()
                 scores = slab[group].square() / scale
                 for cut, end, count, own in zip(cuts, ends, rows, chooses, strict=True):
                     if own:
                         part = scores[:, end - count : end].T.contiguous().numpy()
-                        ranks = torch.from_numpy(pattern.rank(part)).T
-                        kept[group, end - count : end] = ranks >= cut
+                        stays = torch.from_numpy(pattern.keep(part, cut)).T
+                        kept[group, end - count : end] = stays
             torch.mul(slab[j], ~kept[j], out=errors[j])
             errors[j] /= inner[j, j]
             if j + 1 < stop - start:
@@ -79,16 +80,6 @@ def prune_together(
     parts = [work[:, e - c : e].T.contiguous() for e, c in zip(ends, rows, strict=True)]
     kept_parts = [keep[:, e - c : e].T.contiguous() for e, c in zip(ends, rows, strict=True)]
     return parts, kept_parts, raised
-
-
-def _slab(pattern: Pattern, columns: int) -> int:
-    """About 128 columns: whole groups, whole squares."""
-    unit = 1
-    if isinstance(pattern, NM):
-        unit = pattern.m
-    elif isinstance(pattern, Blocks):
-        unit = pattern.size
-    return min(columns, max(unit, SLAB // unit * unit))
 
 
 def _choose(
@@ -111,24 +102,8 @@ def _choose(
         if not own:
             continue
         here = _until(cut, stop, columns) - _until(cut, start, columns)
-        if isinstance(pattern, PerLayer):
-            ranks = _lowest(scores[:, part].T.contiguous().view(-1), here)
-            kept[:, part] = ranks.view(count, -1).T
-            continue
-        ranks = torch.from_numpy(pattern.rank(scores[:, part].T.contiguous().numpy()))
-        kept[:, part] = here <= ranks.T
-
-
-def _lowest(scores: Tensor, count: int) -> Tensor:
-    """True for all but the ``count`` lowest; ties by position."""
-    if count <= 0:
-        return torch.ones_like(scores, dtype=torch.bool)
-    values = scores.numpy()
-    at = np.partition(values, count - 1)[count - 1]
-    gone = values < at
-    ties = np.flatnonzero(values == at)[: count - int(gone.sum())]
-    gone[ties] = True
-    return torch.from_numpy(~gone)
+        stays = pattern.keep(scores[:, part].T.contiguous().numpy(), here)
+        kept[:, part] = torch.from_numpy(stays).T
 
 
 def _until(cut: int, column: int, columns: int) -> int:

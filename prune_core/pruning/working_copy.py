@@ -157,8 +157,11 @@ class WorkingCopy:
         most = removed + before if plan.edits is None or not cut.cut else zeros
         if not removed <= zeros <= most or (cut == DENSE and zeros != before):
             raise ModelFileError(
-                f"The layer {name} has {zeros} zeros after removing {removed} weights; its ranks "
-                "or weights were damaged in memory, so start the app again."
+                "The layer {name} has {zeros} zeros after removing {removed} weights; its ranks "
+                "or weights were damaged in memory, so start the app again.",
+                name=name,
+                zeros=zeros,
+                removed=removed,
             )
 
     def _narrow(self, layer: Layer, cut: LayerCut) -> None:
@@ -190,6 +193,32 @@ class WorkingCopy:
             (block.index in self.runner.skipped, *(self._states[name] for name in block.layers))
             for block in self.structure.blocks
         )
+
+
+def pruned_module(handle: ModelHandle, plan: CutPlan, progress: Progress = NONE) -> nn.Module:
+    """A pruned model of its own, which no later plan changes.
+
+    Layers that the plan rewrites have weights of their own; all other tensors are the dense
+    model's. Answers are those of a working copy at this plan, to the last bit.
+
+    Args:
+        handle: the dense model.
+        plan: of it.
+        progress: a cancel is seen between layers.
+
+    Raises:
+        ModelFileError: see :meth:`WorkingCopy.apply`.
+        Cancelled: by ``progress``.
+    """
+    copy = WorkingCopy(handle)
+    copy.apply(plan, progress)
+    for name, cut in plan.cuts.items():
+        if cut == DENSE:
+            copy.model.get_submodule(name).weight = handle.model.get_submodule(name).weight
+    for block in handle.structure.blocks:
+        if block.index not in plan.dropped_blocks:  # nobody runs it block by block
+            copy.model.get_submodule(block.module).__dict__.pop("forward", None)
+    return copy.model
 
 
 class _Zeros:

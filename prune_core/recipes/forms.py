@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prune_core.criteria import CRITERIA
 from prune_core.errors import RecipeError
+from prune_core.patterns import PATTERNS
 from prune_core.recipes.calibration import (
     CALIBRATION_MODES,
     MAX_CALIBRATION_WINDOWS,
@@ -64,7 +65,12 @@ def read_pairs(text: str, where: str) -> tuple[tuple[int, int], ...]:
         block, _, part = pair.strip().partition(":")
         if not (block.isdecimal() and part.isdecimal()):
             what = "NEURON" if "neuron" in where else "HEAD"
-            raise RecipeError(f"{where} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.")
+            raise RecipeError(
+                "{where} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.",
+                where=where,
+                what=what,
+                pair=pair,
+            )
         pairs.append((_index(block, where), _index(part, where)))
     return tuple(pairs)
 
@@ -74,7 +80,11 @@ def read_indices(text: str, where: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part]
     for part in parts:
         if not part.isdecimal():
-            raise RecipeError(f"{where} takes the indices of blocks such as 3,5, got {part!r}.")
+            raise RecipeError(
+                "{where} takes the indices of blocks such as 3,5, got {part!r}.",
+                where=where,
+                part=part,
+            )
     return tuple(_index(part, where) for part in parts)
 
 
@@ -87,7 +97,10 @@ def _index(digits: str, where: str) -> int:
     digits = digits.lstrip("0") or "0"
     if len(digits) > MAX_DIGITS:
         raise RecipeError(
-            f"{where} takes numbers of at most {MAX_DIGITS} digits, got one of {len(digits)}."
+            "{where} takes numbers of at most {most} digits, got one of {count}.",
+            where=where,
+            most=MAX_DIGITS,
+            count=len(digits),
         )
     return int(digits)
 
@@ -107,7 +120,11 @@ def read_numbers(text: str, where: str) -> dict[str, float | int]:
         except (ValueError, OverflowError):
             fits = False
         if not fits:
-            raise RecipeError(f"{where} takes NAME=NUMBER such as power=0.5, got {part[:60]!r}.")
+            raise RecipeError(
+                "{where} takes NAME=NUMBER such as power=0.5, got {part!r}.",
+                where=where,
+                part=part[:60],
+            )
     return numbers
 
 
@@ -130,7 +147,13 @@ def number_between(low: float, high: float) -> Reader:
         except ValueError:
             number = math.nan
         if not low <= number <= high:
-            raise RecipeError(f"{where} takes a number from {low:g} to {high:g}, got {text!r}.")
+            raise RecipeError(
+                "{where} takes a number from {low:g} to {high:g}, got {text!r}.",
+                where=where,
+                low=low,
+                high=high,
+                text=text,
+            )
         return number
 
     return read
@@ -148,19 +171,28 @@ def whole_between(low: int, high: int, *, optional: bool = False) -> Reader:
             number = low - 1
         if not low <= number <= high:
             raise RecipeError(
-                f"{where} takes a whole number from {low} to {high}, got {text[:60]!r}."
+                "{where} takes a whole number from {low} to {high}, got {text!r}.",
+                where=where,
+                low=low,
+                high=high,
+                text=text[:60],
             )
         return number
 
     return read
 
 
-def one_of(options: Sequence[str]) -> Reader:
+def one_of(options: Collection[str]) -> Reader:
     """A reader of names."""
 
     def read(text: str, where: str) -> str:
         if text not in options:
-            raise RecipeError(f"{where} takes {', '.join(options)}; got {text[:60]!r}.")
+            raise RecipeError(
+                "{where} takes {options:list}; got {text!r}.",
+                where=where,
+                options=options,
+                text=text[:60],
+            )
         return text
 
     return read
@@ -169,7 +201,7 @@ def one_of(options: Sequence[str]) -> Reader:
 def read_flag(text: str, where: str) -> bool:
     """``1`` or ``true`` as True, ``0`` or ``false`` as False."""
     if text.lower() not in ("1", "0", "true", "false"):
-        raise RecipeError(f"{where} takes 1 or 0, got {text[:60]!r}.")
+        raise RecipeError("{where} takes 1 or 0, got {text!r}.", where=where, text=text[:60])
     return text.lower() in ("1", "true")
 
 
@@ -197,7 +229,9 @@ def _read_preset(text: str, where: str) -> TextSpec | None:
 def _read_link_pattern(text: str, where: str) -> str:
     # a session holds the pattern itself: its widget shows it
     if text in ("", OWN_PATTERN):
-        raise RecipeError(f"{where} takes the name of a pattern, got {text!r}.")
+        raise RecipeError(
+            "{where} takes the name of a pattern, got {text!r}.", where=where, text=text
+        )
     return read_pattern(text, where)
 
 
@@ -314,7 +348,7 @@ FORMS: tuple[Form, ...] = (
         metavar="NAME",
         help="scores the weights; the lowest go: " + ", ".join(sorted(CRITERIA)),
         grid="criteria",
-        from_link=one_of(tuple(CRITERIA)),
+        from_link=one_of(CRITERIA),
     ),
     Form(
         "criterion_args",
@@ -342,7 +376,8 @@ FORMS: tuple[Form, ...] = (
         read_pattern,
         option="--pattern",
         metavar="NAME",
-        help="per-layer, per-row, nm:N:M or block:B; default: own, the criterion's "
+        help=f"{', '.join(entry.spelling for entry in PATTERNS.values())}; default: own, "
+        "the criterion's "
         f"({', '.join(name for name in CRITERIA if CRITERIA[name].pattern == 'per-row')}: per-row; "
         "others: per-layer)",
         grid="patterns",
@@ -807,13 +842,19 @@ def _neurons(text: str, form: Form) -> Any:
     pairs = [part for part in parts if ":" in part]
     shares = [part for part in parts if ":" not in part]
     if len(shares) > 1:
-        raise RecipeError(f"{form.option} takes one share of all neurons, got {len(shares)}.")
+        raise RecipeError(
+            "{option} takes one share of all neurons, got {count}.",
+            option=form.option,
+            count=len(shares),
+        )
     for part in parts:
         numbers = part.split(":", 1) if ":" in part else []
         if not (all(x.isdecimal() for x in numbers) if numbers else _is_share(part)):
             raise RecipeError(
-                f"{form.option} takes a share from 0 to 1, BLOCK:NEURON pairs such as 0:3,5:1, or "
-                f"both, got {part!r}."
+                "{option} takes a share from 0 to 1, BLOCK:NEURON pairs such as 0:3,5:1, or both, "
+                "got {part!r}.",
+                option=form.option,
+                part=part,
             )
     if form.field == "drop_neurons":
         return form.read(",".join(pairs), form.option)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from prune_core.errors import RecipeError
 from prune_core.recipes.checks import checked_sparsity
+from prune_core.registry import Registry
 
-NEURON_METHODS = ("mean-activation", "firing", "weighted", "fluctuation")
-"""Scores of intermediate neurons; see ``prune_core.analysis.neurons``."""
+NEURON_METHODS: Registry[Callable[..., Any]] = Registry(
+    "neuron method", "prune_core.analysis.neurons.methods", ("title", "measures")
+)
+"""Scores of intermediate neurons; see ``prune_core.analysis.neurons.methods``.
+
+Texts of an entry: ``title``, what it ``measures``.
+"""
+
+NEURON_METHOD = "mean-activation"
+"""The one that is taken where none is named."""
 
 NEURON_SCOPES = ("block", "global")
 
@@ -37,7 +48,7 @@ class NeuronShare:
     """
 
     fraction: float
-    method: str = "mean-activation"
+    method: str = NEURON_METHOD
     scope: str = "block"
 
     def __post_init__(self) -> None:
@@ -45,9 +56,13 @@ class NeuronShare:
         object.__setattr__(self, "fraction", fraction)
         if self.method not in NEURON_METHODS:
             raise RecipeError(
-                f"unknown neuron method {self.method!r}; use {', '.join(NEURON_METHODS)}."
+                "unknown neuron method {method!r}; use {known:list}.",
+                method=self.method,
+                known=NEURON_METHODS,
             )
         if self.scope not in NEURON_SCOPES:
             raise RecipeError(
-                f"unknown neuron scope {self.scope!r}; use {' or '.join(NEURON_SCOPES)}."
+                "unknown neuron scope {scope!r}; use {known:or}.",
+                scope=self.scope,
+                known=NEURON_SCOPES,
             )

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from prune_core.allocation import ALLOCATIONS as ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.errors import RecipeError
+from prune_core.patterns import parse_pattern
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.checks import (
     MAX_DIGITS,
@@ -24,19 +25,21 @@ from prune_core.recipes.checks import (
     checked_text,
 )
 from prune_core.recipes.parts import HEAD_FIELDS, PAIRED, STRUCTURE, WHOLE, NeuronShare
+from prune_core.registry import Registry
+from prune_core.sentences import Sentence
 
 SCHEMA_VERSION = 1
 
 OWN_PATTERN = "own"
 """Stands for the pattern that the criterion is meant for; a recipe always holds that one's name."""
 
-_PATTERN = re.compile(
-    r"^(per-layer|per-row|nm:(\d{1,4}):(\d{1,4})|block:(\d{1,4})(?::(avg|max))?)$"
+RECONSTRUCTIONS: Registry[Callable[..., Any]] = Registry(
+    "reconstruction", "prune_core.pruning.reconstructions"
 )
-ALLOCATIONS = ("uniform", "global", "per-role", "manual", "erk", "owl", "sensitivity")
-ALLOCATION_ARGS: Mapping[str, Mapping[str, float]] = {"owl": {"m": 5.0, "spread": 0.08}}
-"""Arguments of allocations that take named ones, with their defaults."""
-RECONSTRUCTIONS = ("none", "sparsegpt")
+"""What repairs the weights that stay; see ``prune_core.pruning.reconstructions``.
+
+Texts of an entry: ``title``, ``short`` name, what it ``measures`` (what it does).
+"""
 
 
 def choices_read_calibration(
@@ -54,7 +57,7 @@ def choices_read_calibration(
 
     Args:
         criterion: registered criterion.
-        allocation: of :data:`ALLOCATIONS`.
+        allocation: of ``prune_core.allocation.ALLOCATIONS``.
         reconstruction: of :data:`RECONSTRUCTIONS`.
         neurons: what neurons do on a text decides something, see :attr:`Recipe.reads_neurons`.
         criterion_args: of the criterion.
@@ -63,10 +66,8 @@ def choices_read_calibration(
         UnknownNameError: no such criterion.
     """
     scored = bool(CRITERIA[criterion].needs_for(criterion_args or {}))
-    return neurons or scored or allocation == "sensitivity" or reconstruction != "none"
-
-
-_NAMED = {name: allocation for allocation, args in ALLOCATION_ARGS.items() for name in args}
+    measured = allocation in ALLOCATIONS and "increases" in ALLOCATIONS[allocation].needs
+    return neurons or scored or measured or reconstruction != "none"
 
 
 def own_pattern(criterion: str, allocation: str = "uniform") -> str:
@@ -74,8 +75,9 @@ def own_pattern(criterion: str, allocation: str = "uniform") -> str:
 
     A criterion that is not registered has ``per-layer``.
     """
-    if allocation == "global" or criterion not in CRITERIA:
-        return "per-layer"
+    only = ALLOCATIONS[allocation].pattern if allocation in ALLOCATIONS else ""
+    if only or criterion not in CRITERIA:
+        return only or "per-layer"
     return CRITERIA[criterion].pattern
 
 
@@ -84,8 +86,9 @@ def allocation_taking(name: str) -> str | None:
 
     One that is named, or for a block's index ``manual``, for a role ``per-role``.
     """
-    if name in _NAMED:
-        return _NAMED[name]
+    for entry in ALLOCATIONS.values():
+        if name in entry.defaults:
+            return entry.name
     if name.isdecimal():
         # no model has that many blocks, and Python reads no number that is much longer
         return "manual" if len(name) <= MAX_DIGITS else None
@@ -153,18 +156,16 @@ class Recipe:
         object.__setattr__(self, "sparsity", checked_sparsity(self.sparsity))
         checked_text(self.criterion, "the criterion")
         self._resolve_pattern()
-        if self.block_of is not None and self.block_of[0] < 1:
-            raise RecipeError("a weight block has at least 1 x 1 weights.")
         kept = self.kept_of
         if kept is not None:
             n, m = kept
-            if not 0 < n < m:
-                raise RecipeError(
-                    f"nm:{n}:{m} must keep at least 1 and fewer than all {m} weights."
-                )
             if not math.isclose(self.sparsity, 1 - n / m, abs_tol=1e-6) and self.sparsity != 0.0:
                 raise RecipeError(
-                    f"nm:{n}:{m} means sparsity {1 - n / m:.3g}, got {self.sparsity:.3g}."
+                    "nm:{n}:{m} means sparsity {expected:.3g}, got {sparsity:.3g}.",
+                    n=n,
+                    m=m,
+                    expected=1 - n / m,
+                    sparsity=self.sparsity,
                 )
             if self.allocation != "uniform" and self.sparsity:
                 raise RecipeError("N:M removes the same share everywhere; use allocation uniform.")
@@ -172,31 +173,37 @@ class Recipe:
                 raise RecipeError("N:M removes the same share everywhere; it takes no overrides.")
         if self.allocation not in ALLOCATIONS:
             raise RecipeError(
-                f"unknown allocation {self.allocation!r}; use {' or '.join(ALLOCATIONS)}."
+                "unknown allocation {allocation!r}; use {known:or}.",
+                allocation=self.allocation,
+                known=ALLOCATIONS,
             )
-        if self.allocation == "global" and (self.pattern == "per-row" or self.block_of):
+        only = ALLOCATIONS[self.allocation].pattern
+        if only and self.pattern != only and kept is None:
             raise RecipeError(
                 "global ranking compares weights of all layers; use per-layer with it."
             )
         if self.reconstruction not in RECONSTRUCTIONS:
             raise RecipeError(
-                f"unknown reconstruction {self.reconstruction!r}; "
-                f"use {' or '.join(RECONSTRUCTIONS)}."
+                "unknown reconstruction {reconstruction!r}; use {known:or}.",
+                reconstruction=self.reconstruction,
+                known=RECONSTRUCTIONS,
             )
         self._check_arguments()
         self._check_parts()
         if not self.may_read_calibration:
             object.__setattr__(self, "calibration", Calibration())
         self._check_threshold()
-        if self.is_sequential and self.allocation == "global":
+        if self.is_sequential and "ordered" in ALLOCATIONS[self.allocation].needs:
             raise RecipeError(
                 "global ranking needs all scores at once; with a reconstruction or sequential "
                 "calibration use another allocation."
             )
         for key, value in self.overrides.items():
             if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
-                raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
-            checked_sparsity(value, f"the override {key}")
+                raise RecipeError(
+                    "unknown override {key!r}; use role:…, block:… or layer:….", key=key
+                )
+            checked_sparsity(value, Sentence("the override {key}", key=key))
         overrides = {str(key): float(value) for key, value in self.overrides.items()}
         object.__setattr__(self, "overrides", overrides)
         object.__setattr__(self, "criterion_args", self._plain_criterion_args())
@@ -207,17 +214,7 @@ class Recipe:
             own = own_pattern(self.criterion, self.allocation)
             object.__setattr__(self, "pattern", own)
         checked_text(self.pattern, "the pattern")
-        if not _PATTERN.match(self.pattern):
-            raise RecipeError(
-                f"unknown pattern {self.pattern!r}; use per-layer, per-row, nm:N:M as in nm:2:4, "
-                "or block:B as in block:4."
-            )
-        if self.kept_of is not None:
-            object.__setattr__(self, "pattern", "nm:{}:{}".format(*self.kept_of))
-        elif self.block_of is not None:
-            size, pooling = self.block_of
-            tail = "" if pooling == "avg" else f":{pooling}"
-            object.__setattr__(self, "pattern", f"block:{size}{tail}")
+        object.__setattr__(self, "pattern", parse_pattern(self.pattern).name)
 
     def _plain_criterion_args(self) -> dict[str, Any]:
         """Arguments without those that are the default; whole numbers of others are floats."""
@@ -247,11 +244,15 @@ class Recipe:
             try:
                 object.__setattr__(self, "neurons", NeuronShare(**self.neurons))
             except TypeError as error:
-                raise RecipeError(f"the share of neurons is not readable: {error}.") from None
+                raise RecipeError(
+                    "the share of neurons is not readable: {error}.", error=error
+                ) from None
         if self.neurons is not None and not isinstance(self.neurons, NeuronShare):
             raise RecipeError("the share of neurons must map names to values.")
         if not isinstance(self.compensate, bool):
-            raise RecipeError(f"compensate must be true or false, got {self.compensate!r}.")
+            raise RecipeError(
+                "compensate must be true or false, got {compensate!r}.", compensate=self.compensate
+            )
         # what removes nothing must not part equal recipes
         if self.neurons is not None and not self.neurons.fraction:
             object.__setattr__(self, "neurons", None)
@@ -261,40 +262,56 @@ class Recipe:
     def _check_arguments(self) -> None:
         for name in ("criterion_args", "overrides", "allocation_args"):
             if not isinstance(getattr(self, name), Mapping):
-                raise RecipeError(f"{name} must map names to values.")
+                raise RecipeError("{name} must map names to values.", name=name)
         if isinstance(self.calibration, Mapping):
             try:
                 object.__setattr__(self, "calibration", Calibration(**self.calibration))
             except TypeError as error:
-                raise RecipeError(f"the calibration is not readable: {error}.") from None
+                raise RecipeError(
+                    "the calibration is not readable: {error}.", error=error
+                ) from None
         if not isinstance(self.calibration, Calibration):
             raise RecipeError("the calibration must map names to values.")
         self._check_allocation_args()
 
     def _check_allocation_args(self) -> None:
-        known = ALLOCATION_ARGS.get(self.allocation, {})
+        known = ALLOCATIONS[self.allocation].defaults if self.allocation in ALLOCATIONS else {}
         for name, value in self.allocation_args.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise RecipeError(
-                    f"the allocation argument {name} must be a number, got {value!r}."
+                    "the allocation argument {name} must be a number, got {value!r}.",
+                    name=name,
+                    value=value,
                 )
             if not math.isfinite(value) or not 0 <= value <= 1000:
                 raise RecipeError(
-                    f"the allocation argument {name} must lie between 0 and 1000, got {value}."
+                    "the allocation argument {name} must lie between 0 and 1000, got {value}.",
+                    name=name,
+                    value=value,
                 )
             # what another allocation takes waits in a session and is dropped here
             fits = self.allocation == "per-role" or allocation_taking(str(name)) is not None
             if not fits:
-                what = "a block's index" if self.allocation == "manual" else ", ".join(known)
+                index = [Sentence("a block's index")]
+                takes = index if self.allocation == "manual" else list(known)
+                if takes:
+                    raise RecipeError(
+                        "the allocation {allocation} has no argument {name!r}; it takes "
+                        "{takes:list}.",
+                        allocation=self.allocation,
+                        name=str(name)[:40],
+                        takes=takes,
+                    )
                 raise RecipeError(
-                    f"the allocation {self.allocation} has no argument {str(name)[:40]!r}; "
-                    + (f"it takes {what}." if what else "it takes none.")
+                    "the allocation {allocation} has no argument {name!r}; it takes none.",
+                    allocation=self.allocation,
+                    name=str(name)[:40],
                 )
         object.__setattr__(self, "allocation_args", self._plain_allocation_args())
 
     def _plain_allocation_args(self) -> dict[str, float]:
         """Arguments of this allocation that are not its defaults, in one spelling."""
-        defaults, plain = ALLOCATION_ARGS.get(self.allocation, {}), {}
+        defaults, plain = ALLOCATIONS[self.allocation].defaults, {}
         for key, value in self.allocation_args.items():
             owner = allocation_taking(str(key))
             if owner != self.allocation and (owner or self.allocation != "per-role"):
@@ -324,14 +341,6 @@ class Recipe:
         return float(value)
 
     @property
-    def block_of(self) -> tuple[int, str] | None:
-        """(B, pooling) of a ``block:B`` pattern, else None."""
-        found = _PATTERN.match(self.pattern)
-        if not found or found.group(4) is None:
-            return None
-        return int(found.group(4)), found.group(5) or "avg"
-
-    @property
     def removes_weights(self) -> bool:
         """True if single weights go (not only heads)."""
         return bool(self.sparsity) or any(self.overrides.values()) or self.cut_value is not None
@@ -345,10 +354,7 @@ class Recipe:
     @property
     def kept_of(self) -> tuple[int, int] | None:
         """(N, M) of an ``nm:N:M`` pattern, else None."""
-        found = _PATTERN.match(self.pattern)
-        if not found or found.group(2) is None:
-            return None
-        return int(found.group(2)), int(found.group(3))
+        return parse_pattern(self.pattern).kept_of
 
     @property
     def is_dense(self) -> bool:
@@ -428,10 +434,9 @@ class Recipe:
 
     def with_pattern(self, pattern: str) -> Recipe:
         """The same recipe under another pattern; N:M brings its own sparsity."""
-        found = _PATTERN.match(pattern or "")
-        if found and found.group(2) is not None:
-            n, m = int(found.group(2)), int(found.group(3))
-            share = 1 - n / m if m else 0.0
+        named = isinstance(pattern, str) and pattern not in ("", OWN_PATTERN)
+        share = parse_pattern(pattern).sparsity if named else None
+        if share is not None:
             return replace(
                 self,
                 pattern=pattern,
@@ -473,19 +478,21 @@ class Recipe:
         schema = content.pop("schema", None)
         if schema != SCHEMA_VERSION:
             raise RecipeError(
-                f"this recipe has schema {schema!r}; this version of Prunescope reads "
-                f"schema {SCHEMA_VERSION}."
+                "this recipe has schema {schema!r}; this version of Prunescope reads schema "
+                "{known}.",
+                schema=schema,
+                known=SCHEMA_VERSION,
             )
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(content) - known)
         if unknown:
-            raise RecipeError(f"unknown field in the recipe: {', '.join(unknown)}.")
+            raise RecipeError("unknown field in the recipe: {unknown:list}.", unknown=unknown)
         try:
             return cls(**content)
         except RecipeError:  # a ValueError too, but a whole sentence already
             raise
         except (TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise RecipeError(f"the recipe is not readable: {error}.") from None
+            raise RecipeError("the recipe is not readable: {error}.", error=error) from None
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -493,7 +500,7 @@ class Recipe:
         try:
             data = json.loads(text.removeprefix("\ufeff"))  # Windows editors put it before
         except (ValueError, RecursionError) as error:
-            raise RecipeError(f"the recipe is not valid JSON: {error}.") from None
+            raise RecipeError("the recipe is not valid JSON: {error}.", error=error) from None
         if not isinstance(data, dict):
             raise RecipeError("the recipe is not a JSON object.")
         return cls.from_dict(data)

@@ -23,6 +23,7 @@ from pptx.oxml import parse_xml
 from pptx.oxml.ns import nsdecls, qn
 from pptx.util import Pt
 
+from prune_core.evaluation.metrics import METRICS
 from prune_core.figures.theme import Look, even_step, visible
 from prune_core.figures.tradeoff import FAINT, LOG_FROM, SCALES
 from prune_core.reporting.content import Content
@@ -30,6 +31,7 @@ from prune_core.reporting.picture import plain, shown
 from prune_core.reporting.slides import LEAST, Box, Slide, type_of
 from prune_core.sweeps.axes import Value
 from prune_core.sweeps.frontier import DOMINATED, UNCLEAR, Frontier, Point
+from prune_core.sweeps.names import method_names
 from prune_core.words.catalogue import Words
 
 MARKERS = (
@@ -62,8 +64,8 @@ def tradeoff(slide: Slide, box: Box, content: Content, words: Words) -> None:
     content = shown(content)
     found, look = content.found, Look()
     scale = SCALES[found.cost]
-    falls = found.quality in ("perplexity", "kl")  # the larger the model
-    methods = words.labels((p.method for p in found.points), plain=plain(content))
+    falls = not METRICS[found.quality].more_is_better  # the larger the model
+    methods = method_names((p.method for p in found.points), words, plain=plain(content))
     drawn: list[_Series] = []
     for place, (method, label) in enumerate(methods.items()):
         points = [point for point in found.points if point.method == method]
@@ -221,10 +223,15 @@ def _axes(chart: Any, found: Frontier, words: Words, look: Look) -> None:
     room = 3 * ((most - least) or abs(most) or 1.0)
     ends = [x for p in points for x in (p.quality.low, p.quality.high)]
     ends = [x for x in ends if least - room <= x <= most + room]
-    for axis, name in ((chart.category_axis, found.cost), (chart.value_axis, found.quality)):
+    quality = METRICS[found.quality].phrase("report_axis", words.language)
+    titled = (
+        (chart.category_axis, words.t(f"report.axis_{found.cost}")),
+        (chart.value_axis, quality),
+    )
+    for axis, title in titled:
         axis.has_title = True
         frame = axis.axis_title.text_frame
-        frame.text = words.t(f"report.axis_{name}")
+        frame.text = title
         type_of(frame.paragraphs[0].runs[0].font, LEAST, look.muted.lstrip("#"))
         type_of(axis.tick_labels.font, LEAST, look.muted.lstrip("#"))
         axis.major_tick_mark = XL_TICK_MARK.NONE
@@ -233,10 +240,10 @@ def _axes(chart: Any, found: Frontier, words: Words, look: Look) -> None:
         for line in (axis.format.line, axis.major_gridlines.format.line):
             _stroke(line, look.grid, 1)
     _even(chart.category_axis, xs, share=False)
-    if found.quality == "perplexity" and most / least > LOG_FROM:
+    if METRICS[found.quality].scale == "logarithmic" and most / least > LOG_FROM:
         _logarithmic(chart.value_axis, [*values, *(max(end, least / 8) for end in ends)])
     else:
-        _even(chart.value_axis, [*values, *ends], share=found.quality == "top1")
+        _even(chart.value_axis, [*values, *ends], share=METRICS[found.quality].percent)
 
 
 def _even(axis: Any, values: Sequence[float], *, share: bool) -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
+from prune_core.evaluation.metrics import METRICS
 from prune_core.figures.theme import Look, escape, log_ticks
 from prune_core.figures.tradeoff import SCALES, scatter
 from prune_core.reporting.content import Content
+from prune_core.sweeps.names import method_names
 from prune_core.words.catalogue import Words
 
 WIDEST = 4.0
@@ -25,7 +27,7 @@ def words_of(words: Words, cost: str, quality: str) -> dict[str, str]:
         "click": "",
         "estimate": words.t("report.estimate"),
         "x": words.t(f"report.axis_{cost}"),
-        "y": words.t(f"report.axis_{quality}"),
+        "y": METRICS[quality].phrase("report_axis", words.language),
     }
 
 
@@ -38,7 +40,8 @@ def shown(content: Content) -> Content:
     """The content with the points that its audience is shown."""
     found = replace(content.found, knee=None)  # the options say where it turns
     dense = found.dense
-    if content.audience == "stakeholder" and dense is not None and found.quality == "perplexity":
+    widens = METRICS[found.quality].scale == "logarithmic"
+    if content.audience == "stakeholder" and dense is not None and widens:
         most = WIDEST * dense.quality.value
         kept = {o.run.id for o in content.options}
         points = tuple(p for p in found.points if p.quality.value <= most or p.run in kept)
@@ -52,7 +55,7 @@ def figure(content: Content, words: Words, look: Look) -> go.Figure:
     """Size against quality; the options are ringed and named."""
     content = shown(content)
     found = content.found
-    methods = words.labels((p.method for p in found.points), plain=plain(content))
+    methods = method_names((p.method for p in found.points), words, plain=plain(content))
     drawn = scatter(found, look, words=words_of(words, found.cost, found.quality), methods=methods)
     scale = SCALES[found.cost]
     for trace in drawn.data:  # a report's points cannot be clicked
@@ -63,7 +66,7 @@ def figure(content: Content, words: Words, look: Look) -> go.Figure:
         y=[o.point.quality.value for o in content.options],
         mode="markers+text",
         text=[f"<b>{escape(words.t(f'report.mark_{o.name}'))}</b>" for o in content.options],
-        textposition="top right" if found.quality == "perplexity" else "bottom right",
+        textposition="bottom right" if METRICS[found.quality].more_is_better else "top right",
         textfont={"color": look.accent if not look.dark else look.text, "size": look.size(15)},
         marker={
             "symbol": "circle-open",

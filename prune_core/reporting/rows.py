@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from prune_core.evaluation.metrics import METRICS, metrics_of
 from prune_core.figures.theme import visible
 from prune_core.models.weight_counts import headline_share
 from prune_core.reporting.content import Content
 from prune_core.sweeps.axes import smallest_file
 from prune_core.sweeps.frontier import Point
+from prune_core.sweeps.names import method_names
 from prune_core.sweeps.records import Run
 from prune_core.words.catalogue import Words
 from prune_core.words.numbers import (
@@ -17,20 +19,23 @@ from prune_core.words.numbers import (
     counted_share,
     error_in,
     measured,
-    percent_measured,
 )
 
 
 def run_table(content: Content, words: Words) -> list[dict[str, Any]]:
     """``cells`` and ``chosen`` (it is an option) by row, the head first; sorted by method."""
-    names = ["method", "removed"]
-    names += ["similarity" if content.found.quality == "similarity" else "perplexity"]
-    names += ["interval", "kl", "top1", "size", "state"]
-    head = {"cells": [words.t(f"report.col_{name}") for name in names], "chosen": False}
+    heads = [words.t("report.col_method"), words.t("report.col_removed")]
+    heads += [
+        METRICS[content.found.quality].phrase("column", words.language),
+        words.t("report.col_interval"),
+    ]
+    heads += [row.phrase("column", words.language) for row in metrics_of("beside")]
+    heads += [words.t("report.col_size"), words.t("report.col_state")]
+    head = {"cells": heads, "chosen": False}
     runs = {run.id: run for run in content.runs}
     options = {option.run.id for option in content.options}
     points = sorted(content.found.points, key=lambda p: (p.method, p.sparsity))
-    labels = words.labels((p.method for p in points), plain=True)
+    labels = method_names((p.method for p in points), words, plain=True)
     rows = [
         {"cells": _cells(p, runs[p.run], words, labels[p.method]), "chosen": p.run in options}
         for p in points
@@ -41,7 +46,6 @@ def run_table(content: Content, words: Words) -> list[dict[str, Any]]:
 def _cells(point: Point, run: Run, words: Words, label: str) -> list[str]:
     numbers, quality = run.numbers, point.quality
     file = smallest_file(numbers)
-    kl, top1 = numbers.get("kl"), numbers.get("top1")
     size = DASH
     if file is not None:
         size = f"{'≈ ' if file.is_estimate else ''}{file.value / 1e6:,.3g} MB"
@@ -56,8 +60,10 @@ def _cells(point: Point, run: Run, words: Words, label: str) -> list[str]:
         DASH
         if error is None
         else f"{measured(quality.low, error)} {DASH} {measured(quality.high, error)}",
-        DASH if kl is None else measured(kl, numbers.get("kl_stderr")),
-        DASH if top1 is None else percent_measured(top1, numbers.get("top1_stderr")),
+        *(
+            row.written(numbers.get(row.name), numbers.get(row.error), absent=DASH)
+            for row in metrics_of("beside")
+        ),
         size,
         words.t_or(f"report.place_{point.state}", point.state),
     ]

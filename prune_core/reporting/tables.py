@@ -9,21 +9,14 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+from prune_core.evaluation.metrics import kept_fields
 from prune_core.models.weight_counts import added_share
 from prune_core.reporting.content import Content
 from prune_core.reporting.telling import command
 from prune_core.sweeps.axes import smallest_file
 from prune_core.sweeps.records import Run
 
-_PLAIN: tuple[str, ...] = (
-    "perplexity",
-    "perplexity_low",
-    "perplexity_high",
-    "perplexity_dense",
-    "delta_nll",
-)
-_PLAIN += ("delta_nll_stderr", "kl", "kl_stderr", "top1", "top1_stderr", "similarity")
-_PLAIN += ("similarity_stderr", "parameters", "nonzero", "nonzero_dense", "bytes_dense")
+_PLAIN = (*kept_fields(), "parameters", "nonzero", "nonzero_dense", "bytes_dense")
 _PROTOCOL: tuple[str, ...] = (
     "seq_len",
     "windows",

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from prune_core.criteria import CRITERIA
+from prune_core.evaluation.evaluation import Evaluation
+from prune_core.evaluation.metrics import METRICS, Metric, metrics_of
 from prune_core.figures.theme import visible
 from prune_core.jobs.command_lines import command_line
 from prune_core.jobs.evaluate import Evaluate
@@ -14,6 +17,7 @@ from prune_core.models.weight_counts import SPARSE, counts_of, headline_share
 from prune_core.reporting.conditions import conditions, conditions_line, text_name
 from prune_core.reporting.content import Content
 from prune_core.sweeps.axes import dense_cost, smallest_file
+from prune_core.sweeps.names import method_name
 from prune_core.sweeps.options import BOUNDS, Option
 from prune_core.sweeps.records import Run
 from prune_core.words.catalogue import Words
@@ -27,9 +31,6 @@ from prune_core.words.numbers import (
     signed,
     with_error,
 )
-
-HOW = ("magnitude", "wanda", "random", "ria", "sparsegpt")
-"""Criteria that the catalogue explains in a sentence of their own."""
 
 MOST_NOISE = 0.05
 """Upper end of an interval that can still be called no loss."""
@@ -164,17 +165,21 @@ def _picture(content: Content, words: Words) -> str:
 def _card(content: Content, option: Option, words: Words) -> Card:
     t, numbers = words.t, option.run.numbers
     plain = content.audience == "stakeholder"
-    similar = content.found.quality == "similarity"
+    headline = METRICS[content.found.quality]
     facts = [(t("report.fact_file"), _file(option.run, words))]
-    facts.append(
-        (t("report.fact_similarity"), _similarity(option, words))
-        if similar
-        else (t("report.fact_perplexity"), _perplexity(option, words))
+    value = (
+        _headline_change(option, words)
+        if headline.unchanged is None
+        else _headline_value(option, words)
     )
-    if numbers.get("top1") is not None:
-        facts.append((t("report.fact_top1"), _share(numbers, "top1", words)))
-    if content.audience == "technical" and numbers.get("kl") is not None:
-        facts.append((t("report.fact_kl"), _plus_minus(numbers, "kl")))
+    facts.append((headline.phrase("fact", words.language), value))
+    evaluation = Evaluation.from_dict(numbers)
+    beside = sorted(metrics_of("beside"), key=lambda metric: metric.technical)
+    for metric in beside:
+        wanted = content.audience == "technical" or not metric.technical
+        if wanted and evaluation.value(metric).value is not None:
+            text = _share if metric.percent else _plus_minus
+            facts.append((metric.phrase("fact", words.language), text(evaluation, metric, words)))
     decode = numbers.get("decode")
     if isinstance(decode, Mapping):
         value = t("report.per_second", count=figures(decode["median"]))
@@ -182,9 +187,9 @@ def _card(content: Content, option: Option, words: Words) -> Card:
     return Card(
         t(f"report.option_{option.name}"),
         removed_label(option, words),
-        visible(words.method(option.point.method, plain=plain), 90),
+        visible(method_name(option.point.method, words, plain=plain), 90),
         tuple(facts),
-        _verdict(option, words, similar=similar),
+        _verdict(option, words, similar=headline.unchanged is not None),
         command(option.run),
     )
 
@@ -219,7 +224,7 @@ def _file(run: Run, words: Words) -> str:
     )
 
 
-def _perplexity(option: Option, words: Words) -> str:
+def _headline_change(option: Option, words: Words) -> str:
     error = error_in(option.low, option.high)
     change = signed(option.lost, error)
     if error is None:
@@ -228,7 +233,7 @@ def _perplexity(option: Option, words: Words) -> str:
     return words.t("report.with_interval", value=change, interval=interval)
 
 
-def _similarity(option: Option, words: Words) -> str:
+def _headline_value(option: Option, words: Words) -> str:
     value = option.point.quality
     error = error_in(value.low, value.high)
     mine = measured(value.value, error)
@@ -238,8 +243,9 @@ def _similarity(option: Option, words: Words) -> str:
     return words.t("report.with_interval", value=mine, interval=interval)
 
 
-def _share(numbers: Mapping[str, float], name: str, words: Words) -> str:
-    value, error = numbers[name], numbers.get(f"{name}_stderr")
+def _share(evaluation: Evaluation, metric: Metric, words: Words) -> str:
+    mine = evaluation.value(metric)
+    value, error = mine.value or 0.0, mine.error
     if error is None:
         return words.t("report.no_interval", value=percent(value))
     ends = max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
@@ -250,9 +256,10 @@ def _share(numbers: Mapping[str, float], name: str, words: Words) -> str:
     )
 
 
-def _plus_minus(numbers: Mapping[str, float], name: str) -> str:
-    error = numbers.get(f"{name}_stderr")
-    return with_error(numbers[name], None if error is None else 1.96 * error, most=4)
+def _plus_minus(evaluation: Evaluation, metric: Metric, words: Words) -> str:
+    mine = evaluation.value(metric)
+    half = None if mine.error is None else 1.96 * mine.error
+    return with_error(mine.value or 0.0, half, most=metric.digits)
 
 
 # ---- method, limits, conditions --------------------------------------------------------------
@@ -263,10 +270,8 @@ def _how(content: Content, words: Words) -> tuple[str, ...]:
     recipes = [option.point.recipe for option in content.options]
     said = []
     for name in dict.fromkeys(r.criterion for r in recipes if r.removes_weights):
-        if name in HOW:
-            said.append(t(f"report.how_{name}"))
-        else:
-            said.append(t("report.how_other", name=visible(name, 30)))
+        own = CRITERIA[name].text(words.language, "how") if name in CRITERIA else ""
+        said.append(own or t("report.how_other", name=visible(name, 30)))
     if any(r.removes_structure for r in recipes):
         said.append(t("report.how_parts"))
     if any(r.reconstruction != "none" for r in recipes):
@@ -312,9 +317,9 @@ def _notices(content: Content, words: Words) -> tuple[str, ...]:
         said.append(t("report.few_options", count=len(content.options)))
     if content.audience == "technical":
         for method, others in list(content.found.dominated.items())[:6]:
-            names = ", ".join(visible(words.method(other), 60) for other in others[:3])
+            names = ", ".join(visible(method_name(other, words), 60) for other in others[:3])
             said.append(
-                t("report.dominated", method=visible(words.method(method), 60), others=names)
+                t("report.dominated", method=visible(method_name(method, words), 60), others=names)
             )
     return tuple(said)
 

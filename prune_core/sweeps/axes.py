@@ -12,18 +12,25 @@ from typing import Any
 
 from prune_core.errors import PruneCoreError
 from prune_core.evaluation.estimate import Z95, safe_exp
+from prune_core.evaluation.metrics import METRICS, qualities
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import STRUCTURE
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 from prune_core.sweeps.records import Cell, Run
 
 COSTS = ("nonzero", "bytes", "decode", "prefill", "memory")
 """Axes of cost: non-zero parameters, bytes on disk, tokens per second, peak bytes of memory."""
 
-QUALITIES = ("perplexity", "kl", "top1", "similarity")
-"""Axes of quality: perplexity, KL to dense in nats, share of unchanged top-1 tokens, cosine."""
+QUALITIES = qualities()
+"""Axes of quality: metrics that compare with the dense model as one number, see ``METRICS``."""
 
-MORE_IS_BETTER = frozenset({"decode", "prefill", "top1", "similarity"})
+MORE_IS_BETTER = frozenset(
+    {"decode", "prefill", *(x for x in QUALITIES if METRICS[x].more_is_better)}
+)
+
+LOSS = "nll"
+"""What :func:`paired` compares window by window: mean losses."""
 
 SAME_LOSS = 1e-4
 """Dense losses of one window, in nats, that differ by no more come from the same tokens."""
@@ -107,9 +114,10 @@ def quality_value(run: Run, axis: str, dense_loss: float | None = None) -> Value
     numbers = run.numbers
     # a sweep that looks more than once allows for it by a wider interval
     factor = float((numbers.get("interval") or {}).get("factor") or Z95)
-    if axis == "perplexity":
-        value, error = numbers.get("perplexity"), numbers.get("delta_nll_stderr")
-        low, high = numbers.get("perplexity_low"), numbers.get("perplexity_high")
+    metric = METRICS[axis]
+    if metric.paired == LOSS:  # its exponent: the interval is that of the paired difference
+        value, error = numbers.get(axis), numbers.get(METRICS["delta_nll"].error)
+        low, high = numbers.get(metric.low), numbers.get(metric.high)
         if dense_loss is not None and numbers.get("delta_nll") is not None:
             best = dense_loss + numbers["delta_nll"]
             value = safe_exp(best)
@@ -119,9 +127,9 @@ def quality_value(run: Run, axis: str, dense_loss: float | None = None) -> Value
                 else (safe_exp(best - factor * error), safe_exp(best + factor * error))
             )
     else:
-        value, error = numbers.get(axis), numbers.get(f"{axis}_stderr")
-        low = high = None
-        if value is not None and error is not None:
+        value, error = numbers.get(axis), numbers.get(metric.error)
+        low, high = numbers.get(metric.low), numbers.get(metric.high)
+        if low is None and value is not None and error is not None:
             low, high = value - factor * error, value + factor * error
     if value is None or not math.isfinite(value):
         return None
@@ -210,10 +218,19 @@ def check_alike(runs: Sequence[Run]) -> None:
         if name is not None:
             one, other = protocol_of(runs[0])[name], protocol_of(run)[name]
             what = {"seq_len": "window length", "windows": "number of windows"}.get(name, name)
-            shown = f" ({one} and {other})" if one != other else ""
+            if one != other:
+                raise UnlikeRunsError(
+                    "these runs were not measured alike: they differ in {what} ({one} and "
+                    "{other}); choose runs of one model, text, window length, number of windows "
+                    "and dtype.",
+                    what=Sentence(what),
+                    one=one,
+                    other=other,
+                )
             raise UnlikeRunsError(
-                f"these runs were not measured alike: they differ in {what}{shown}; "
-                "choose runs of one model, text, window length, number of windows and dtype."
+                "these runs were not measured alike: they differ in {what}; choose runs of one "
+                "model, text, window length, number of windows and dtype.",
+                what=Sentence(what),
             )
 
 

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from prune_core.evaluation.estimate import Z95
+from prune_core.evaluation.metrics import METRICS
 from prune_core.models.weight_counts import added_share
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.axes import (
+    LOSS,
     MORE_IS_BETTER,
     Value,
     check_alike,
@@ -162,10 +164,9 @@ def _dense_point(
     """The dense model as the runs know it: every one carries its size and its perplexity."""
     for run in runs:
         place = dense_cost(run.numbers, cost)
-        if quality == "perplexity":
+        worth = METRICS[quality].unchanged
+        if METRICS[quality].paired == LOSS:
             worth = None if dense_loss is None else math.exp(dense_loss)
-        else:
-            worth = {"kl": 0.0}.get(quality, 1.0)
         if place is not None and worth is not None:
             return Point("", (), Recipe(), 0.0, 0.0, place, exact(worth))
     return None
@@ -178,7 +179,7 @@ class _Ranking:
         self.cost_sign = -1 if cost in MORE_IS_BETTER else 1
         self.quality_sign = -1 if quality in MORE_IS_BETTER else 1
         self.tie = tie
-        self.pairs = runs if quality == "perplexity" else {}
+        self.pairs = runs if METRICS[quality].paired == LOSS else {}
         self.undecided: set[str] = set()
 
     def judge(self, point: Point, rivals: Sequence[Point]) -> Point:
@@ -241,12 +242,12 @@ def knee(front: Sequence[Point], cost: str, quality: str) -> Point | None:
     """Where a front turns: the point farthest below the chord between its two ends.
 
     Kneedle's criterion (Satopaa et al. 2011) with both axes scaled to [0, 1]; costs and
-    perplexity enter by their logarithms, other qualities as they are. None below three points, or
-    where none lies more than ``LEAST_BEND`` below the chord.
+    perplexity enter by their logarithms (``Metric.scale``), other qualities as they are. None
+    below three points, or where none lies more than ``LEAST_BEND`` below the chord.
     """
     if len(front) < 3:
         return None
-    by_log = quality == "perplexity"
+    by_log = METRICS[quality].scale == "logarithmic"
     across = [_scaled(point.cost.value, by_log=True) for point in front]
     up = [_scaled(point.quality.value, by_log=by_log) for point in front]
     x0, x1, y0, y1 = min(across), max(across), min(up), max(up)

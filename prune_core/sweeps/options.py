@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prune_core.evaluation.metrics import LANGUAGE, METRICS, headline_of, metrics_of
 from prune_core.sweeps.frontier import Frontier, Point, frontier
 from prune_core.sweeps.records import Run
 
@@ -40,18 +41,18 @@ class Option:
 
 def quality_axis(runs: Sequence[Run]) -> str:
     """``perplexity``, or ``similarity`` where the runs are an encoder's."""
-    return (
-        "similarity"
-        if any(r.numbers.get("metric") == "similarity" for r in runs)
-        else ("perplexity")
-    )
+    measured = {str(run.numbers.get("metric")) for run in runs}
+    plain = headline_of(LANGUAGE).name
+    others = [row.name for row in metrics_of("headline") if row.name in measured - {plain}]
+    return others[0] if others else plain
 
 
 def lost(point: Point, dense: Point | None, quality: str) -> tuple[float, float, float] | None:
     """Quality lost against dense, and its interval; None where the dense value is not known."""
     value = point.quality
-    if quality == "similarity":
-        return 1 - value.value, 1 - value.high, 1 - value.low
+    best = METRICS[quality].unchanged
+    if best is not None and METRICS[quality].more_is_better:
+        return best - value.value, best - value.high, best - value.low
     if dense is None or not dense.quality.value:
         return None
     base = dense.quality.value

@@ -22,8 +22,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prune_core.allocation import ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.errors import StoreError
+from prune_core.sentences import Sentence
 from prune_core.sweeps.executors import Where
 from prune_core.sweeps.grid import Grid
 from prune_core.sweeps.records import Cell, Run
@@ -34,7 +36,9 @@ from prune_core.sweeps.store.portable import cell_to_dict
 
 POLL = 0.5
 PATIENCE = 1.0
-_ENDED = "The process that measured this cell was ended by the system."
+_ENDED = Sentence("The process that measured this cell was ended by the system.")
+_LONGEST = 500
+"""Characters of what went wrong with a cell."""
 
 
 Measure = Callable[[Mapping[str, Any], int, int], dict[str, Any]]
@@ -74,11 +78,12 @@ def preparations(cell: Cell) -> frozenset[str]:
         f"ranks {cell.source} {recipe.criterion} {recipe.criterion_args} {recipe.pattern} "
         f"{recipe.calibration}"
     }
-    if recipe.allocation == "global":
+    known = ALLOCATIONS[recipe.allocation].needs
+    if "ordered" in known:
         found.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
     for need in needs:
         found.add(f"statistics {cell.source} {recipe.calibration} {need}")
-    if recipe.allocation == "sensitivity":
+    if "increases" in known:
         found.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
     if recipe.reads_neurons:
         found.add(f"neurons {cell.source} {recipe.calibration}")
@@ -142,7 +147,8 @@ class _Runner:
     def run(self) -> str:
         if self.store.read_only:
             raise StoreError(
-                f"the store {self.store.name} is read-only, so nothing can be measured into it."
+                "the store {name} is read-only, so nothing can be measured into it.",
+                name=self.store.name,
             )
         over = threading.Event()
         beat = threading.Thread(target=self._beat, args=(over,), daemon=True, name="prune-lease")
@@ -300,7 +306,7 @@ class _Runner:
             )
             if lost and self.executor is home:
                 self._close()  # a new one is opened for the next cell
-            said = _ENDED if lost else f"The cell could not be measured: {error}"[:500]
+            said = _ENDED if lost else _unmeasured(error)
             return {"error": said, "again": True}
         if "numbers" in found:
             self.spent.append(time.monotonic())
@@ -352,3 +358,9 @@ class _Runner:
 def progress_to_dict(progress: Progress) -> dict[str, Any]:
     """Plain data."""
     return asdict(progress)
+
+
+def _unmeasured(error: BaseException) -> Sentence:
+    most = _LONGEST - len("The cell could not be measured: ")
+    short = error if len(str(error)) <= most else str(error)[:most]
+    return Sentence("The cell could not be measured: {error}", error=short)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ModelFileError, RecipeError, TextError
+from prune_core.evaluation.agreement import compact_kl
 from prune_core.evaluation.estimate import Z95, Estimate, estimate, safe_exp
+from prune_core.evaluation.evaluation import Evaluation
+from prune_core.evaluation.metrics import METRICS, headline_of, kind_of
 from prune_core.evaluation.reference import window_fingerprint, windows_fingerprint
 from prune_core.evaluation.scoring import (
     DenseWindow,
     WindowScore,
-    compact_kl,
     part_scores_alike,
     predictions_per_window,
     score_window,
@@ -97,12 +100,16 @@ def begin(
     """
     check_windows(job.seq_len, job.windows)
     if not 0 <= start <= MAX_WINDOWS:
-        raise RecipeError(f"0 to {MAX_WINDOWS} windows can be left out, got {start}.")
+        raise RecipeError(
+            "0 to {most} windows can be left out, got {start}.", most=MAX_WINDOWS, start=start
+        )
     started = time.perf_counter()
     seconds = {"load": load_seconds, "statistics": 0.0, "ranks": 0.0, "apply": 0.0, "evaluate": 0.0}
     windows = loaded.windows(job.text, job.seq_len, start + job.windows)[start:]
     if not windows:
-        raise TextError(f"the text has no windows after the first {start}; name a longer text.")
+        raise TextError(
+            "the text has no windows after the first {start}; name a longer text.", start=start
+        )
     before = progress.stage("", windows=len(windows))
     mark = time.perf_counter()
     prepared = prepare(loaded, job.recipe, before, apart_from=windows)
@@ -146,6 +153,7 @@ class Measurement:
         self.seconds, self.started, self.progress = seconds, started, progress
         self.structure = loaded.handle.structure
         self.language = loaded.handle.info.has_language_head
+        self.kind = kind_of(self.structure.kind, self.language, self.structure.classes)
         self.leading = part_scores_alike(self.structure, loaded.handle.model.config)
         self.dense: list[DenseWindow] = []
         self.scores: list[WindowScore] = []
@@ -178,10 +186,10 @@ class Measurement:
             self._window(tokens, answer, states)
             self.seconds["evaluate"] = time.perf_counter() - mark
             if index + 1 < len(self.windows):
-                self.progress.tell(self.state("evaluate"))
+                self.progress.tell(self.state("evaluate").to_dict())
         if self.language:
             self.kl_error = self._kl_error()
-        return self.result()
+        return self.result().to_dict()
 
     def _kl_error(self) -> float:
         """Mean exact KL minus mean compact KL over the first positions of the text, in nats."""
@@ -211,7 +219,7 @@ class Measurement:
 
     def _dense(self, tokens: Tensor) -> DenseWindow:
         if not self.scores:
-            self.progress.tell({**self.state("dense"), "stage": "dense"})
+            self.progress.tell(self.state("dense").to_dict())
         with self.loaded.dense_runner.session(progress=self.progress):
             return self.loaded.reference.measure(tokens)
 
@@ -242,7 +250,7 @@ class Measurement:
         score = self._score(tokens[:FIRST_TOKENS], dense, [], None)
         before = self.dense
         self.scores, self.dense = [score], before or [dense]
-        self.progress.tell(self.state("evaluate", looking=True))
+        self.progress.tell(self.state("evaluate", looking=True).to_dict())
         self.scores, self.dense = [], before
 
     def _window(self, tokens: Tensor, dense: DenseWindow, states: BlockStates) -> None:
@@ -257,7 +265,8 @@ class Measurement:
         score = self._score(tokens, dense, known, record, on_logits)
         if found:
             self.exact = found[0]
-        if not (score.losses.isfinite().all() and score.kl.isfinite().all()):
+        values = (score.losses, *score.agreement.values())
+        if not all(bool(x.isfinite().all()) for x in values):
             raise ModelFileError(
                 "With this recipe the model gives values that are not finite; choose a milder one, "
                 "or float32 where the weights are narrower."
@@ -271,57 +280,53 @@ class Measurement:
         dense = [d.losses[: len(p)].numpy() for d, p in zip(self.dense, pruned, strict=False)]
         return pruned, dense, estimate([p - d for p, d in zip(pruned, dense, strict=True)])
 
-    def state(self, stage: str, *, looking: bool = False) -> dict[str, Any]:
-        """The event at this moment."""
+    def state(self, stage: str, *, looking: bool = False) -> Evaluation:
+        """What is known at this moment."""
         per_window = predictions_per_window(self.structure, self.language, len(self.windows[0]))
-        state: dict[str, Any] = dict.fromkeys(_NUMBERS)
-        state |= {
-            "stage": stage,
-            "metric": "perplexity" if self.language else "similarity",
-            "window": 0 if looking else len(self.scores),
-            "windows": len(self.windows),
-            "tokens": sum(len(s.losses) for s in self.scores),
-            "total_tokens": per_window * len(self.windows),
-            **self.applied.counts.to_numbers(),
-            "bytes_dense": self.loaded.handle.info.bytes_in_memory,
-            "bytes_sparse": self.applied.bytes_sparse,
-            "bytes_shrunk": None,
-            "sparsity_of_rest": self.applied.of_rest,
-            "removed": self.applied.removed,
-            "left_dense": self.left_dense,
-            "clipped": self.clipped,
-            "damped": self.damped,
-            "emptied": self.emptied,
-            "first_block": self.first_block,
-            "seconds": self._seconds(),
-        }
+        counted = self.applied.counts.to_numbers()
+        numbers: dict[str, float | None] = {"sparsity": counted["sparsity"]}
         if self.scores and self.language:
-            state |= self._language_numbers()
+            numbers |= self._language_numbers()
         elif self.scores:
             cosines = [np.array([s.similarity], dtype=np.float32) for s in self.scores]
             cosine = estimate(cosines)
-            state |= {"similarity": cosine.mean, "similarity_stderr": cosine.stderr}
-            if self.structure.classes:
-                state |= self._agreement()
-        return state
+            numbers |= {"similarity": cosine.mean, "similarity_stderr": cosine.stderr}
+            numbers |= self._agreement()
+        return Evaluation(
+            headline_of({self.kind}).name,
+            numbers,
+            stage=stage,
+            window=0 if looking else len(self.scores),
+            windows=len(self.windows),
+            tokens=sum(len(s.losses) for s in self.scores),
+            total_tokens=per_window * len(self.windows),
+            shares={"sparsity_of_rest": self.applied.of_rest},
+            counts=self.applied.counts,
+            bytes_dense=self.loaded.handle.info.bytes_in_memory,
+            bytes_sparse=self.applied.bytes_sparse,
+            removed=self.applied.removed,
+            left_dense=self.left_dense,
+            clipped=self.clipped,
+            damped=self.damped,
+            emptied=self.emptied,
+            first_block=self.first_block,
+            seconds=self._seconds(),
+        )
 
-    def _agreement(self) -> dict[str, Any]:
+    def _agreement(self) -> dict[str, float | None]:
         """How far the answers, tokens or classes, are those of the dense model."""
-        kl = estimate([s.kl.numpy() for s in self.scores])
-        same = estimate([s.agrees.float().numpy() for s in self.scores])
-        return {
-            "kl": kl.mean,
-            "kl_stderr": kl.stderr,
-            "top1": same.mean,
-            "top1_stderr": same.stderr,
-        }
+        numbers: dict[str, float | None] = {}
+        for name in self.scores[0].agreement:
+            mean = estimate([s.agreement[name].numpy() for s in self.scores])
+            numbers |= {name: mean.mean, METRICS[name].error: mean.stderr}
+        return numbers
 
     def _seconds(self) -> dict[str, float]:
         if "first" not in self.seconds and self.scores:
             self.seconds["first"] = time.perf_counter() - self.started
         return dict(self.seconds)
 
-    def _language_numbers(self) -> dict[str, Any]:
+    def _language_numbers(self) -> dict[str, float | None]:
         pruned, dense_here, delta = self._paired()
         nll = estimate(pruned)
         # what dense lost on ALL windows is known before the pruned passes are: the paired
@@ -346,31 +351,30 @@ class Measurement:
             "kl_error": self.kl_error,
         }
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Evaluation:
         """The final state, with strip, per-window losses and protocol."""
         import transformers
 
         info = self.loaded.handle.info
-        result = self.state("done")
+        state = self.state("done")
+        shrunk = None
         if self.job.recipe.removes_structure:
             from prune_core.exporting.cost import shrunk_numbers
 
-            sizes = shrunk_numbers(self.loaded.handle, self.named)
-            result["bytes_shrunk"] = sizes["bytes_shrunk"]
-        result["strip"] = self._strip()
-        result["window_nll"] = [float(s.losses.mean()) for s in self.scores if len(s.losses)]
-        result["window_nll_dense"] = [float(d.losses.mean()) for d in self.dense if len(d.losses)]
-        result["window_similarity"] = [
-            s.similarity for s in self.scores if s.similarity is not None
-        ]
-        result["protocol"] = {
+            shrunk = shrunk_numbers(self.loaded.handle, self.named)["bytes_shrunk"]
+        per_window = {
+            "window_nll": [float(s.losses.mean()) for s in self.scores if len(s.losses)],
+            "window_nll_dense": [float(d.losses.mean()) for d in self.dense if len(d.losses)],
+            "window_similarity": [s.similarity for s in self.scores if s.similarity is not None],
+        }
+        protocol = {
             "model": info.source,
             "model_fingerprint": info.fingerprint,
             "text": self.job.text.value if self.job.text.kind != "inline" else "inline",
             "text_fingerprint": windows_fingerprint(self.windows),
             "seq_len": len(self.windows[0]),
             "windows": len(self.windows),
-            "tokens": result["tokens"],
+            "tokens": state.tokens,
             "bos": self._starts(),
             "tokenizer_adds_bos": adds_start(self.loaded.handle.tokenizer),
             "dtype": info.dtype,
@@ -380,7 +384,13 @@ class Measurement:
             "transformers": transformers.__version__,
             "python": platform.python_version(),
         }
-        return result
+        return replace(
+            state,
+            bytes_shrunk=shrunk,
+            strip=self._strip(),
+            per_window=per_window,
+            protocol=protocol,
+        )
 
     def _starts(self) -> bool:
         """Each window starts with a beginning-of-sequence token."""
@@ -409,11 +419,3 @@ def _start(kept: list[Tensor]) -> OnLogits:
             kept.append(torch.log_softmax(logits[:CHECKED_TOKENS].cpu().double(), dim=-1))
 
     return take
-
-
-_NUMBERS = (
-    *("nll", "nll_stderr", "nll_dense", "delta_nll", "delta_nll_stderr"),
-    *("perplexity", "perplexity_low", "perplexity_high", "perplexity_dense"),
-    *("kl", "kl_stderr", "kl_error", "top1", "top1_stderr"),
-    *("similarity", "similarity_stderr"),
-)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from prune_core.analysis.heads.methods import Asked
 from prune_core.errors import RecipeError, TextError
-from prune_core.jobs.blocks import COST_UNITS
-from prune_core.jobs.heads import AttentionPattern, AttentionSteps, HeadImportance
+from prune_core.jobs.heads import HEAD_METHODS, AttentionPattern, AttentionSteps, HeadImportance
 from prune_core.progress import NONE, Progress
 from prune_core.tasks.answers import answers
 from prune_core.tasks.loaded import LoadedModel
@@ -18,8 +18,6 @@ from prune_core.tasks.planning import work_out
 
 SENTENCE_TOKENS = 128
 """Of a sentence whose attention is drawn; the rest is not read."""
-
-METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 
 
 @answers(HeadImportance)
@@ -33,53 +31,23 @@ def head_importance(
         TextError: the text does not fit, or the model gives no attention weights.
         Cancelled: by ``progress``.
     """
-    from prune_core.analysis.heads import scores as heads
-    from prune_core.analysis.heads.ablation import head_costs
-    from prune_core.analysis.heads.patterns import pattern_scores
+    from prune_core.analysis.heads.scores import all_sites
 
-    if job.method not in METHODS:
-        raise RecipeError(f"unknown method {job.method!r}; use {', '.join(METHODS)}.")
-    structure, model = loaded.handle.structure, loaded.handle.model
-    sites = heads.all_sites(structure)
+    if job.method not in HEAD_METHODS:
+        raise RecipeError(
+            "unknown method {method!r}; use {known:list}.", method=job.method, known=HEAD_METHODS
+        )
+    method, sites = HEAD_METHODS[job.method], all_sites(loaded.handle.structure)
     started = time.perf_counter()
-    has_loss = loaded.handle.info.has_language_head or bool(structure.classes)
     windows = []
-    if job.method != "weight-norm":
+    if "text" in method.needs:
         windows = loaded.windows(job.text, job.seq_len, job.windows)
-    stderr: Sequence[Sequence[float | None]] | None = None
-
-    match job.method:
-        case "weight-norm":
-            rows: Any = heads.weight_norm_scores(model, structure)
-            unit = "product of norms"
-        case "gradient" if has_loss:
-            rows = heads.gradient_scores(
-                model,
-                structure,
-                windows,
-                normalize=job.normalize,
-                progress=progress,
-            )
-            unit = "of the block's L2 norm" if job.normalize else "nats per unit of gate"
-        case "gradient":
-            rows = heads.curvature_scores(model, structure, windows, progress=progress)
-            unit = "1 - cosine, predicted"
-        case "ablation":
-
-            def so_far(event: dict[str, Any]) -> dict[str, Any]:
-                kept = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
-                counted = COST_UNITS[event["metric"]]
-                return {**kept, "sites": _sites(sites, event["mean"]), "unit": counted}
-
-            found = head_costs(loaded.handle, windows, progress.through(so_far))
-            rows, stderr, unit = found["mean"], found["stderr"], COST_UNITS[found["metric"]]
-        case _:
-            rows = pattern_scores(model, structure, windows, job.method, progress=progress)
-            unit = "share" if job.method == "confidence" else "nats"
+    asked = Asked(loaded.handle, windows, job.normalize, progress, lambda rows: _sites(sites, rows))
+    found = method.fn(asked)
     return {
         "method": job.method,
-        "sites": _sites(sites, rows, stderr),
-        "unit": unit,
+        "sites": _sites(sites, found.rows, found.stderr),
+        "unit": found.unit,
         "seconds": time.perf_counter() - started,
         "tokens": sum(len(w) for w in windows),
     }

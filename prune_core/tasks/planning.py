@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from prune_core.allocation import ALLOCATIONS, SCORED
 from prune_core.allocation.sensitivity import Increases
 from prune_core.analysis.neurons.statistics import NeuronStatistics
 from prune_core.calibration.statistics import GRADIENTS, Statistics
@@ -91,7 +92,7 @@ def prepare(
         named = loaded.neurons.resolved(recipe, neurons)
     statistics = loaded.statistics(windows, _needs(recipe), reading)
     increases = None
-    if recipe.allocation == "sensitivity" and recipe.sparsity:
+    if "increases" in ALLOCATIONS[recipe.allocation].needs and recipe.sparsity:
         increases = block_increases(
             loaded.ranks,
             loaded.handle,
@@ -187,7 +188,7 @@ def _needs(recipe: Recipe) -> frozenset[str]:
     if not recipe.removes_weights:
         return frozenset()
     needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
-    allocated = recipe.allocation in ("owl", "sensitivity", "global") and recipe.sparsity
+    allocated = ALLOCATIONS[recipe.allocation].needs & SCORED and recipe.sparsity
     if recipe.computes_weights and not allocated:
         return frozenset(need for need in needs if need in GRADIENTS)
     return needs

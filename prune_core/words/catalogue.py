@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
 from functools import cache
 
 from prune_core.errors import ReportError
@@ -12,8 +10,6 @@ from prune_core.paths import ASSETS_FOLDER
 from prune_core.words.numbers import NBSP
 
 LANGUAGES = ("en", "zh")
-
-_CALIBRATION = re.compile(r" \d+x\d+$")
 
 
 @cache
@@ -38,7 +34,9 @@ class Words:
 
     def __init__(self, language: str) -> None:
         if language not in LANGUAGES:
-            raise ReportError(f"a report is written in {' or '.join(LANGUAGES)}, not {language!r}.")
+            raise ReportError(
+                "a report is written in {known:or}, not {name!r}.", known=LANGUAGES, name=language
+            )
         self.language = language
         self._texts = catalogue(language)
 
@@ -50,39 +48,6 @@ class Words:
     def t_or(self, key: str, fallback: str) -> str:
         """The text called ``key``, or ``fallback`` where there is none (a registry's names)."""
         return self._texts.get(key, fallback)
-
-    def method(self, method: tuple[str, ...], *, plain: bool = False) -> str:
-        """A method (see ``sweeps.axes.method_of``) as people call it.
-
-        Args:
-            method: its names.
-            plain: leave out the calibration text, which means nothing to a stakeholder.
-        """
-        parts = [part for part in method if not (plain and _CALIBRATION.search(part))]
-        return " · ".join(self._part(part) for part in parts) or self.t("runs.dense")
-
-    def labels(
-        self, methods: Iterable[tuple[str, ...]], *, plain: bool = False
-    ) -> dict[tuple[str, ...], str]:
-        """A label for each of several methods; the full one where plain ones would be equal."""
-        methods = list(dict.fromkeys(methods))
-        short = {method: self.method(method, plain=plain) for method in methods}
-        told = list(short.values())
-        return {
-            method: label if told.count(label) == 1 else self.method(method)
-            for method, label in short.items()
-        }
-
-    def _part(self, part: str) -> str:
-        kind, _, rest = part.partition(":")
-        if kind == "nm":
-            kept, _, of = rest.partition(":")
-            return self.t("runs.short_nm", n=kept, m=of)
-        if kind == "block":
-            return self.t("runs.short_block", size=rest.partition(":")[0])
-        if part == "+sparsegpt":
-            return self.t("runs.short_repaired")
-        return self.t_or(f"runs.short_{part}", self.t_or(f"runs.part_{part}", part))
 
     def interval(self, low: str, high: str) -> str:
         """``2.5 to 3.7``."""

@@ -43,7 +43,7 @@ shares_of = {
 
 
 @pytest.mark.parametrize("name", list(shares_of))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(target=some.floats(0, 1))
 def test_the_whole_is_as_sparse_as_asked_to_one_weight(name: str, target: float) -> None:
     shares = shares_of[name](target)

@@ -25,7 +25,6 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-neox", "tiny-opt", "tiny-t5"]
 
 

@@ -18,7 +18,6 @@ from prune_core.models.handle import ModelHandle
 from prune_core.models.layers import describe
 from prune_core.models.tiny import TINY, tiny_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENS = torch.randint(5, 200, (1, 12), generator=torch.Generator().manual_seed(5))
 
 

@@ -28,7 +28,6 @@ from prune_core.models.layers import describe
 from prune_core.models.tiny import TINY
 from prune_core.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = sorted(TINY)
 SMALL = TextSpec("inline", "Once upon a time a fisherman lived with his wife by the sea. " * 20)
 

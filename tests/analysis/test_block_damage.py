@@ -24,8 +24,6 @@ TEXT = TextSpec("inline", "The fox went out into the wood and met a wolf. " * 40
 HALF = Recipe(sparsity=0.5)
 LANGUAGE = [name for name in TINY if name != "tiny-bert"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def run(job: BlockDamage | Evaluate, core: Core | None = None) -> dict[str, Any]:
     return (core or Core()).run(job)

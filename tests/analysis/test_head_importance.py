@@ -21,7 +21,6 @@ from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
 from prune_core.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 GRIMM = TextSpec("preset", "grimm")
 
 

@@ -47,7 +47,7 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import named_neurons, work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 FAMILIES = sorted(TINY)
 SOME = ("llama", "gpt2", "opt", "gpt_neox", "bert", "t5", "phi3", "bart", "gemma2", "t5-gated")
 STORY = TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 60)

@@ -22,8 +22,6 @@ from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.planning import prepare, work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CALIBRATION = Calibration(
     TextSpec("inline", "Once there was a miller who had three sons. " * 60), 4, 32
 )

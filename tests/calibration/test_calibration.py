@@ -30,7 +30,7 @@ FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "ti
 SPOKEN = TextSpec("inline", "A crow was sitting on a branch with a piece of cheese. " * 20)
 READ = TextSpec("inline", "Once upon a time there lived a fox in the deep green forest. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

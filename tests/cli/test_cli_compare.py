@@ -13,8 +13,6 @@ from prune_core.evaluation.paired import compare_pairs
 from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Run = Callable[..., tuple[int, str, str]]
 WORDS = "The king had a daughter who could not be made to laugh, and whoever made her laugh. " * 30
 SMALL = ("--seq-len", "32", "--windows", "6")

@@ -85,7 +85,7 @@ def test_the_front_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "dense",
     ]
     assert found["dominated"] == [
-        {"method": ["magnitude", "per-layer"], "by": [["wanda", "per-layer"]]}
+        {"method": ["magnitude", "per-layer"], "by": [["wanda", "per-row"]]}
     ]
     assert main(["frontier", "--store", url]) == 0
     assert "beaten everywhere" in capsys.readouterr().out

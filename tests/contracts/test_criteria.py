@@ -11,8 +11,6 @@ from prune_core.criteria import CRITERIA, LayerStats
 from prune_core.errors import RecipeError, UnknownNameError
 from prune_core.models.handle import ModelHandle
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def stats(columns: int, rows: int = 6) -> LayerStats:
     """Statistics of inputs that differ in size, one of them dead."""

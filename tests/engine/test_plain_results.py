@@ -33,7 +33,6 @@ from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.answers import all_answers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 STORY = jobs.TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 60)
 OTHER = jobs.TextSpec("inline", "A fox ran over nine hills, and far away was a king of ice. " * 60)
 READ = Calibration(STORY, 2, 32)

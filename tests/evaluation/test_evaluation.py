@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from prune_core.errors import PruneCoreError
+from prune_core.evaluation.agreement import compact_kl
 from prune_core.evaluation.estimate import estimate, safe_exp
 from prune_core.evaluation.scoring import (
     TILE,
-    compact_kl,
     dense_window,
     score_window,
     tiled_losses,
@@ -29,7 +29,7 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 TEXT = TextSpec(
     "inline", "The fox who longed for grapes beholds with pain the tempting vine. " * 40
@@ -178,7 +178,7 @@ def test_a_model_of_zeros_is_as_good_as_guessing(
     )
     score = score_window(model, handle.structure, tokens, dense)
     assert float(score.losses.mean().exp()) == pytest.approx(handle.info.vocabulary, rel=1e-5)
-    assert bool(torch.isfinite(score.kl).all())
+    assert bool(torch.isfinite(score.agreement["kl"]).all())
 
 
 def test_events_refine_towards_the_result(handles: Mapping[str, ModelHandle]) -> None:

@@ -24,8 +24,6 @@ from prune_core.models.handle import ModelHandle
 from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def greedy(handle: ModelHandle, prompt: torch.Tensor, count: int) -> list[int]:
     return list(

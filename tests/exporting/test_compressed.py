@@ -24,8 +24,6 @@ from prune_core.models.reading import quiet
 from prune_core.models.tiny import TINY
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TEXT = TextSpec("inline", "The fox ran over the hill and far away from here. " * 60)
 HALF = Recipe(sparsity=0.5)
 CHECK = """

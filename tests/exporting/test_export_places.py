@@ -25,8 +25,6 @@ from prune_core.paths import PROJECT_ROOT
 from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TEXT = TextSpec("inline", "The fox ran over the hill and far away from here. " * 60)
 LAST = Recipe(sparsity=0.3, drop_blocks=(1,))
 NAMES = ("model.safetensors", "config.json", "recipe.json", "measured.json")

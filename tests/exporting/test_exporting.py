@@ -42,8 +42,6 @@ from prune_core.words.numbers import with_error
 from tests.isolated import LEFT_OUT, environment, perplexity
 from tests.models.test_model_files import llama_config, write_gguf
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TEXT = TextSpec("inline", "The fox ran over the hill and far away from here. " * 60)
 LAST = Recipe(sparsity=0.3, drop_blocks=(1,))
 

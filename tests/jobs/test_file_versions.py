@@ -21,7 +21,6 @@ from prune_core.paths import trim_folder
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 STORY = "The wolf went to the well, and the stones fell in. "
 
 
@@ -103,7 +102,7 @@ def test_running_out_of_memory_is_said_as_such(monkeypatch: pytest.MonkeyPatch) 
         )
 
     core = Core()
-    monkeypatch.setattr("prune_core.engine.core.measure", full)
+    monkeypatch.setattr("prune_core.tasks.evaluate.measure", full)
     with pytest.raises(PruneCoreError, match="ran out of memory"):
         core.run(Evaluate("tiny-llama"))
 

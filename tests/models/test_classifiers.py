@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from streamlit.testing.v1 import AppTest
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,11 +26,10 @@ from prune_core.jobs.heads import HeadImportance
 from prune_core.models.handle import ModelHandle
 from prune_core.models.load import load_model
 from prune_core.models.tiny import tiny_model, tiny_tokenizer
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
+from tests.ui.apps import app, fine
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ("bert", "distilbert", "roberta")
 TEXT = TextSpec("inline", "The wolf went to the well, and the stones fell in. " * 12)
 CLS, SEP = 1, 2
@@ -257,19 +255,9 @@ def test_a_head_for_single_tokens_is_left_out_and_told(
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_pages_say_which_loss_it_is(
-    folders: dict[str, Path], lang: str, monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, Path], lang: str, inline_engine: None
 ) -> None:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
-
-    def app(page: str, **query: str) -> AppTest:
-        at = AppTest.from_file(str(PROJECT_ROOT / "app.py"), default_timeout=120)
-        at.switch_page(f"pages/{page}.py")
-        settings = {"model": str(folders["bert"]), "lang": lang, "seq_len": "24", "windows": "2"}
-        for key, text in (settings | query).items():
-            at.query_params[key] = text
-        at.run()
-        assert not at.exception and [box.value for box in at.error] == []
-        return at
+    settings = {"model": str(folders["bert"]), "lang": lang, "seq_len": "24", "windows": "2"}
 
     told = {"en": "4 classes", "zh": "4 类"}[lang]
     for page, query in (
@@ -278,5 +266,7 @@ def test_the_pages_say_which_loss_it_is(
         ("layers", {"block_method": "greedy"}),
         ("overview", {}),
     ):
-        assert any(told in caption.value for caption in app(page, **query).caption), page
-    app("studio", drop_heads="0:1")
+        assert any(
+            told in caption.value for caption in fine(app(page, **(settings | query))).caption
+        ), page
+    fine(app("studio", **settings, drop_heads="0:1"))

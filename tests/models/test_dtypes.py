@@ -20,7 +20,6 @@ from prune_core.models.tiny import TINY
 from prune_core.pruning.working_copy import cut_into
 from prune_core.recipes.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = TextSpec("inline", "The wolf went to the well, and the stones fell in. " * 12)
 PRESETS = ("tiny-llama", "tiny-gpt2", "tiny-neox", "tiny-t5", "tiny-bert")
 

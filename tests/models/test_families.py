@@ -26,8 +26,6 @@ from prune_core.models.layers import describe
 from prune_core.models.structure import Attention, Projection, Structure
 from prune_core.models.tiny import VOCABULARY, tiny_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # variants that a family allows beside its plain form
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in sorted(SUPPORTED)},

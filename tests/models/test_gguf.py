@@ -41,7 +41,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNE_MODEL_ROOTS", str(tmp_path))
     for name in ("PRUNE_MODE", "PRUNE_OFFLINE", "PRUNE_FAULTS"):
         monkeypatch.delenv(name, raising=False)
-    torch.set_num_threads(1)
 
 
 # ---- writing files as a converter does -------------------------------------------------------

@@ -21,8 +21,6 @@ from prune_core.models.info import ModelInfo
 from prune_core.models.load import load_model
 from prune_core.models.tiny import CONTEXT, TINY, VOCABULARY, tiny_model, tiny_tokenizer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def handle_of(model: Any, **changes: Any) -> ModelHandle:
     described = {"source": "here", "title": "Here", "fingerprint": "abc"} | changes
@@ -210,7 +208,7 @@ def test_a_saved_model_is_read_back_as_it_was(
 # --- tokenizer ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(exclude_categories=("Cs",))))
 def test_any_text_comes_back_from_its_tokens(text: str) -> None:
     tokenizer = TOKENIZER

@@ -27,7 +27,7 @@ from transformers import (
     Phi3ForCausalLM,
 )
 
-from prune_core import cli
+from prune_core.cli import main as cli
 from prune_core.engine.core import Core
 from prune_core.errors import ModelFileError, PruneCoreError, TextError
 from prune_core.exporting.cost import plain_copy
@@ -37,9 +37,8 @@ from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.models.load import load_model
 from prune_core.models.sources import LocalFolder, any_folder, parse_source
 from prune_core.models.tiny import TINY, tiny_tokenizer
+from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 State = dict[str, Tensor]
 TEXT = TextSpec("inline", "The harbour master counted the boats twice before he let them go. " * 60)
@@ -261,9 +260,9 @@ def test_flags_that_change_what_a_forward_returns(folder: Path, flags: dict[str,
         core = Core()
         recipe = Recipe(sparsity=0.5)
         job = Evaluate(str(folder), recipe, TEXT, 32, 2)
-        found = core.run(job, lambda event: None, lambda: False)
+        found = core.run(job)
         job_2 = Generate(str(folder), recipe, "The harbour", 4, True)
-        written = core.run(job_2, lambda event: None, lambda: False)
+        written = core.run(job_2)
         return found["perplexity"], found["perplexity_dense"], written["pruned"]["ids"]
 
     before = measured()
@@ -293,14 +292,14 @@ def test_added_tokens_beyond_the_embedding(folder: Path) -> None:
     handle = load_model(str(folder))
     assert any("<extra>" in warning for warning in handle.info.warnings)
     core, recipe = Core(), Recipe()
-    core.run(Evaluate(str(folder), recipe, TEXT, 32, 2), lambda event: None, lambda: False)
+    core.run(Evaluate(str(folder), recipe, TEXT, 32, 2))
     odd = TextSpec("inline", "The harbour <extra> slept. " * 20)
     for job in (
         Evaluate(str(folder), recipe, odd, 32, 2),
         Generate(str(folder), recipe, "a <extra>", 4, True),
     ):
         with pytest.raises(TextError, match=r"<extra>.*no row"):
-            core.run(job, lambda event: None, lambda: False)
+            core.run(job)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
@@ -370,7 +369,7 @@ def test_an_answer_follows_its_prompt_where_a_tokenizer_adds_an_end(folder: Path
     ids = tokenizer(prompt).input_ids
     assert ids[0] == start and ids[-1] == end  # so it does
     job = Generate(str(folder), Recipe(), prompt, 4, True)
-    found = Core().run(job, lambda event: None, lambda: False)
+    found = Core().run(job)
     model = LlamaForCausalLM.from_pretrained(folder).eval()
     tokens = torch.tensor([ids[:-1]])
     for token in found["dense"]["ids"]:
@@ -384,9 +383,7 @@ def test_an_end_that_was_typed_stays(folder: Path) -> None:
     with_ends(folder)
     tokenizer = load_model(str(folder)).tokenizer
     prompt = f"The harbour{tokenizer.eos_token}"
-    found = Core().run(
-        Generate(str(folder), Recipe(), prompt, 1, True), lambda event: None, lambda: False
-    )
+    found = Core().run(Generate(str(folder), Recipe(), prompt, 1, True))
     assert found["prompt_tokens"] == len(tokenizer(prompt).input_ids)
 
 
@@ -402,7 +399,7 @@ def test_chat_templates_that_refuse(folder: Path, template: str, part: str) -> N
     edit(folder / "tokenizer_config.json", chat_template=template)
     job = Generate(str(folder), Recipe(), "hi", 2, True, chat=True)
     with pytest.raises(TextError, match=part):
-        Core().run(job, lambda event: None, lambda: False)
+        Core().run(job)
 
 
 def test_a_decoder_that_nothing_starts(tmp_path: Path) -> None:
@@ -488,12 +485,12 @@ def test_rotary_embeddings_that_follow_the_length(tmp_path: Path, long: bool) ->
     tokenizer.save_pretrained(tmp_path / "model")
     core, events = Core(), []
     job = Evaluate(str(tmp_path / "model"), Recipe(), TEXT, 256, 2)
-    core.run(job, lambda event: None, lambda: False)
+    core.run(job)
     found = Evaluate(str(tmp_path / "model"), Recipe(sparsity=0.1), TEXT, 256, 2)
-    dense = core.run(job, lambda event: None, lambda: False)
+    dense = core.run(job)
     assert dense["kl"] == pytest.approx(0, abs=1e-6)
     assert dense["kl_error"] == pytest.approx(0, abs=1e-5)
-    core.run(found, events.append, lambda: False)
+    core.run(found, Progress(events.append))
     looked = [e for e in events if e.get("stage") == "evaluate" and e["window"] == 0]
     assert bool(looked) is not long  # a first look at leading tokens only where it is one
 
@@ -592,7 +589,7 @@ def test_windows_that_start_with_the_token_that_gemma_needs(
     tokenizer.save_pretrained(tmp_path / "model")
     monkeypatch.setenv("PRUNE_BOS", chosen)
     job = Evaluate(str(tmp_path / "model"), Recipe(), TEXT, 32, 3)
-    found = Core().run(job, lambda event: None, lambda: False)
+    found = Core().run(job)
     starts = chosen == "yes" or (chosen == "auto" and family != "llama")
     start = [tokenizer.bos_token_id] if starts else []
     ids = tokenizer(TEXT.value, add_special_tokens=False).input_ids
@@ -617,10 +614,10 @@ def test_a_tokenizer_without_that_token(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PRUNE_BOS", "yes")
     job = Evaluate(str(folder), Recipe(), TEXT, 32, 2)
     with pytest.raises(TextError, match="no beginning-of-sequence token"):
-        Core().run(job, lambda event: None, lambda: False)
+        Core().run(job)
     monkeypatch.setenv("PRUNE_BOS", "perhaps")
     with pytest.raises(TextError, match="auto, yes or no"):
-        Core().run(job, lambda event: None, lambda: False)
+        Core().run(job)
 
 
 def test_the_option_of_the_command_line(

@@ -6,7 +6,7 @@ import json
 import pickle
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,6 @@ def llama_config(**changes: Any) -> LlamaConfig:
         "tie_word_embeddings": False,
     }
     return LlamaConfig(**(sizes | changes))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

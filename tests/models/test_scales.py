@@ -18,8 +18,6 @@ from prune_core.models.load import load_model
 from prune_core.models.tiny import tiny_tokenizer
 from prune_core.texts.windows import token_windows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 State = dict[str, Tensor]
 LAYERS = (".q_proj.", ".k_proj.", ".v_proj.", ".o_proj.", ".gate_proj.", ".up_proj.", ".down_proj.")
 FLOAT8 = torch.float8_e4m3fn

@@ -22,6 +22,7 @@ from prune_core.models.sources import (
     Source,
     parse_source,
     preset_names,
+    shown,
     source_choices,
 )
 
@@ -80,7 +81,7 @@ def test_defaults_allow_home_working_directory_and_temporary_files(
 def refusal(text: str) -> str:
     with pytest.raises(SourceError) as caught:
         parse_source(text)
-    return str(caught.value).replace(text, "X")
+    return str(caught.value).replace(shown(text), "X")  # a long path is cut
 
 
 def test_row_24_outside_reads_the_same_for_existing_and_missing_targets(

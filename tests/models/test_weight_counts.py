@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from prune_core.cli import main
+from prune_core.cli.main import main
 from prune_core.engine.core import Core
 from prune_core.exporting.cost import cost_numbers
 from prune_core.figures.theme import Look
@@ -34,9 +34,10 @@ from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.budget import FileSize
 from prune_core.tasks.loaded import LoadedModel
+from prune_core.tasks.planning import work_out
 from prune_core.ui.frame.weight_bar import parts_of
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 TEXT = TextSpec("inline", "A fox once saw a crow fly off with a piece of cheese. " * 60)
 FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-t5", "tiny-bert"]
@@ -80,7 +81,7 @@ def recipes(handle: ModelHandle) -> dict[str, Recipe]:
 
 def naive(handle: ModelHandle, loaded: LoadedModel, recipe: Recipe) -> dict[str, int]:
     """Every weight looked at: dense, mask, and the working copy as it stands."""
-    plan = loaded.plan(recipe)
+    plan = work_out(loaded, recipe)
     found = dict.fromkeys(("zeros_before", "removed", "added", "zeros_after"), 0)
     for name, layer in handle.structure.layers.items():
         dense, mask = layer.weight(handle.model), layer_mask(plan, handle.structure, name)
@@ -103,10 +104,11 @@ def test_counts_are_those_of_every_weight(
     handle = sparse(handles[family], DENSITIES[density])
     loaded = LoadedModel(handle)
     for name, recipe in recipes(handle).items():
-        counts = loaded.copy.apply(loaded.plan(recipe)).counts
+        counts = loaded.copy.apply(work_out(loaded, recipe)).counts
         wanted = naive(handle, loaded, recipe)
         assert {key: getattr(counts, key) for key in wanted} == wanted, name
-        again = loaded.copy.apply(loaded.plan(recipe)).counts  # nothing changed: nothing rewritten
+        # nothing changed: nothing rewritten
+        again = loaded.copy.apply(work_out(loaded, recipe)).counts
         assert again == counts
     assert handle.info.zeros == handle.info.counts().zeros_before == wanted["zeros_before"]
 
@@ -118,7 +120,7 @@ def test_computed_weights_may_fill_zeros(handles: Mapping[str, ModelHandle]) -> 
     recipe = Recipe(
         criterion="random", sparsity=0.3, reconstruction="sparsegpt", calibration=calibration
     )
-    counts = loaded.copy.apply(loaded.plan(recipe)).counts
+    counts = loaded.copy.apply(work_out(loaded, recipe)).counts
     before = after = added = 0
     for layer in handle.structure.layers.values():
         dense, now = layer.weight(handle.model), layer.weight(loaded.copy.model)
@@ -150,7 +152,7 @@ def test_cost_counts_the_zeros_of_the_dense_model(handles: Mapping[str, ModelHan
     handle = sparse(handles["tiny-llama"], 0.5)
     loaded = LoadedModel(handle)
     recipe = Recipe(criterion="random", sparsity=0.5)
-    counts = loaded.copy.apply(loaded.plan(recipe)).counts
+    counts = loaded.copy.apply(work_out(loaded, recipe)).counts
     numbers = cost_numbers(handle, loaded.copy.model, recipe)
     assert numbers["nonzero_dense"] - numbers["nonzero"] == counts.added
     assert numbers["nonzero_dense"] == sum(int((p != 0).sum()) for p in handle.model.parameters())
@@ -261,7 +263,7 @@ def test_an_export_and_a_budget_count_what_is_added(
     core = Core()
 
     def run(job: Any) -> dict[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     recipe, folder = Recipe(sparsity=0.6), tmp_path / "out"
     got = run(Export(str(half), recipe, str(folder), "masked", False, TEXT, 32, 2, 0))
@@ -286,7 +288,7 @@ def test_an_evaluation_knows_the_sizes_that_cost_counts(half: Path) -> None:
     core = Core()
 
     def run(job: Any) -> dict[str, Any]:
-        return core.run(job, lambda event: None, lambda: False)
+        return core.run(job)
 
     for recipe in (Recipe(), Recipe(sparsity=0.7), Recipe(sparsity=0.6, drop_blocks=(1,))):
         found, cost = run(Evaluate(str(half), recipe, TEXT, 32, 1)), run(Cost(str(half), recipe))

@@ -46,7 +46,7 @@ scores_with_ties = arrays(
 
 
 @pytest.mark.parametrize("name", ["per-layer", "per-row", "nm:2:4", "nm:1:4", "nm:4:8"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scores=scores_with_ties)
 def test_ranks_are_a_stable_sort(name: str, scores: np.ndarray) -> None:
     clean = scores + np.float32(0)  # -0.0 and 0.0 are the same score
@@ -106,7 +106,7 @@ def test_rounding_is_to_the_nearest() -> None:
     assert num_pruned(576, 0.3) == 173
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     layers=some.lists(
         arrays(np.float32, some.integers(1, 30), elements=some.sampled_from([0.0, 0.5, 1.0, 7.0])),

@@ -25,7 +25,6 @@ from prune_core.models.handle import ModelHandle
 from prune_core.models.tiny import TINY
 from prune_core.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = sorted(TINY)
 
 

@@ -34,7 +34,7 @@ FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "ti
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
 TEXT = TextSpec("inline", "A crow was sitting on a branch with a piece of cheese. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -203,4 +203,4 @@ def test_without_any_matrix_every_family_guesses(
     )
     score = score_window(model, handle.structure, tokens, dense)
     assert float(score.losses.mean().exp()) == pytest.approx(handle.info.vocabulary, rel=1e-5)
-    assert bool(torch.isfinite(score.kl).all())
+    assert bool(torch.isfinite(score.agreement["kl"]).all())

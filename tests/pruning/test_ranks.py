@@ -23,7 +23,7 @@ from prune_core.tasks.planning import work_out
 
 TEXT = TextSpec("inline", "The ant worked all summer while the grasshopper sang. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

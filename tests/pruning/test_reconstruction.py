@@ -28,7 +28,7 @@ from prune_core.tasks.planning import prepare, work_out
 
 READ = TextSpec("inline", "Once upon a time there lived a fox in the deep green forest. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

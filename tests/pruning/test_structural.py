@@ -29,7 +29,7 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 FAMILIES = sorted(TINY)
 TEXT = TextSpec("inline", "A mouse once ran over the nose of a sleeping lion. " * 60)
 SHARE = 0.37
@@ -207,7 +207,7 @@ def test_squares_that_are_gone_do_not_compete(handles: Mapping[str, ModelHandle]
         assert int((~squares).sum()) == round(0.5 * squares.numel())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_limits_are_those_of_a_sort_of_what_is_left(data: st.DataObject) -> None:
     pattern: Pattern = data.draw(st.sampled_from([PerLayer(), PerRow(), NM(2, 4), Blocks(2)]))

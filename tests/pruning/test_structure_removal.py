@@ -25,7 +25,7 @@ from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 FAMILIES = sorted(TINY)
 
 

@@ -26,7 +26,6 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 WHAT = ("heads", "groups", "neurons", "blocks", "all")
 
 

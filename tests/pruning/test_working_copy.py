@@ -29,7 +29,7 @@ FAMILIES = ["tiny-gpt2", "tiny-llama", "tiny-opt", "tiny-neox", "tiny-bert", "ti
 SPEAKING = [name for name in FAMILIES if name != "tiny-bert"]
 TEXT = TextSpec("inline", "A hare was one day making fun of a tortoise for being so slow. " * 20)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -242,8 +242,8 @@ def test_zeros_of_either_sign_are_counted(dtype: torch.dtype) -> None:
 def test_a_layer_that_is_not_what_the_plan_says_is_refused(
     llama: LoadedModel, monkeypatch: pytest.MonkeyPatch, sparsity: float
 ) -> None:
-    llama.copy.apply(llama.plan(Recipe(sparsity=0.3)))
-    plan = llama.plan(Recipe(sparsity=sparsity))
+    llama.copy.apply(work_out(llama, Recipe(sparsity=0.3)))
+    plan = work_out(llama, Recipe(sparsity=sparsity))
     write = WorkingCopy._write
 
     def one_more(self: WorkingCopy, name: str, cut: LayerCut, plan: CutPlan) -> None:

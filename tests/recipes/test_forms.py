@@ -45,7 +45,6 @@ from prune_core.recipes.packing import pack, unpack
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
 from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, own_pattern
 from prune_core.sweeps.grid import Grid
-from prune_core.tasks.loaded import LoadedModel
 
 BEFORE = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "recipe-forms-before.json").read_text()
@@ -85,7 +84,7 @@ calibrations = some.builds(
 neuron_shares = some.builds(
     NeuronShare,
     some.floats(1e-6, 1.0),
-    some.sampled_from(NEURON_METHODS),
+    some.sampled_from(list(NEURON_METHODS)),
     some.sampled_from(NEURON_SCOPES),
 )
 parts = {
@@ -117,14 +116,14 @@ def recipes(draw: some.DrawFn) -> Recipe:
         pattern = draw(some.sampled_from(["nm:2:4", "nm:1:7", "nm:04:8"]))
         share = Recipe().with_pattern(pattern).sparsity
         chosen |= {"pattern": pattern, "sparsity": share}
-        chosen["reconstruction"] = draw(some.sampled_from(RECONSTRUCTIONS))
+        chosen["reconstruction"] = draw(some.sampled_from(list(RECONSTRUCTIONS)))
     else:
-        chosen["allocation"] = draw(some.sampled_from(ALLOCATIONS))
+        chosen["allocation"] = draw(some.sampled_from(list(ALLOCATIONS)))
         chosen["allocation_args"] = draw(numbers[chosen["allocation"]])
         patterns = ["own", "per-layer", "per-row", "block:4", "block:2:max", "block:8:avg"]
         chosen["pattern"] = draw(some.sampled_from(patterns))
         chosen["sparsity"] = draw(shares)
-        chosen["reconstruction"] = draw(some.sampled_from(RECONSTRUCTIONS))
+        chosen["reconstruction"] = draw(some.sampled_from(list(RECONSTRUCTIONS)))
         names = ["role:mlp.down", "block:2", "layer:model.layers.0.mlp.up_proj"]
         chosen["overrides"] = draw(some.dictionaries(some.sampled_from(names), shares))
     try:
@@ -164,20 +163,20 @@ def test_every_row_is_in_every_form() -> None:
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_json_there_and_back(recipe: Recipe) -> None:
     assert same(Recipe.from_json(recipe.to_json()), recipe)
     assert json.loads(recipe.to_json())["pattern"] == recipe.pattern != "own"
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_there_and_back(recipe: Recipe) -> None:
     assert same(recipe_of(values_of(recipe)), recipe)
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_link_there_and_back(recipe: Recipe) -> None:
     texts = link_texts(recipe)
     back = recipe_of_link(texts)
@@ -188,7 +187,7 @@ def test_a_link_there_and_back(recipe: Recipe) -> None:
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packed_there_and_back(recipe: Recipe) -> None:
     assert same(unpack(pack({"B": recipe}))["B"], recipe)
 
@@ -200,7 +199,7 @@ def read_options(words: list[str]) -> Recipe:
 
 
 @given(recipes())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_options_there_and_back_without_a_shell_s_tricks(recipe: Recipe) -> None:
     words = shlex.split(command_line(Evaluate("m", recipe)))[5:]
     if recipe.calibration.text.kind == "inline":
@@ -212,7 +211,7 @@ def test_options_there_and_back_without_a_shell_s_tricks(recipe: Recipe) -> None
 
 
 @given(recipes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_grid_there_and_back(recipe: Recipe) -> None:
     content: dict[str, Any] = {"models": ["tiny-llama"], "texts": ["measured.txt"]}
     for form in FORMS:
@@ -406,10 +405,10 @@ def test_an_argument_that_no_allocation_takes_is_refused() -> None:
 
 
 @given(recipes())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_text_that_is_read_is_never_dropped(recipe: Recipe) -> None:
     """The engine decides for itself what it reads."""
-    if LoadedModel.needs_calibration(recipe):
+    if recipe.reads_calibration:
         assert recipe.may_read_calibration
     if not recipe.may_read_calibration:
         assert recipe.calibration == Calibration()

@@ -54,7 +54,7 @@ def test_four_usual_recipes_are_short() -> None:
     assert packed.replace("-", "").replace("_", "").isalnum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some.data())
 def test_damage_is_told_never_a_crash(data: some.DataObject) -> None:
     packed = pack(RECIPES)

@@ -20,6 +20,7 @@ from pptx import Presentation
 from pptx.util import Pt
 
 from prune_core.errors import ReportError
+from prune_core.evaluation.metrics import METRICS
 from prune_core.jobs.base import LoadModel
 from prune_core.recipes.recipe import Recipe
 from prune_core.reporting.build import check_free, chosen_files, made, put
@@ -30,6 +31,7 @@ from prune_core.reporting.slides import LEAST, LINE, Box, fitted
 from prune_core.reporting.telling import model_name, tell
 from prune_core.reporting.words import AUDIENCES
 from prune_core.sweeps.axes import UnlikeRunsError
+from prune_core.sweeps.names import method_names
 from prune_core.words.catalogue import LANGUAGES, Words
 from prune_core.words.numbers import NBSP
 from tests.reporting_runs import finished, font_file, sweep
@@ -257,7 +259,7 @@ def test_the_chart_holds_what_was_measured(content: Content, language: str) -> N
         method: [r for r in content.runs if r.cell.recipe.criterion == method]
         for method in ("wanda", "magnitude")
     }
-    names = words.labels(point.method for point in content.found.points)
+    names = method_names((point.method for point in content.found.points), words)
     assert set(by_name) == {
         *(words.t("report.fig_front"), words.t("report.fig_dense"), *marks, *names.values())
     }
@@ -285,7 +287,9 @@ def test_the_chart_holds_what_was_measured(content: Content, language: str) -> N
         assert numbers(by_name[mark], "c:yVal") == [option.point.quality.value]
     x, y = chart.category_axis, chart.value_axis
     assert x.axis_title.text_frame.text == words.t("report.axis_nonzero")
-    assert y.axis_title.text_frame.text == words.t("report.axis_perplexity")
+    assert y.axis_title.text_frame.text == METRICS["perplexity"].phrase(
+        "report_axis", words.language
+    )
     worst = max(run.numbers["perplexity"] for run in content.runs)
     assert y.minimum_scale < content.runs[0].numbers["perplexity_dense"] and worst < y.maximum_scale
     # seven times the best: doublings are even steps

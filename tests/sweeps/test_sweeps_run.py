@@ -172,6 +172,7 @@ from prune_core.sweeps.executors import parse_where
 from prune_core.sweeps.store.journal import RunStore
 from prune_core.sweeps.run import run_sweep
 from prune_core.engine.sweep_worker import measure_cell
+core.all_answers()
 torch.set_num_threads(1)
 draw, kills = random.Random(7), 0
 for _ in range(int(sys.argv[3])):

@@ -22,7 +22,7 @@ from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import work_out
 from prune_core.ui.layers.blocks import least_run
 
-pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 TEXT = TextSpec("inline", "A hare was one day making fun of a tortoise for being so slow. " * 20)
 WINDOWS = 3
 SPEAKING = sorted(set(TINY) - {"tiny-bert"})

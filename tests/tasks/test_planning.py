@@ -29,8 +29,6 @@ from prune_core.tasks.evaluate import measure
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.tasks.planning import Prepared, named_neurons, plan, prepare
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 STORY = TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 60)
 OTHER = TextSpec("inline", "A fox ran over nine hills, and far away was a king of ice. " * 60)
 READ = Calibration(STORY, 2, 32)
@@ -220,7 +218,9 @@ def test_stages_are_told_in_order(llama: LoadedModel) -> None:
     stages = list(dict.fromkeys(event["stage"] for event in events))
     assert stages == ["statistics", "sensitivity"], "it was ranked to be measured"
     events.clear()
-    plan(prepare(llama, replace(MEASURED, pattern="per-row", allocation="erk"), progress), progress)
+    plan(
+        prepare(llama, replace(MEASURED, pattern="per-layer", allocation="erk"), progress), progress
+    )
     assert {event["stage"] for event in events} == {"ranks"}, "the text is known by now"
     events.clear()
     plan(prepare(llama, REPAIRED, progress), progress)

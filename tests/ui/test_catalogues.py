@@ -14,9 +14,10 @@ import pytest
 from prune_core.paths import ASSETS_FOLDER, PROJECT_ROOT
 from prune_core.ui.session.language import LANGUAGES, catalogue
 
-SOURCES = sorted([*PROJECT_ROOT.glob("pages/*.py"), *PROJECT_ROOT.glob("prune_core/ui/*.py")])
+SOURCES = sorted([*PROJECT_ROOT.glob("pages/*.py"), *PROJECT_ROOT.glob("prune_core/ui/**/*.py")])
 SOURCES.append(PROJECT_ROOT / "app.py")
 SOURCES += sorted(PROJECT_ROOT.glob("prune_core/reporting/*.py"))
+SOURCES.append(PROJECT_ROOT / "prune_core/sweeps/names.py")
 SHOWN = {
     *("title", "header", "subheader", "markdown", "caption", "text", "write", "info", "warning"),
     *("error", "success", "toast", "metric", "button", "slider", "select_slider", "selectbox"),

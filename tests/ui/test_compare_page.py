@@ -3,58 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.engine.core import Core
 from prune_core.jobs.evaluate import Evaluate
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.packing import pack, unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.compare.live import parting
 from prune_core.ui.frame.slots import recipe_differences
+from tests.ui.apps import app, drawn, fine
 
-SMALL = {"model": "tiny-llama", "seq_len": "64", "windows": "6", "new_tokens": "8"}
 LOW, HIGH, RANDOM = Recipe(sparsity=0.2), Recipe(sparsity=0.7), Recipe("random", sparsity=0.5)
 PAIR = pack({"A": LOW, "B": HIGH})
+compare = partial(app, "compare", seq_len="64", windows="6", new_tokens="8")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def _inline_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
-
-
-def compare(*, alone: bool = False, **query: str) -> AppTest:
-    script = "pages/compare.py" if alone else "app.py"
-    at = AppTest.from_file(str(PROJECT_ROOT / script), default_timeout=120)
-    if not alone:
-        at.switch_page("pages/compare.py")
-    for key, text in {**SMALL, **query}.items():
-        at.query_params[key] = text
-    return at.run()
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
-
-
-def drawn(at: AppTest, name: str) -> list[dict[str, Any]]:
-    """What the page's own components were given to draw."""
-    found = [e.proto for e in at.get("bidi_component")]
-    return [json.loads(p.json) for p in found if p.component_name == f"prunescope.{name}"]
+pytestmark = pytest.mark.usefixtures("inline_engine")
 
 
 def cards(at: AppTest) -> dict[str, dict[str, Any]]:
@@ -126,7 +95,7 @@ def test_ready_made_wanda_works_on_the_text_that_usually_calibrates(text: str) -
             "wanda", sparsity=0.5, calibration=Calibration(TextSpec("preset", other[measured]))
         )
         job = Evaluate("tiny-llama", recipe, TextSpec("preset", measured), 64, 6)
-        expected = Core().run(job, lambda e: None, lambda: False)
+        expected = Core().run(job)
         assert shown["A"]["value"] == pytest.approx(expected["perplexity"], rel=1e-6)
         assert shown["A"]["state"] == "settled"
 

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.exporting import formats
 from prune_core.jobs.exports import Cost, Export
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.recipe import Recipe
+from tests.ui.apps import app, fine
 
-SMALL = {"model": "tiny-llama", "seq_len": "64", "windows": "1"}
-
-
-@pytest.fixture(autouse=True)
-def _inline_engine(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[None]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
+pytestmark = pytest.mark.usefixtures("inline_engine")
 
 
 def studio(*, opened: bool = False, **query: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT_ROOT / "pages" / "studio.py"), default_timeout=120)
-    for key, text in {**SMALL, **query}.items():
-        at.query_params[key] = text
-    if opened:
-        at.session_state["_cost_open"] = True
-    return fine(at.run())
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
+    """The Studio by itself, its drawer of costs opened or closed."""
+    session = {"_cost_open": True} if opened else {}
+    query = {"seq_len": "64", "windows": "1", **query}
+    return fine(app("studio", alone=True, session=session, **query))
 
 
 def export(at: AppTest, folder: Path, form: str = "masked") -> AppTest:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.engine.core import Core
@@ -15,77 +13,61 @@ from prune_core.figures.theme import Look
 from prune_core.jobs.base import TextSpec
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.neurons import NeuronProfile
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.session.keys import KEYS
 from prune_core.ui.widgets.passages import readable
+from tests.ui.apps import app, fine
 
 CALIBRATION = Calibration(TextSpec("preset", "andersen"), 4, 64)
 SMALL = {"cal_windows": "4", "cal_seq_len": "64", "seq_len": "64", "windows": "2"}
 
-
-@pytest.fixture(autouse=True)
-def _inline_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
+pytestmark = pytest.mark.usefixtures("inline_engine")
 
 
-def app(page: str = "neurons", **query: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT_ROOT / "app.py"), default_timeout=120)
-    at.switch_page(f"pages/{page}.py")
-    for key, text in {"model": "tiny-llama", **SMALL, **query}.items():
-        at.query_params[key] = text
-    return at.run()
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
+def neurons(page: str = "neurons", **query: str) -> AppTest:
+    return app(page, **{**SMALL, **query})
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("model", ["tiny-llama", "tiny-gpt2", "tiny-bert", "tiny-t5"])
 def test_every_family(model: str, lang: str) -> None:
-    at = fine(app(model=model, lang=lang))
+    at = fine(neurons(model=model, lang=lang))
     assert len(at.get("plotly_chart")) == 2
 
 
 @pytest.mark.parametrize("method", ["firing", "weighted", "fluctuation"])
 @pytest.mark.parametrize("scope", ["block", "global"])
 def test_the_slider_is_the_recipe(method: str, scope: str) -> None:
-    at = fine(app(neuron_method=method, neuron_scope=scope))
+    at = fine(neurons(neuron_method=method, neuron_scope=scope))
     at.slider(key="_share").set_value(0.25).run()
     fine(at)
     perplexity = next(m.value for m in at.metric if m.label == "Perplexity")
     recipe = Recipe(neurons=NeuronShare(0.25, method, scope), calibration=CALIBRATION)
     job = Evaluate("tiny-llama", recipe, TextSpec("preset", "grimm"), 64, 2)
     found = Core().run(job)
-    shown = float(perplexity)
+    shown = float(perplexity.replace(",", ""))
     assert shown == pytest.approx(found["perplexity"], rel=1e-3)
     assert at.query_params["neuron_share"] == "0.25"
 
 
 def test_a_share_goes_along_to_the_studio_and_back_to_none() -> None:
-    at = fine(app("studio", neuron_share="0.3", neuron_scope="global"))
+    at = fine(neurons("studio", neuron_share="0.3", neuron_scope="global"))
     assert at.slider(key="_neuron_share").value == 0.3
     at.button(key="_keep_all").click().run()
     assert fine(at).session_state["neuron_share"] == 0.0
 
 
 def test_compensation_only_where_there_is_a_bias() -> None:
-    assert [t.key for t in fine(app(model="tiny-gpt2")).toggle if t.key == "compensate"]
-    at = fine(app(model="tiny-t5"))
+    assert [t.key for t in fine(neurons(model="tiny-gpt2")).toggle if t.key == "compensate"]
+    at = fine(neurons(model="tiny-t5"))
     assert not [toggle for toggle in at.toggle if toggle.key == "compensate"]
     assert any("no bias" in caption.value for caption in at.caption)
 
 
 def test_one_neuron_is_chosen_looked_at_and_dropped() -> None:
-    at = fine(app(neuron="1:3"))
+    at = fine(neurons(neuron="1:3"))
     assert any("neuron 3" in box.value for box in at.subheader)
     at.toggle(key="_drop_neuron_1_3").set_value(True).run()
     assert fine(at).session_state["neurons"] == "1:3"
@@ -96,7 +78,7 @@ def test_one_neuron_is_chosen_looked_at_and_dropped() -> None:
 
 
 def test_a_neuron_that_the_model_lacks_is_passed_over() -> None:
-    fine(app(neuron="1:99999"))
+    fine(neurons(neuron="1:99999"))
 
 
 def test_links_carry_a_share() -> None:
@@ -186,7 +168,7 @@ def test_other_tokens_stay_as_they_are(tokens: list[str]) -> None:
 
 def test_the_mark_is_that_of_the_details() -> None:
     """A neuron typed in lies in no bin's middle."""
-    at = fine(app(neuron="1:3", neuron_method="weighted"))
+    at = fine(neurons(neuron="1:3", neuron_method="weighted"))
     heat = json.loads(at.get("plotly_chart")[0].proto.spec)
     ring = heat["data"][-1]
     assert ring["marker"]["symbol"] == "circle-open"
@@ -197,5 +179,5 @@ def test_the_mark_is_that_of_the_details() -> None:
     ("dropped", "said"), [("1:3", "One neuron is removed."), ("1:3,1:4", "2 neurons are removed.")]
 )
 def test_the_studio_counts_dropped_neurons(dropped: str, said: str) -> None:
-    at = fine(app("studio", neurons=dropped))
+    at = fine(neurons("studio", neurons=dropped))
     assert said in [caption.value for caption in at.caption]

@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 from prune_core.models.tiny import TINY
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.recipe import Recipe
+from tests.ui.apps import app, by_label, charts, fine
 
 PAGES = ["overview", "weights", "attention", "layers"]
 
 
-@pytest.fixture(autouse=True)
-def _inline_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
-
-
-def app(page: str = "", **query: str) -> AppTest:
-    """The app with the tiny model; ``page`` as a cold link would open it."""
-    at = AppTest.from_file(str(PROJECT_ROOT / "app.py"), default_timeout=120)
-    if page:
-        at.switch_page(f"pages/{page}.py")
-    for key, text in {"model": "tiny-llama", **query}.items():
-        at.query_params[key] = text
-    return at.run()
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
-
-
-def by_label(elements: Any, label: str) -> Any:
-    return next(element for element in elements if element.label == label)
-
-
-def charts(at: AppTest) -> int:
-    return len(at.get("plotly_chart"))
+pytestmark = pytest.mark.usefixtures("inline_engine")
 
 
 def test_the_app_opens_on_the_overview() -> None:
@@ -68,9 +35,7 @@ def test_each_page_stands_alone(page: str, lang: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_each_page_runs_as_its_own_script(page: str) -> None:
-    at = AppTest.from_file(str(PROJECT_ROOT / "pages" / f"{page}.py"), default_timeout=120)
-    at.query_params["model"] = "tiny-llama"
-    fine(at.run())
+    fine(app(page, alone=True))
 
 
 @pytest.mark.parametrize("model", ["tiny-gpt2", "tiny-opt", "tiny-neox", "tiny-bert", "tiny-t5"])

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from prune_core.paths import PROJECT_ROOT
 from prune_core.sweeps.store.journal import RunStore
 from tests.reporting_runs import finished, sweep
+from tests.ui.apps import app, fine
+
+report = partial(app, "report")
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
+def place(inline_engine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PRUNE_STORE", str(tmp_path / "runs.sqlite"))
-    st.cache_resource.clear()
-    yield tmp_path / "runs.sqlite"
-    st.cache_resource.clear()
+    return tmp_path / "runs.sqlite"
 
 
 def fill(place: Path, source: str = "tiny-llama") -> None:
@@ -30,27 +28,13 @@ def fill(place: Path, source: str = "tiny-llama") -> None:
     store.close()
 
 
-def app(**query: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT_ROOT / "app.py"), default_timeout=120)
-    at.switch_page("pages/report.py")
-    for key, text in {"model": "tiny-llama", **query}.items():
-        at.query_params[key] = text
-    return at.run()
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
-
-
 def keys(at: AppTest) -> set[str]:
     return {button.key for button in at.get("download_button")}
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_without_runs_it_says_how_to_get_some(lang: str) -> None:
-    at = fine(app(lang=lang))
+    at = fine(report(lang=lang))
     assert len(at.info) == 1
     assert not keys(at)
 
@@ -58,7 +42,7 @@ def test_without_runs_it_says_how_to_get_some(lang: str) -> None:
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_a_report_is_made_when_it_is_asked_for(place: Path, lang: str) -> None:
     fill(place)
-    at = fine(app(lang=lang))
+    at = fine(report(lang=lang))
     assert not keys(at)
     at.button(key="_report_make").click().run()
     fine(at)
@@ -74,7 +58,7 @@ def test_a_report_is_made_when_it_is_asked_for(place: Path, lang: str) -> None:
 
 def test_a_model_that_is_gone_still_gives_a_report(place: Path, tmp_path: Path) -> None:
     fill(place, str(tmp_path / "gone"))
-    at = fine(app())
+    at = fine(report())
     at.button(key="_report_make").click().run()
     fine(at)
     assert len(at.warning) == 1
@@ -90,7 +74,7 @@ def test_runs_chosen_one_by_one_must_be_alike(place: Path) -> None:
     last = store.save_run(other.cell, other.numbers)
     first = store.runs()[2].id
     store.close()
-    at = fine(app())
+    at = fine(report())
     at.toggle(key="_report_single").set_value(True).run()
     at.multiselect(key="_report_runs").set_value([first, last]).run()
     fine(at)

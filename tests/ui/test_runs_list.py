@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.recipes.calibration import Calibration, TextSpec
@@ -19,13 +18,13 @@ from prune_core.ui.frame.runs import method_label, run_label
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+def store(
+    inline_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunStore]:
     monkeypatch.setenv("PRUNE_STORE", str(tmp_path / "runs.sqlite"))
-    st.cache_resource.clear()
-    found = RunStore()
-    yield found
-    found.close()
-    st.cache_resource.clear()
+    runs = RunStore()
+    yield runs
+    runs.close()
 
 
 def saved(store: RunStore, sparsity: float, perplexity: float) -> str:
@@ -57,7 +56,7 @@ def test_runs_are_picked_and_a_deleted_one_leaves(store: RunStore) -> None:
     assert not at.exception
     assert at.text[0].value == " | ".join(ids[:2])
     box = at.multiselect(key="_picked")
-    assert box.options[2] == "Wanda · per row · 50.0 % removed · perplexity 35.00"
+    assert box.options[2] == "Wanda · per row · 50 % removed · perplexity 35.00"
     box.set_value([ids[2], ids[0]]).run()
     assert at.text[0].value == f"{ids[2]} | {ids[0]}"
     store.delete([ids[2]])
@@ -94,4 +93,4 @@ def test_methods_have_names(recipe: Recipe, label: str) -> None:
 
 def test_a_run_that_found_nothing_has_a_name_too() -> None:
     run: Any = Run("x", "", Cell("m", Recipe(sparsity=0.25)), "failed")
-    assert run_label(run) == "Magnitude · per layer · 25.0 % removed"
+    assert run_label(run) == "Magnitude · per layer · 25 % removed"

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from prune_core.criteria import CRITERIA
 from prune_core.engine.client import Engine
 from prune_core.engine.tickets import Computation, Ticket
 from prune_core.jobs.base import Job
 from prune_core.jobs.weights import Histograms
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.recipe import Recipe
+from prune_core.ui.frame.method_cards import method_card
 from tests.browser import chromium, require_browser, visitor
+from tests.ui.apps import app, by_label, drawn, fine
 
-SMALL = {"model": "tiny-llama", "seq_len": "64", "windows": "2"}
+pytestmark = pytest.mark.usefixtures("inline_engine")
 
-
-@pytest.fixture(autouse=True)
-def _inline_engine(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[None]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
-
-
-def studio(*, alone: bool = False, **query: str) -> AppTest:
-    """The Studio with the tiny model, through app.py or as its own script."""
-    script = "pages/studio.py" if alone else "app.py"
-    at = AppTest.from_file(str(PROJECT_ROOT / script), default_timeout=120)
-    if not alone:
-        at.switch_page("pages/studio.py")
-    for key, text in {**SMALL, **query}.items():
-        at.query_params[key] = text
-    return at.run()
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
+studio = partial(app, "studio", seq_len="64", windows="2")
 
 
 def shown(at: AppTest) -> dict[str, Any]:
@@ -54,16 +32,6 @@ def shown(at: AppTest) -> dict[str, Any]:
 
 def recipe_shown(at: AppTest) -> str:
     return str(at.session_state["_studio_shown"]["recipe"])
-
-
-def by_label(elements: Any, label: str) -> Any:
-    return next(element for element in elements if element.label == label)
-
-
-def drawn(at: AppTest, name: str) -> Any:
-    """What one of the Studio's own components was given to draw."""
-    found = [e.proto for e in at.get("bidi_component")]
-    return json.loads(next(p.json for p in found if p.component_name == f"prunescope.{name}"))
 
 
 def load_recipe(at: AppTest, content: bytes) -> AppTest:
@@ -258,13 +226,13 @@ def test_nothing_is_promised_after_a_failure() -> None:
     elsewhere = Recipe(sparsity=0.4, overrides={"block:99": 0.5})
     at = load_recipe(studio(sparsity="0.2"), elsewhere.to_json().encode())
     assert len(at.error) == 1
-    gauges = drawn(at, "gauges")
+    gauges = drawn(at, "gauges")[0]
     assert gauges["state"] == "stale"
     assert gauges["recipe"] == Recipe(sparsity=0.2).fingerprint
     assert gauges["note"] == "Earlier settings; the new measurement failed"
 
     cold = studio(sparsity="0.2", overrides="block:99=0.5")
-    gauges = drawn(cold, "gauges")
+    gauges = drawn(cold, "gauges")[0]
     assert gauges["state"] == "empty"
     assert gauges["gauges"][0]["value"] is None
     assert gauges["note"] == "Not measured: the measurement failed"
@@ -272,22 +240,22 @@ def test_nothing_is_promised_after_a_failure() -> None:
 
 def test_numbers_and_answers_of_another_model_do_not_stay() -> None:
     at = studio(sparsity="0.2")
-    assert drawn(at, "answers")["answers"][0]["pieces"]
+    assert drawn(at, "answers")[0]["answers"][0]["pieces"]
     at.session_state["overrides"] = "block:99=0.5"  # so that the other model has no numbers yet
     at.session_state["model"] = "tiny-gpt2"
     at.run()
-    assert drawn(at, "gauges")["state"] == "empty"
-    answers = drawn(at, "answers")
+    assert drawn(at, "gauges")[0]["state"] == "empty"
+    answers = drawn(at, "answers")[0]
     assert not answers["stale"]
     assert [side["pieces"] for side in answers["answers"]] == [[], []]
 
 
 def test_an_old_answer_keeps_its_own_sparsity() -> None:
     at = studio(sparsity="0.3")
-    assert drawn(at, "answers")["answers"][1]["note"] == "30 %"
+    assert drawn(at, "answers")[0]["answers"][1]["note"] == "30 %"
     by_label(at.toggle, "Write after every change").set_value(False)
     at.slider(key="sparsity").set_value(0.6).run()
-    answers = drawn(fine(at), "answers")
+    answers = drawn(fine(at), "answers")[0]
     assert answers["stale"]
     assert answers["recipe"] == Recipe(sparsity=0.3).fingerprint
     assert [side["note"] for side in answers["answers"]] == [
@@ -295,7 +263,7 @@ def test_an_old_answer_keeps_its_own_sparsity() -> None:
         "30 % · earlier settings",
     ]
     at.button(key="_write").click().run()
-    answers = drawn(fine(at), "answers")
+    answers = drawn(fine(at), "answers")[0]
     assert not answers["stale"]
     assert answers["answers"][1]["note"] == "60 %"
 
@@ -356,7 +324,7 @@ def test_every_gauge_shows_its_name_and_its_error(present: bool) -> None:
             [proto.html_content, proto.css_content, proto.js_content, proto.json],
         )
         gauges = tab.page.locator('[data-testid^="gauge-"]')
-        assert gauges.count() == len(drawn(at, "gauges")["gauges"]) == 5
+        assert gauges.count() == len(drawn(at, "gauges")[0]["gauges"]) == 5
         for index in range(gauges.count()):
             gauge = gauges.nth(index)
             assert gauge.locator(".name").is_visible()
@@ -406,7 +374,7 @@ def test_the_calibration_is_chosen_and_stands_in_the_link() -> None:
         calibration=Calibration(TextSpec("preset", "andersen"), 3, 64, 7),
     )
     assert recipe_shown(fine(at)) == expected.fingerprint
-    link = {key: str(found) for key, found in at.query_params.items() if key not in SMALL}
+    link = {key: str(text) for key, text in at.query_params.items()}
     assert recipe_shown(fine(studio(**link))) == expected.fingerprint
 
 
@@ -501,14 +469,17 @@ def test_an_old_link_without_a_pattern_is_per_layer() -> None:
     assert recipe_shown(at) == wanda("per-layer").fingerprint
 
 
-def test_every_criterion_has_a_card_in_both_languages() -> None:
-    from prune_core.criteria import CRITERIA
-    from prune_core.ui.session.language import LANGUAGES, catalogue
-
-    for language in LANGUAGES:
-        texts = catalogue(language)
-        for name in CRITERIA:
-            assert all(texts[f"methods.{name}_{part}"] for part in ("measures", "cost", "fails"))
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_criterion_has_a_card_in_both_languages(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("session.language", "frame.method_cards"):
+        monkeypatch.setattr(f"prune_core.ui.{module}.language", lambda: language)
+    for entry in CRITERIA.values():
+        card = method_card(entry.name)
+        for text in ("title", "measures", "cost", "fails"):
+            assert entry.texts[language][text] in card
+        assert entry.reference in card
 
 
 def test_an_answer_without_a_word_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core.engine.core import Core
 from prune_core.jobs.sweeps import MeasureCell
-from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.recipe import Recipe
 from prune_core.sweeps.frontier import frontier
@@ -21,6 +20,7 @@ from prune_core.sweeps.options import three_options
 from prune_core.sweeps.records import Cell, Run
 from prune_core.sweeps.store.journal import RunStore
 from prune_core.ui.tradeoff.sweep import background
+from tests.ui.apps import app, charts, fine
 
 GRIMM = TextSpec("preset", "grimm")
 RECIPES = [
@@ -28,6 +28,8 @@ RECIPES = [
     *(Recipe(sparsity=share) for share in (0.1, 0.3, 0.6)),
     *(Recipe(criterion="random", sparsity=share) for share in (0.1, 0.3, 0.6)),
 ]
+
+tradeoff = partial(app, "tradeoff")
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +43,10 @@ def measured() -> list[tuple[Cell, dict[str, Any]]]:
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    monkeypatch.setenv("PRUNE_ENGINE", "inline")
+def place(inline_engine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("PRUNE_STORE", str(tmp_path / "runs.sqlite"))
-    st.cache_resource.clear()
     yield tmp_path / "runs.sqlite"
     background().close()
-    st.cache_resource.clear()
 
 
 @pytest.fixture
@@ -58,27 +57,9 @@ def filled(place: Path, measured: list[tuple[Cell, dict[str, Any]]]) -> RunStore
     return store
 
 
-def app(**query: str) -> AppTest:
-    at = AppTest.from_file(str(PROJECT_ROOT / "app.py"), default_timeout=120)
-    at.switch_page("pages/tradeoff.py")
-    for key, text in {"model": "tiny-llama", **query}.items():
-        at.query_params[key] = text
-    return at.run()
-
-
-def fine(at: AppTest) -> AppTest:
-    assert not at.exception
-    assert [box.value for box in at.error] == []
-    return at
-
-
-def charts(at: AppTest) -> int:
-    return len(at.get("plotly_chart"))
-
-
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_without_runs_it_says_how_to_get_some(lang: str) -> None:
-    at = fine(app(lang=lang))
+    at = fine(tradeoff(lang=lang))
     assert charts(at) == 0
     assert len(at.info) == 1
     assert at.button(key="_grid_start")
@@ -87,7 +68,7 @@ def test_without_runs_it_says_how_to_get_some(lang: str) -> None:
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("axes", [("nonzero", "perplexity"), ("bytes", "kl"), ("decode", "top1")])
 def test_runs_are_drawn(filled: RunStore, lang: str, axes: tuple[str, str]) -> None:
-    at = fine(app(lang=lang, cost=axes[0], quality=axes[1]))
+    at = fine(tradeoff(lang=lang, cost=axes[0], quality=axes[1]))
     assert charts(at) == 1
     # speed was not measured: another axis stands in
     assert at.session_state["cost"] == ("nonzero" if axes[0] == "decode" else axes[0])
@@ -123,7 +104,7 @@ def test_presenting_steps_through_the_options(filled: RunStore) -> None:
     runs = filled.runs()
     options = three_options(runs)
     assert len(options) >= 1
-    at = fine(app(present="1"))
+    at = fine(tradeoff(present="1"))
     assert charts(at) == 1
     assert {metric.label for metric in at.metric} == {"Removed", "Perplexity against dense"}
     at.button(key="_option_Right").click().run()
@@ -131,7 +112,7 @@ def test_presenting_steps_through_the_options(filled: RunStore) -> None:
 
 
 def test_a_promise_is_solved_from_the_measured_curve(filled: RunStore) -> None:
-    at = fine(app(budget="10%"))
+    at = fine(tradeoff(budget="10%"))
     at.button(key="_budget_solve").click().run()
     fine(at)
     table = next(frame.value for frame in at.dataframe if "Answer" in frame.value.columns)
@@ -143,14 +124,14 @@ def test_a_promise_is_solved_from_the_measured_curve(filled: RunStore) -> None:
 
 @pytest.mark.parametrize("budget", ["nonsense", "0%"])
 def test_a_promise_that_cannot_be_read_is_one_sentence(filled: RunStore, budget: str) -> None:
-    at = app(budget=budget)
+    at = tradeoff(budget=budget)
     assert not at.exception
     assert len(at.error) == 1
     assert "budget" in at.error[0].value
 
 
 def test_a_sweep_is_started_watched_and_cancelled(place: Path) -> None:
-    at = fine(app())
+    at = fine(tradeoff())
     at.slider(key="_grid_range").set_value((0.1, 0.3)).run()
     at.multiselect(key="_grid_criteria").set_value(["magnitude"]).run()
     assert any("3 cells" in caption.value for caption in fine(at).caption)
@@ -163,13 +144,13 @@ def test_a_sweep_is_started_watched_and_cancelled(place: Path) -> None:
     while not store.sweep(sweep.id).ended:
         assert time.monotonic() < end
         time.sleep(0.1)
-    at = fine(app(sweep=sweep.id))
+    at = fine(tradeoff(sweep=sweep.id))
     assert charts(at) == 1
     store.close()
 
 
 def test_a_grid_that_cannot_be_says_why() -> None:
-    at = app()
+    at = tradeoff()
     at.multiselect(key="_grid_criteria").set_value([]).run()
     assert not at.exception
     assert len(at.error) == 1
@@ -177,7 +158,7 @@ def test_a_grid_that_cannot_be_says_why() -> None:
 
 
 def test_runs_are_searched(filled: RunStore) -> None:
-    at = fine(app())
+    at = fine(tradeoff())
     at.text_input(key="_runs_search").set_value("random 30%").run()
     table = fine(at).dataframe[-1].value
     assert len(table) == 1
@@ -187,7 +168,7 @@ def test_runs_are_searched(filled: RunStore) -> None:
 
 def test_a_store_that_is_no_store_is_one_sentence(place: Path) -> None:
     place.write_bytes(b"this is no database at all" * 100)
-    at = app()
+    at = tradeoff()
     assert not at.exception
     assert len(at.error) == 1
     assert "is damaged" in at.error[0].value
@@ -216,12 +197,7 @@ def test_the_three_options_keep_their_bounds(
 
 
 def test_a_measurement_of_the_studio_is_kept_as_a_run(place: Path) -> None:
-    at = AppTest.from_file(str(PROJECT_ROOT / "app.py"), default_timeout=120)
-    at.switch_page("pages/studio.py")
-    query = {"model": "tiny-llama", "sparsity": "0.4", "seq_len": "64", "windows": "2"}
-    for key, text in query.items():
-        at.query_params[key] = text
-    fine(at.run())
+    at = fine(app("studio", sparsity="0.4", seq_len="64", windows="2"))
     at.button(key="_save_run").click().run()
     at.run()  # once kept it is not kept again
     fine(at)

@@ -68,23 +68,14 @@ class NeuronStatistics:
     def scores(self, method: str) -> dict[int, Tensor]:
         """Scores by block, (neurons,) float64; higher = keep.
 
-        ``mean-activation``: mean |a|. ``firing``: share of tokens with a > 0. ``weighted``: mean
-        |a| times the norm of the column of ``down``. ``fluctuation``: variance of a times the
-        squared norm (FLAP's WIFV, arXiv 2312.11983).
+        Args:
+            method: one of :data:`prune_core.recipes.parts.NEURON_METHODS`.
 
         Raises:
             RecipeError: an unknown method.
         """
-        known = checked_method(method)
-        if known == "firing":
-            return self.row("firing")
-        if known == "fluctuation":
-            found = self.row("variance")
-            return {block: found[block] * self.norms[block].square() for block in self.blocks}
-        found = self.row("absolute")
-        if known == "mean-activation":
-            return found
-        return {block: found[block] * self.norms[block] for block in self.blocks}
+        found: dict[int, Tensor] = NEURON_METHODS[checked_method(method)].fn(self)
+        return found
 
     def compared(self, method: str, scope: str) -> dict[int, Tensor]:
         """Scores as the neurons compete by them: see :func:`competing` where all do."""
@@ -114,7 +105,7 @@ def competing(method: str, scores: Mapping[int, Tensor]) -> dict[int, Tensor]:
         method: one of :data:`prune_core.recipes.parts.NEURON_METHODS`.
         scores: (neurons,) by block.
     """
-    if checked_method(method) == "firing":
+    if NEURON_METHODS[checked_method(method)].comparable:
         return dict(scores)
     return {block: _standardised(row) for block, row in scores.items()}
 
@@ -134,7 +125,9 @@ def checked_method(method: str) -> str:
     """
     known = ALIASES.get(method, method)
     if known not in NEURON_METHODS:
-        raise RecipeError(f"unknown method {method!r}; use {', '.join(NEURON_METHODS)}.")
+        raise RecipeError(
+            "unknown method {method!r}; use {known:list}.", method=method, known=NEURON_METHODS
+        )
     return known
 
 
@@ -235,9 +228,11 @@ def gather_neurons(
         sums[index][[0, 2, 3, 4]] /= max(counts[index], 1)
         if not bool(torch.isfinite(sums[index]).all()):
             raise ModelFileError(
-                f"The activations of the neurons of block {index} (the inputs of the layer {name}) "
+                "The activations of the neurons of block {block} (the inputs of the layer {name}) "
                 "are not finite on this text; the model's weights hold NaN or Inf, or its dtype "
-                "overflows."
+                "overflows.",
+                block=index,
+                name=name,
             )
     return sums
 

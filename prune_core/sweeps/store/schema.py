@@ -66,8 +66,11 @@ def migrate(database: Database) -> None:
         found = _version(database, ask)
     if found > SCHEMA:
         raise StoreError(
-            f"the store {database.name} was written by a newer version of Prunescope (schema "
-            f"{found}, this one knows {SCHEMA}); update Prunescope or name another store."
+            "the store {name} was written by a newer version of Prunescope (schema {found}, this "
+            "one knows {known}); update Prunescope or name another store.",
+            name=database.name,
+            found=found,
+            known=SCHEMA,
         )
     if found == SCHEMA:
         return

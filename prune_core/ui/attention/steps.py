@@ -110,7 +110,7 @@ def _draw(found: Mapping[str, Any], step: int, token: int) -> None:
             row["softmax"] = shares[place]
         if step >= 4:
             row["v"] = _vector(found["values"][place])
-            row["p × v"] = _vector([shares[place] * x for x in found["values"][place]])  # noqa: RUF001
+            row["p × v"] = _vector([shares[place] * x for x in found["values"][place]])
         rows.append(row)
     st.dataframe(
         rows,

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from prune_core.errors import ProtocolError
+from prune_core.evaluation.metrics import METRICS
 from prune_core.evaluation.paired import compare_results
 from prune_core.figures.compare import block_damage, differences, overlap_matrix
 from prune_core.jobs.base import Job
@@ -39,7 +40,7 @@ def verdicts(compared: Mapping[str, Any]) -> list[str]:
         if p >= 0.05:
             sentences.append(t("compare.alike", first=first, second=second, p=_p(p)))
             continue
-        better = (pair["mean"] > 0) == similar
+        better = (pair["mean"] > 0) == METRICS[compared["metric"]].more_is_better
         names = (first, second) if better else (second, first)
         low, high = sorted((abs(pair["low"]), abs(pair["high"])))
         if pair["low"] < 0 < pair["high"]:

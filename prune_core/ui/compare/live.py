@@ -13,6 +13,15 @@ from typing import Any
 
 import streamlit as st
 
+from prune_core.evaluation.evaluation import Evaluation
+from prune_core.evaluation.metrics import (
+    LANGUAGE,
+    METRICS,
+    Metric,
+    headline_of,
+    kind_of,
+    metrics_of,
+)
 from prune_core.figures.compare import SHAPES, slot_color
 from prune_core.jobs.base import Job
 from prune_core.jobs.evaluate import Evaluate, Generate
@@ -31,7 +40,7 @@ from prune_core.ui.frame.page import Page
 from prune_core.ui.frame.slots import recipe_detail, recipe_name
 from prune_core.ui.frame.weight_bar import zeros_said
 from prune_core.ui.session.keys import value
-from prune_core.ui.session.language import error_sentence, t, t_or
+from prune_core.ui.session.language import error_sentence, metric_text, t, t_or
 from prune_core.ui.session.recipe_state import evaluation_settings, text_spec
 from prune_core.ui.widgets.cards import axis_scale, card
 from prune_core.ui.widgets.lanes import compared_answers
@@ -39,7 +48,6 @@ from prune_core.words.numbers import (
     count,
     counted_share,
     error_in,
-    error_of,
     measured,
     percent_measured,
     size,
@@ -160,16 +168,18 @@ def draw_cards(
 
 
 def _main(numbers: Numbers) -> tuple[float | None, float | None, float | None, float | None]:
-    """Dense, measured and its interval: of perplexity or similarity; None where not finite."""
-    if numbers.get("metric") == "similarity":
-        mine, error = numbers.get("similarity"), numbers.get("similarity_stderr")
-        if mine is None or error is None:
-            return 1.0, mine, None, None
-        return 1.0, mine, mine - 1.96 * error, min(1.0, mine + 1.96 * error)
-    fields = ("perplexity_dense", "perplexity", "perplexity_low", "perplexity_high")
-    found = [numbers.get(field) for field in fields]
-    dense, mine, low, high = (x if x is not None and math.isfinite(x) else None for x in found)
-    return dense, mine, low, high
+    """Dense, measured and its interval: of the headline's metric; None where not finite."""
+    evaluation = Evaluation.from_dict(numbers)
+    row = evaluation.headline
+    mine = evaluation.value(row)
+    ends = mine.low, mine.high
+    if not row.low and mine.value is not None and mine.error is not None:
+        ends = mine.value - 1.96 * mine.error, min(1.0, mine.value + 1.96 * mine.error)
+    dense = row.unchanged if row.unchanged is not None else mine.dense
+    dense, value, low, high = (
+        x if x is not None and math.isfinite(x) else None for x in (dense, mine.value, *ends)
+    )
+    return dense, value, low, high
 
 
 def _card(
@@ -186,7 +196,8 @@ def _card(
     interval = ""
     if error is not None:
         interval = t("studio.interval", low=written(low), high=written(high))
-    label = t("studio.similarity" if similar else "studio.perplexity")
+    kind = kind_of(model.kind, model.has_language_head, model.classes)
+    label = metric_text(headline_of({kind}), "title")
     return {
         "title": recipe_name(recipe),
         "detail": recipe_detail(recipe),
@@ -217,19 +228,17 @@ def _rows(numbers: Numbers, *, similar: bool, short: bool) -> list[tuple[str, st
             spread = None if error is None else error / dense
             change = percent_measured(mine / dense - 1, spread, sign=True)
         rows.append((t("compare.change"), change or number(None), "", t("compare.change_help")))
-        help_text = t("studio.kl_help", error=f"{numbers.get('kl_error') or 0:.2g}")
-        rows.append((t("studio.kl"), *_with_error(numbers, "kl"), help_text))
-        top1 = _with_error(numbers, "top1", share=True)
-        rows.append((t("studio.top1"), *top1, t("studio.top1_help")))
+        rows += [_beside(row, numbers) for row in metrics_of("beside", kinds=LANGUAGE)]
     counts = counts_of(numbers)
+    removed_help = metric_text(METRICS["sparsity"], "help")
     removed = number(None)
     of_model = removed
     if counts is not None:
         removed = counted_share(counts.of_prunable(counts.removed))
         of_model = counted_share(counts.of_model(counts.removed))
-    rows.append((t("compare.of_prunable"), removed, "", t("studio.removed_help")))
+    rows.append((t("compare.of_prunable"), removed, "", removed_help))
     if not short:
-        rows.append((t("compare.of_model"), of_model, "", t("studio.removed_help")))
+        rows.append((t("compare.of_model"), of_model, "", removed_help))
         if counts is not None and counts.was_sparse:
             added = counted_share(counts.of_prunable(counts.added))
             rows.append((t("compare.added"), added, "", zeros_said(counts)))
@@ -247,16 +256,16 @@ def _size(numbers: Numbers) -> str:
     return t("compare.about", size=size(file.value)) if file.is_estimate else size(file.value)
 
 
-def _with_error(numbers: Numbers, field: str, *, share: bool = False) -> tuple[str, str]:
-    mine, error = numbers.get(field), numbers.get(f"{field}_stderr")
-    if mine is None:
-        return number(None), ""
-    if share:
-        wide = 100 * error if error else None
-        more = "" if wide is None else t("studio.plus_minus", error=error_of(100 * mine, wide))
-        return percent_measured(mine, error), f"{more} %" if more else ""
-    more = t("studio.plus_minus", error=error_of(mine, error)) if error else ""
-    return measured(mine, error), more
+def _beside(row: Metric, numbers: Numbers) -> tuple[str, str, str, str]:
+    """Name, value, error and help of a metric beside the headline."""
+    mine = Evaluation.from_dict(numbers).value(row)
+    plus_minus = row.error_written(mine.value, mine.error)
+    return (
+        metric_text(row, "title"),
+        row.written(mine.value, mine.error, absent=number(None)),
+        t("studio.plus_minus", error=plus_minus) if plus_minus else "",
+        metric_text(row, "help", error=f"{numbers.get(row.bias) or 0:.2g}"),
+    )
 
 
 def _note(state: str, numbers: Numbers, outcome: Outcome) -> str:

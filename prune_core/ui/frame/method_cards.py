@@ -7,7 +7,7 @@ import streamlit as st
 from prune_core.criteria import CRITERIA
 from prune_core.recipes.forms import BY_FIELD, write_numbers
 from prune_core.ui.session.keys import set_value, value
-from prune_core.ui.session.language import t, t_or
+from prune_core.ui.session.language import language, name_of, t
 
 
 def method_card(name: str) -> str:
@@ -20,10 +20,9 @@ def method_card(name: str) -> str:
         UnknownNameError: there is none of that name.
     """
     entry = CRITERIA[name]
-    lines = [f"**{t_or(f'studio.criterion_{name}', entry.title)}**"]
+    lines = [f"**{name_of(CRITERIA, name)}**"]
     for part in ("measures", "cost", "fails"):
-        text = t_or(f"methods.{name}_{part}", entry.summary if part == "measures" else "")
-        lines.append(f"**{t(f'methods.{part}')}** {text}")
+        lines.append(f"**{t(f'methods.{part}')}** {entry.text(language(), part)}")
     if entry.reference:
         lines.append(f"[{t('methods.paper')}]({entry.reference})")
     return "\n\n".join(lines)
@@ -47,14 +46,14 @@ def _argument(name: str, argument: str, usual: float | int) -> None:
     # a recipe file may bring what no one would set here
     low, high = min(0, given), max(top, given)
     st.number_input(
-        t_or(f"methods.argument_{argument}", argument),
+        CRITERIA[name].text(language(), argument, argument),
         type(usual)(low),
         type(usual)(high),
         step=1 if whole else 0.05,
         key=key,
         on_change=_set_argument,
         args=(key, argument, usual),
-        help=t_or(f"methods.argument_{argument}_help", "") or None,
+        help=CRITERIA[name].text(language(), f"{argument}_help") or None,
     )
 
 

@@ -14,11 +14,13 @@ import streamlit as st
 
 from prune_core.recipes.calibration import TextSpec
 from prune_core.sweeps.axes import method_of
+from prune_core.sweeps.names import method_name
 from prune_core.sweeps.records import Run, Sweep
 from prune_core.sweeps.store.journal import RunStore
 from prune_core.ui.frame.components import percent
 from prune_core.ui.session.keys import set_value, value
-from prune_core.ui.session.language import t, t_or
+from prune_core.ui.session.language import language, t
+from prune_core.words.catalogue import Words
 from prune_core.words.numbers import error_in, measured
 
 ALL = "*"
@@ -44,19 +46,7 @@ def _store() -> RunStore:
 
 def method_label(method: tuple[str, ...]) -> str:
     """A method (see ``sweeps.axes.method_of``) in the session's language."""
-    return " · ".join(_part(part) for part in method) or t("runs.dense")
-
-
-def _part(part: str) -> str:
-    kind, _, rest = part.partition(":")
-    if kind == "nm":
-        kept, _, of = rest.partition(":")
-        return t("runs.short_nm", n=kept, m=of)
-    if kind == "block":
-        return t("runs.short_block", size=rest.partition(":")[0])
-    if part == "+sparsegpt":
-        return t("runs.short_repaired")
-    return t_or(f"runs.short_{part}", t_or(f"runs.part_{part}", part))
+    return method_name(method, Words(language()))
 
 
 def run_label(run: Run) -> str:

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from prune_core.allocation import ALLOCATIONS
+from prune_core.criteria import CRITERIA
 from prune_core.engine.client import Ticket
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.forms import FORMS, Form, value_of, write_numbers
 from prune_core.recipes.packing import NAMES, pack, unpack
-from prune_core.recipes.parts import STRUCTURE
+from prune_core.recipes.parts import NEURON_METHODS, STRUCTURE
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.frame.components import percent
 from prune_core.ui.session.keys import set_value, value
-from prune_core.ui.session.language import t, t_or
+from prune_core.ui.session.language import name_of, pattern_name, t
 
 NAMED = ("criterion", "criterion_args.value", "sparsity", *STRUCTURE, "neurons.fraction")
 """Fields that a recipe's name says already."""
@@ -56,7 +58,7 @@ def try_add(*recipes: Recipe) -> None:
         try:
             add(recipe)
         except PruneCoreError as error:
-            st.session_state[NOTE] = str(error)
+            st.session_state[NOTE] = error.sentence
 
 
 def remove(name: str) -> None:
@@ -74,7 +76,7 @@ def remove(name: str) -> None:
 
 def criterion_name(name: str) -> str:
     """A criterion's short name."""
-    return t_or(f"compare.criterion_{name}", name)
+    return name_of(CRITERIA, name, "short")
 
 
 def recipe_name(recipe: Recipe) -> str:
@@ -108,14 +110,12 @@ def _said(form: Form, recipe: Recipe) -> str:
     if form.group == "weights" and not recipe.removes_weights:
         return ""
     if form.field == "pattern":
-        if recipe.block_of is not None:
-            return t("studio.pattern_block", size=recipe.block_of[0])
-        return "" if recipe.kept_of is not None else t(f"studio.pattern_{_key(value)}")
+        return "" if recipe.kept_of is not None else pattern_name(value)
     if value == form.default or form.field in NAMED:
         return ""
     match form.field:
         case "allocation":
-            return t(f"studio.allocation_{_key(value)}")
+            return name_of(ALLOCATIONS, value)
         case "overrides":
             return t("compare.n_overrides", count=len(value))
         case "reconstruction":
@@ -123,7 +123,7 @@ def _said(form: Form, recipe: Recipe) -> str:
         case "compensate":
             return t("neurons.compensate")
         case "neurons.method":
-            return t(f"neurons.method_{_key(value)}")
+            return name_of(NEURON_METHODS, value)
         case "calibration.text":
             name = t("runs.own_text") if value.kind == "inline" else value.value
             return f"{t(form.words)}: {name}"

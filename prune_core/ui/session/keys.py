@@ -7,13 +7,16 @@ translated: Streamlit would write the label) are written to the URL by :func:`wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from prune_core.criteria import CRITERIA as REGISTERED
+from prune_core.criteria import CRITERIA
+from prune_core.exporting.formats import FORMATS
+from prune_core.jobs.blocks import BLOCK_METHODS
+from prune_core.jobs.heads import HEAD_METHODS
 from prune_core.models.sources import DEFAULT_PRESET
 from prune_core.recipes.calibration import PRESET_TEXTS
 from prune_core.recipes.forms import FORMS, Form, read_pairs
@@ -22,12 +25,15 @@ from prune_core.sweeps.axes import COSTS, QUALITIES
 from prune_core.sweeps.options import NAMES as OPTIONS
 from prune_core.ui.session.language import LANGUAGES
 
-CRITERIA = tuple(REGISTERED)
 TEXTS = PRESET_TEXTS
 SEQ_LENS = (64, 128, 256, 512)
-HEAD_METHODS = ("weight-norm", "gradient", "ablation", "confidence", "entropy")
 MAX_TEXT = 8000
 MAX_PROMPTS = 2000
+
+
+def block_methods() -> list[str]:
+    """Methods of the page Layers, as a session and a link call them."""
+    return [name.removeprefix("block-") for name in BLOCK_METHODS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,10 @@ class Key:
 
 
 def _choice(*options: str) -> Callable[[str], str]:
+    return _name_in(options)
+
+
+def _name_in(options: Collection[str]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in options:
             raise ValueError(text)
@@ -117,14 +127,14 @@ KEYS: dict[str, Key] = {
     "sampling": Key("greedy", _choice("greedy", "sample")),
     "seed": Key(0, _whole(0, 2**31 - 1)),
     "chat": Key(False, _flag, bound=True),
-    "export_format": Key("masked", _choice("masked", "shrunk", "compressed")),
+    "export_format": Key("masked", _name_in(FORMATS)),
     # Weights
     "role": Key("", _text(32)),
     "layer": Key("", _text(300)),
     "counts": Key("linear", _choice("linear", "log")),
     "other": Key("", _choice("", *CRITERIA)),
     # Attention
-    "head_method": Key("weight-norm", _choice(*HEAD_METHODS)),
+    "head_method": Key("weight-norm", _name_in(HEAD_METHODS)),
     "head": Key("", _text(32)),
     "sentence": Key("", _text(2000), bound=True),
     # Trade-off
@@ -142,7 +152,7 @@ KEYS: dict[str, Key] = {
     # Neurons
     "neuron": Key("", _neuron),  # the one looked at closely
     # Layers
-    "block_method": Key("influence", _choice("influence", "angular", "ablation", "greedy")),
+    "block_method": Key("influence", _choice(*block_methods())),
     "block_part": Key("block", _choice("block", "attention", "mlp")),
     "block_windows": Key(2, _whole(1, 16)),
     "block_steps": Key(4, _whole(1, 64)),

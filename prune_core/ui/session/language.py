@@ -5,8 +5,13 @@ A key is ``section.name``: ``t("weights.title")`` reads ``assets/i18n/LANG/weigh
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
+from prune_core.evaluation.metrics import Metric
+from prune_core.patterns import pattern_text
+from prune_core.registry import Registry
 from prune_core.words.catalogue import catalogue
 from prune_core.words.translated_errors import translated
 
@@ -45,9 +50,24 @@ def t_or(key: str, fallback: str) -> str:
     return catalogue(language()).get(key) or catalogue("en").get(key, fallback)
 
 
+def name_of(registry: Registry[Any], name: str, text: str = "title") -> str:
+    """A text of a registry's entry in the session's language; the name where there is none."""
+    return registry.text(name, language(), text)
+
+
+def pattern_name(pattern: str, text: str = "title") -> str:
+    """A text of a recipe's pattern in the session's language, with its values in it."""
+    return pattern_text(pattern, language(), text)
+
+
 def words(section: str, *names: str) -> dict[str, str]:
     """Several texts of a section by name, as figures take them."""
     return {name: t(f"{section}.{name}") for name in names}
+
+
+def metric_text(row: Metric, place: str, *, classes: bool = False, **values: object) -> str:
+    """What is said of a metric in the session's language; see ``Metric.phrase``."""
+    return row.phrase(place, language(), classes=classes, **values)
 
 
 def error_sentence(error: object, *, inside: bool = False) -> str:

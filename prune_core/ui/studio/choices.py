@@ -5,14 +5,16 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from prune_core.allocation import ALLOCATIONS
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.calibration import CALIBRATION_MODES, MAX_CALIBRATION_WINDOWS
 from prune_core.recipes.forms import MAX_CUT, MAX_LINK_SEED, write_indices, write_numbers
+from prune_core.recipes.parts import NEURON_METHODS
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.echoes import chosen, put
 from prune_core.ui.frame.own_text import own_text
 from prune_core.ui.session.keys import TEXTS, set_value, value, widget
-from prune_core.ui.session.language import t, t_or
+from prune_core.ui.session.language import name_of, t, t_or
 from prune_core.ui.session.recipe_state import (
     calibration_length,
     calibration_text,
@@ -133,7 +135,7 @@ def structure_panel(model: ModelInfo) -> None:
             st.caption(
                 t(
                     "studio.neuron_chosen",
-                    method=t(f"neurons.method_{chosen.method.replace('-', '_')}"),
+                    method=name_of(NEURON_METHODS, chosen.method),
                     scope=t(f"neurons.scope_{chosen.scope}"),
                 )
             )
@@ -241,7 +243,8 @@ def _order() -> None:
 
 def _mode_chosen() -> None:
     forget_changes()
-    if value("cal_mode") == "sequential" and value("allocation") == "global":
+    whole = "ordered" in ALLOCATIONS[str(value("allocation"))].needs
+    if value("cal_mode") == "sequential" and whole:
         set_value("allocation", "uniform")
         note_change("cal_mode", t("studio.changed_allocation_mode"))
 

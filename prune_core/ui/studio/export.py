@@ -22,7 +22,7 @@ from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.loading import follow, forget
 from prune_core.ui.frame.weight_bar import both_said, zeros_said
 from prune_core.ui.session.keys import set_value, value, widget
-from prune_core.ui.session.language import error_sentence, t
+from prune_core.ui.session.language import error_sentence, name_of, t
 from prune_core.ui.session.recipe_state import evaluation_settings, text_spec
 from prune_core.ui.studio.cost import spread
 from prune_core.words.numbers import error_in, measured, size
@@ -43,9 +43,9 @@ def export_drawer(model: ModelInfo, recipe: Recipe) -> None:
         st.radio(
             t("export.format"),
             list(FORMATS),
-            format_func=lambda form: t(f"export.{form}"),
+            format_func=lambda form: name_of(FORMATS, form),
             captions=[_caption(form, problems[form]) for form in FORMATS],
-            **widget("export_format", FORMATS),
+            **widget("export_format", list(FORMATS)),
         )
         form = str(value("export_format"))
         _explained(form, problems[form], recipe)
@@ -67,7 +67,7 @@ def _caption(form: str, problem: str | None) -> str:
     return (
         t("export.refused", reason=plain(error_sentence(problem)))
         if problem
-        else t(f"export.{form}_help")
+        else name_of(FORMATS, form, "measures")
     )
 
 
@@ -77,7 +77,7 @@ def _explained(form: str, problem: str | None, recipe: Recipe) -> None:
         st.warning(
             t(
                 "export.refused_long",
-                format=t(f"export.{form}"),
+                format=name_of(FORMATS, form),
                 reason=plain(error_sentence(problem)),
             ),
             icon=":material/block:",

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from prune_core.evaluation.evaluation import Evaluation
+from prune_core.evaluation.metrics import METRICS, Metric, kind_of, metrics_of
 from prune_core.models.info import ModelInfo
 from prune_core.models.weight_counts import WeightCounts, counts_of
 from prune_core.recipes.recipe import Recipe
@@ -21,7 +23,7 @@ from prune_core.ui.frame.components import guarded, percent
 from prune_core.ui.frame.loading import Outcome, cancel, draw_progress, failure_text, forget, submit
 from prune_core.ui.frame.page import Page
 from prune_core.ui.frame.weight_bar import both_said, removed_said, weight_bar, zeros_said
-from prune_core.ui.session.language import t
+from prune_core.ui.session.language import metric_text, t
 from prune_core.ui.session.questions import EVALUATE, GENERATE, evaluate_job, generate_job
 from prune_core.ui.studio.recipe import prompt_panel
 from prune_core.ui.widgets.gauges import gauges
@@ -30,9 +32,7 @@ from prune_core.words.numbers import (
     count,
     counted_share,
     error_in,
-    error_of,
     measured,
-    percent_measured,
     size,
 )
 
@@ -183,7 +183,11 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
     numbers, state, fingerprint, points = _shown(recipe, outcome)
     known: Numbers = numbers or {}
     tokens = int(known.get("tokens") or 0)
-    rows = [_main(known, model), *_others(known, model)]
+    evaluation = Evaluation.from_dict(known)
+    kind = kind_of(model.kind, model.has_language_head, model.classes)
+    metrics = metrics_of("headline", "beside", kinds={kind})
+    rows = [_gauge(row, evaluation, classes=kind == "classifier") for row in metrics]
+    rows += _counted(known, model)
     gauges(
         rows,
         state={"stopped": "estimating"}.get(state, state),
@@ -208,52 +212,37 @@ def _gauges(page: Page, model: ModelInfo, recipe: Recipe, outcome: Outcome) -> N
     )
 
 
-def _main(known: Numbers, model: ModelInfo) -> dict[str, Any]:
-    if not model.has_language_head:
-        error = known.get("similarity_stderr")
-        similarity = known.get("similarity")
-        return {
-            "id": "similarity",
-            "name": t("studio.similarity"),
-            "value": similarity,
-            "text": "" if similarity is None else measured(similarity, error),
-            "aside": "",
-            "detail": _plus_minus(similarity, error),
-            "help": t("studio.similarity_help"),
-        }
-    perplexity, dense = known.get("perplexity"), known.get("perplexity_dense")
-    low, high = known.get("perplexity_low"), known.get("perplexity_high")
-    # the interval is that of the change: dense against itself has none
-    error = error_in(low, high)
-
-    def shown(value: float | None) -> str:
-        return "" if value is None else measured(value, error, too_large=t("common.million"))
-
-    detail = "" if error is None else t("studio.interval", low=shown(low), high=shown(high))
-    aside = "" if dense is None else t("studio.from_dense", dense=shown(dense))
+def _gauge(row: Metric, evaluation: Evaluation, *, classes: bool) -> dict[str, Any]:
+    """One gauge: the headline's own interval where it has one, else the error below the number."""
+    mine = evaluation.value(row)
+    detail, error = "", mine.error
+    if row.low:
+        # the interval is that of the change: dense against itself has none
+        error = error_in(mine.low, mine.high)
+    many = t("common.million")
+    low, high, dense = (
+        row.written(x, error, too_large=many) for x in (mine.low, mine.high, mine.dense)
+    )
+    if not row.low:
+        plus_minus = row.error_written(mine.value, error)
+        detail = t("studio.plus_minus", error=plus_minus) if plus_minus else ""
+    elif error is not None:
+        detail = t("studio.interval", low=low, high=high)
+    bias = f"{evaluation.numbers.get(row.bias) or 0:.2g}"
     return {
-        "id": "perplexity",
-        "name": t("studio.perplexity"),
-        "value": perplexity,
-        "text": shown(perplexity),
-        "aside": aside,
+        "id": row.name,
+        "name": metric_text(row, "title", classes=classes),
+        "value": mine.value,
+        "text": row.written(mine.value, error, too_large=many),
+        "aside": t("studio.from_dense", dense=dense) if dense else "",
         "detail": detail,
-        "help": t("studio.perplexity_help"),
+        "help": metric_text(row, "help", classes=classes, error=bias),
     }
-
-
-def _plus_minus(value: float | None, error: float | None, *, share: bool = False) -> str:
-    """The error of a number, with the digits that the number has."""
-    if value is None or not error:
-        return ""
-    scale = 100 if share else 1
-    text = error_of(scale * value, scale * error)
-    return t("studio.plus_minus", error=f"{text} %" if share else text)
 
 
 def _shares(known: Numbers, counts: WeightCounts) -> str:
     """Of what the share is one, what of it is new, and what stays, sentence after sentence."""
-    said = [f"{t('studio.removed')}: {both_said(counts)}", zeros_said(counts)]
+    said = [f"{metric_text(METRICS['sparsity'], 'title')}: {both_said(counts)}", zeros_said(counts)]
     rest = known.get("sparsity_of_rest")
     if rest and rest != known.get("sparsity"):
         said.append(t("studio.of_rest", share=counted_share(rest)))
@@ -269,44 +258,20 @@ def _smallest(known: Numbers) -> str:
     return t("studio.shrunk" if file.form == "shrunk" else "studio.sparse", size=size(file.value))
 
 
-def _others(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
+def _counted(known: Numbers, model: ModelInfo) -> list[dict[str, Any]]:
+    """What is counted: weights removed, and the size of the model."""
     sparsity, counts = known.get("sparsity"), counts_of(known)
+    removed = METRICS["sparsity"]
     rows = []
-    if known.get("metric") != "similarity" or model.classes:
-        of = "_classes" if model.classes else ""
-        kl, error = known.get("kl"), known.get("kl_stderr")
-        same, spread = known.get("top1"), known.get("top1_stderr")
-        rows.append(
-            {
-                "id": "kl",
-                "name": t(f"studio.kl{of}"),
-                "value": kl,
-                "text": "" if kl is None else measured(kl, error),
-                "aside": "",
-                "detail": _plus_minus(kl, error),
-                "help": t(f"studio.kl_help{of}", error=f"{known.get('kl_error') or 0:.2g}"),
-            }
-        )
-        rows.append(
-            {
-                "id": "top1",
-                "name": t(f"studio.top1{of}"),
-                "value": same,
-                "text": "" if same is None else percent_measured(same, spread),
-                "aside": "",
-                "detail": _plus_minus(same, spread, share=True),
-                "help": t(f"studio.top1_help{of}"),
-            }
-        )
     rows.append(
         {
-            "id": "sparsity",
-            "name": t("studio.removed"),
+            "id": removed.name,
+            "name": metric_text(removed, "title"),
             "value": sparsity,
             "text": "" if sparsity is None else counted_share(sparsity),
             "aside": "",
             "detail": "" if counts is None else removed_said(counts),
-            "help": t("studio.removed_help"),
+            "help": metric_text(removed, "help"),
         }
     )
     megabytes = model.bytes_in_memory / 1e6

@@ -10,12 +10,13 @@ import streamlit as st
 from prune_core.criteria import CRITERIA
 from prune_core.errors import PruneCoreError
 from prune_core.models.info import ModelInfo
+from prune_core.patterns import example_patterns, parse_pattern
 from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, own_pattern
 from prune_core.ui.frame.components import choice, percent, plain
 from prune_core.ui.frame.measured_on import measured_on
 from prune_core.ui.frame.method_cards import about_method, method_card
 from prune_core.ui.session.keys import KEYS, set_value, value, widget
-from prune_core.ui.session.language import error_sentence, t, t_or
+from prune_core.ui.session.language import error_sentence, name_of, pattern_name, t, t_or
 from prune_core.ui.session.recipe_files import read_recipe
 from prune_core.ui.session.recipe_state import (
     PATTERN_CHOSEN,
@@ -34,7 +35,6 @@ from prune_core.ui.studio.choices import (
     structure_panel,
 )
 
-PATTERNS = ("per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 MAX_HISTORY = 100
 NEW_TOKENS = (24, 48, 64, 128, 256)
 
@@ -93,10 +93,10 @@ def _pattern_chosen() -> None:
     st.session_state[PATTERN_CHOSEN] = pattern != own
     if value("allocation") not in _allocations(pattern):
         set_value("allocation", "uniform")
-        note_change("pattern", t("studio.changed_allocation", pattern=_pattern_name(pattern)))
-    if pattern.startswith("nm:") and value("overrides"):
+        note_change("pattern", t("studio.changed_allocation", pattern=pattern_name(pattern)))
+    if parse_pattern(pattern).sparsity is not None and value("overrides"):
         set_value("overrides", "")
-        note_change("pattern", t("studio.changed_overrides", pattern=_pattern_name(pattern)))
+        note_change("pattern", t("studio.changed_overrides", pattern=pattern_name(pattern)))
 
 
 def _follow_criterion() -> None:
@@ -106,9 +106,9 @@ def _follow_criterion() -> None:
     if pattern == own:
         return
     names = {
-        "criterion": t_or(f"studio.criterion_{criterion}", CRITERIA[criterion].title),
-        "own": _pattern_name(own),
-        "pattern": _pattern_name(pattern),
+        "criterion": name_of(CRITERIA, criterion),
+        "own": pattern_name(own),
+        "pattern": pattern_name(pattern),
     }
     if pattern_chosen():
         note_change("pattern", t("studio.kept_pattern", **names))
@@ -117,23 +117,16 @@ def _follow_criterion() -> None:
     note_change("pattern", t("studio.changed_pattern", **names))
 
 
-def _pattern_name(pattern: str) -> str:
-    if pattern.startswith("nm:"):
-        _, n, m = pattern.split(":")
-        return t("studio.pattern_nm", n=n, m=m)
-    if pattern.startswith("block:"):
-        return t("studio.pattern_block", size=pattern.split(":")[1])
-    return t(f"studio.pattern_{pattern.replace('-', '_')}")
-
-
 def _allocations(pattern: str) -> list[str]:
     """What a pattern may be shared by."""
-    if pattern.startswith("nm:") or value("criterion") == "threshold":
+    if parse_pattern(pattern).sparsity is not None or value("criterion") == "threshold":
         return ["uniform"]
-    names = list(ALLOCATIONS)
-    if pattern != "per-layer" or value("reconstruction") != "none":
-        names.remove("global")
-    return names
+    by_block = value("reconstruction") != "none"
+    return [
+        entry.name
+        for entry in ALLOCATIONS.values()
+        if entry.pattern in ("", pattern) and not (by_block and "ordered" in entry.needs)
+    ]
 
 
 def _reconstruction_chosen() -> None:
@@ -143,10 +136,11 @@ def _reconstruction_chosen() -> None:
         return
     pattern_chosen()  # asked while the pattern is still that of the criterion before
     set_value("arguments", "")
-    if value("criterion") != "sparsegpt":
-        set_value("criterion", "sparsegpt")
+    own = RECONSTRUCTIONS[str(value("reconstruction"))].criterion
+    if own and value("criterion") != own:
+        set_value("criterion", own)
         note_change("reconstruction", t("studio.changed_criterion"))
-    if value("allocation") == "global":
+    if "ordered" in ALLOCATIONS[str(value("allocation"))].needs:
         set_value("allocation", "uniform")
         note_change("reconstruction", t("studio.changed_allocation_repair"))
     _follow_criterion()
@@ -173,7 +167,7 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
     st.selectbox(
         t("studio.criterion"),
         list(CRITERIA),
-        format_func=lambda name: t_or(f"studio.criterion_{name}", CRITERIA[name].title),
+        format_func=lambda name: name_of(CRITERIA, name),
         help=method_card(str(value("criterion"))),
         on_change=_criterion_chosen,
         **widget("criterion", list(CRITERIA)),
@@ -181,13 +175,13 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
     about_method(str(value("criterion")))
     if recipe.criterion == "threshold" and not recipe.sparsity:
         return  # a cut by value has no pattern, no shares and no repair
-    patterns = list(PATTERNS)
+    patterns = example_patterns()
     if value("pattern") not in patterns:  # from a link
         patterns.append(str(value("pattern")))
     st.selectbox(
         t("studio.pattern"),
         patterns,
-        format_func=_pattern_name,
+        format_func=pattern_name,
         help=t("studio.pattern_help"),
         on_change=_pattern_chosen,
         **widget("pattern", patterns),
@@ -198,7 +192,7 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
         st.selectbox(
             t("studio.allocation"),
             allocations,
-            format_func=lambda name: t(f"studio.allocation_{name.replace('-', '_')}"),
+            format_func=lambda name: name_of(ALLOCATIONS, name),
             help=t("studio.allocation_help"),
             on_change=_allocation_chosen,
             **widget("allocation", allocations),
@@ -208,10 +202,10 @@ def _choices(model: ModelInfo, recipe: Recipe, *, presenting: bool) -> None:
     st.selectbox(
         t("studio.reconstruction"),
         list(RECONSTRUCTIONS),
-        format_func=lambda name: t(f"studio.reconstruction_{name}"),
+        format_func=lambda name: name_of(RECONSTRUCTIONS, name),
         help=t("studio.reconstruction_help"),
         on_change=_reconstruction_chosen,
-        **widget("reconstruction", RECONSTRUCTIONS),
+        **widget("reconstruction", list(RECONSTRUCTIONS)),
     )
     say_change("reconstruction")
 
@@ -334,7 +328,7 @@ def _load_recipe() -> None:
         set_recipe(read_recipe(upload.getvalue()))
         st.session_state["_recipe_error"] = ""
     except PruneCoreError as error:
-        st.session_state["_recipe_error"] = str(error)
+        st.session_state["_recipe_error"] = error.sentence
 
 
 def _files(recipe: Recipe) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from prune_core.errors import PruneCoreError
+from prune_core.evaluation.metrics import METRICS
 from prune_core.figures.tradeoff import SCALES, scatter
 from prune_core.models.weight_counts import counts_of, headline_share
 from prune_core.sweeps.axes import COSTS, QUALITIES, Value, alike_groups
@@ -21,7 +22,7 @@ from prune_core.ui.frame.page import Page
 from prune_core.ui.frame.runs import ALL, method_label, store
 from prune_core.ui.frame.weight_bar import removed_said, zeros_said
 from prune_core.ui.session.keys import SEQ_LENS, TEXTS, set_value, value
-from prune_core.ui.session.language import t, words
+from prune_core.ui.session.language import metric_text, t, words
 from prune_core.ui.session.link import link_values
 from prune_core.ui.session.recipe_state import set_recipe
 from prune_core.words.numbers import (
@@ -68,7 +69,11 @@ def axes(runs: Sequence[Run]) -> tuple[str, str]:
 
 
 def _axis_name(axis: str) -> str:
-    return t(f"tradeoff.axis_{axis}")
+    return metric_text(METRICS[axis], "axis") if axis in METRICS else t(f"tradeoff.axis_{axis}")
+
+
+def _unit(axis: str) -> str:
+    return metric_text(METRICS[axis], "unit") if axis in METRICS else t(f"tradeoff.unit_{axis}")
 
 
 def _knows(run: Run, axis: str) -> bool:
@@ -123,7 +128,7 @@ def picture(
             "click",
         ),
     )
-    x, y = t(f"tradeoff.unit_{found.cost}"), t(f"tradeoff.unit_{found.quality}")
+    x, y = _unit(found.cost), _unit(found.quality)
     texts |= {
         "title": t(
             "tradeoff.title_figure", y=_axis_name(found.quality), x=_axis_name(found.cost).lower()
@@ -154,7 +159,7 @@ def _limits(found: Frontier) -> tuple[float | None, float | None]:
         promise = parse_promise(str(value("budget")))
         if promise.kind == "size":
             return None, promise.limit if found.cost == "bytes" else None
-        if found.quality == "perplexity" and found.dense is not None:
+        if METRICS[found.quality].scale == "logarithmic" and found.dense is not None:
             return found.dense.quality.value * (1 + promise.limit), None
     return None, None
 
@@ -266,14 +271,15 @@ def table(found: Frontier) -> None:
     """Every point as a row, to read and to hand over."""
     rows = []
     for point in (*([found.dense] if found.dense else []), *found.points):
-        price = lost(point, found.dense, found.quality) if found.quality == "perplexity" else None
+        ratio = METRICS[found.quality].scale == "logarithmic"
+        price = lost(point, found.dense, found.quality) if ratio else None
         rows.append(
             {
                 t("tradeoff.column_method"): method_label(point.method),
                 t("tradeoff.column_removed"): point.sparsity,
                 t("tradeoff.column_added"): point.added,
-                t(f"tradeoff.unit_{found.cost}"): point.cost.value / SCALES[found.cost],
-                t(f"tradeoff.unit_{found.quality}"): point.quality.value,
+                _unit(found.cost): point.cost.value / SCALES[found.cost],
+                _unit(found.quality): point.quality.value,
                 t("tradeoff.column_low"): point.quality.low,
                 t("tradeoff.column_high"): point.quality.high,
                 t("tradeoff.column_worse"): None if price is None else price[0],
@@ -299,7 +305,7 @@ def _readable(row: Mapping[str, Any], found: Frontier) -> dict[str, Any]:
     """A row of the table with as many digits as its interval decides; the CSV has them all."""
     ends = [t("tradeoff.column_low"), t("tradeoff.column_high")]
     error = error_in(*(row[name] for name in ends))
-    quality, cost = t(f"tradeoff.unit_{found.quality}"), t(f"tradeoff.unit_{found.cost}")
+    quality, cost = _unit(found.quality), _unit(found.cost)
     decimals = places(row[quality], error)
     rounded = {name: round(row[name], decimals) for name in (quality, *ends)}
     shares = [t(f"tradeoff.column_{name}") for name in ("removed", "added")]
@@ -325,7 +331,7 @@ def present(page: Page, found: Frontier, options: Sequence[Option]) -> None:
         picture(page, found, methods, chosen=option.run.id)
     with right:
         st.subheader(t(f"tradeoff.option_{option.name}"), anchor=False)
-        st.metric(t("studio.removed"), gone(option.point))
+        st.metric(metric_text(METRICS["sparsity"], "title"), gone(option.point))
         counts = counts_of(option.run.numbers)
         if counts is not None:
             st.caption(" · ".join(filter(None, (removed_said(counts), zeros_said(counts)))))

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from prune_core.errors import StoreError
+from prune_core.evaluation.metrics import METRICS
 from prune_core.models.weight_counts import added_share
 from prune_core.sweeps.records import Run
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.runs import ALL, day, method_label, run_label, store, text_label
-from prune_core.ui.session.language import error_sentence, t
+from prune_core.ui.session.language import error_sentence, metric_text, t
 from prune_core.ui.tradeoff.front import open_in_studio
 from prune_core.words.numbers import counted_share, error_in, measured
 
@@ -113,7 +114,7 @@ def _row(run: Run) -> dict[str, object]:
             numbers.get("sparsity", run.cell.recipe.sparsity)
         ),
         t("tradeoff.column_added"): counted_share(added_share(numbers)) if numbers else "",
-        t("tradeoff.unit_perplexity"): shown(numbers.get("perplexity")),
+        metric_text(METRICS["perplexity"], "unit"): shown(numbers.get("perplexity")),
         "95 %": "" if error is None else f"{shown(low)} … {shown(high)}",
         t("tradeoff.column_state"): t(f"tradeoff.run_{run.state}"),
         t("tradeoff.column_note"): run.note or error_sentence(run.error or ""),
@@ -130,7 +131,7 @@ def _guarded(act: Callable[[], object]) -> Callable[[], None]:
         try:
             act()
         except StoreError as error:
-            st.session_state["_runs_error"] = str(error)
+            st.session_state["_runs_error"] = error.sentence
 
     return run
 

@@ -10,6 +10,7 @@ from prune_core.criteria import CRITERIA
 from prune_core.engine.background import Background
 from prune_core.errors import GridError
 from prune_core.models.info import ModelInfo
+from prune_core.patterns import example_patterns
 from prune_core.recipes.recipe import ALLOCATIONS, OWN_PATTERN
 from prune_core.sweeps.grid import Grid, estimated_seconds, read_yaml
 from prune_core.sweeps.records import Sweep
@@ -17,15 +18,18 @@ from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.loading import engine
 from prune_core.ui.frame.runs import method_label, store, sweep_label
 from prune_core.ui.session.keys import SEQ_LENS, set_value, value
-from prune_core.ui.session.language import error_sentence, t, t_or
+from prune_core.ui.session.language import error_sentence, name_of, t
 
-PATTERNS = (OWN_PATTERN, "per-layer", "per-row", "nm:2:4", "nm:4:8", "nm:1:4", "block:4")
 INTERVALS = (0.0, 0.05, 0.02, 0.01)
 
 
 def background() -> Background:
     """The server's one thread for sweeps of pages."""
     return _background()
+
+
+MORE_KEYS = "overrides: ['', 'role:mlp.down=0.3']\ndrop_mlp: ['', '27']"
+"""An example of what else a grid may hold: a grid's own language, the same for every reader."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -121,7 +125,7 @@ def _form(model: ModelInfo) -> None:
         )
         patterns = st.multiselect(
             t("tradeoff.patterns"),
-            PATTERNS,
+            [OWN_PATTERN, *example_patterns()],
             default=[OWN_PATTERN],
             format_func=_pattern_label,
             key="_grid_patterns",
@@ -129,9 +133,9 @@ def _form(model: ModelInfo) -> None:
         )
         allocations = st.multiselect(
             t("tradeoff.allocations"),
-            ALLOCATIONS,
+            list(ALLOCATIONS),
             default=["uniform"],
-            format_func=lambda name: t_or(f"studio.allocation_{name.replace('-', '_')}", name),
+            format_func=lambda name: name_of(ALLOCATIONS, name),
             key="_grid_allocations",
             persist_state="session",
         )
@@ -200,7 +204,7 @@ def _form(model: ModelInfo) -> None:
         t("tradeoff.more_keys"),
         key="_grid_more",
         persist_state="session",
-        placeholder="overrides: ['', 'role:mlp.down=0.3']\ndrop_mlp: ['', '27']",
+        placeholder=MORE_KEYS,
         help=t("tradeoff.more_keys_help"),
         max_chars=4000,
     )

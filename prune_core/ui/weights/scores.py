@@ -17,7 +17,7 @@ from prune_core.ui.frame.loading import follow
 from prune_core.ui.frame.method_cards import method_card
 from prune_core.ui.frame.page import Page, recipe_from_state
 from prune_core.ui.session.keys import value, widget
-from prune_core.ui.session.language import t, t_or, words
+from prune_core.ui.session.language import name_of, t, t_or, words
 from prune_core.ui.session.recipe_state import chosen_calibration
 
 BINS = 96
@@ -51,11 +51,7 @@ def scores_section(page: Page, model: ModelInfo) -> None:
         st.selectbox(
             t("weights.other"),
             ["", *CRITERIA],
-            format_func=lambda name: (
-                t_or(f"studio.criterion_{name}", CRITERIA[name].title)
-                if name
-                else t("weights.other_none")
-            ),
+            format_func=lambda name: name_of(CRITERIA, name) if name else t("weights.other_none"),
             help=method_card(other) if other else t("weights.other_help"),
             **widget("other", ["", *CRITERIA]),
         )
@@ -77,7 +73,7 @@ def _scores(page: Page, model: ModelInfo, recipe: Recipe) -> None:
         return
     found = outcome.result
     share = percent(found["removed"] / found["numel"] if found["numel"] else 0.0)
-    name = t_or(f"studio.criterion_{found['criterion']}", found["criterion"])
+    name = name_of(CRITERIA, found["criterion"])
     texts = {
         **words("weights", "kept", "removed"),
         "title": t("weights.scores_title", name=name, block=found["block"]),
@@ -107,9 +103,7 @@ def _overlap(page: Page, model: ModelInfo, recipe: Recipe) -> None:
     if outcome.result is None:
         return
     total, chance = outcome.result["total"], outcome.result["by_chance"]
-    names = [
-        t_or(f"studio.criterion_{x.criterion}", CRITERIA[x.criterion].title) for x in (ours, recipe)
-    ]
+    names = [name_of(CRITERIA, x.criterion) for x in (ours, recipe)]
     roles = {
         layer.role: t_or(f"common.role_{layer.role.replace('.', '_')}", layer.role)
         for layer in model.layers
