@@ -7,11 +7,15 @@ know of a family is a field of it (``layouts``), and nothing else asks for a fam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
+from prune_core.errors import UnknownArchitectureError
 from prune_core.models.layouts import AttentionPaths, Family, Stack
+from prune_core.models.sources import shown
+from prune_core.sentences import Sentence
 
 
 def _two_layers(up: str, down: str) -> tuple[tuple[tuple[str, str], ...], ...]:
@@ -399,3 +403,44 @@ FAMILIES: dict[str, Family] = {
 
 SUPPORTED: AbstractSet[str] = FAMILIES.keys()
 """Every ``model_type`` that can be read."""
+
+_EXPERTS = Sentence("its MLPs are experts that a router chooses from, which are no parts here")
+_STATES = Sentence("its blocks hold state spaces or other recurrences in place of attention")
+_LINEAR = Sentence("some of its blocks hold linear attention or convolutions, which have no heads")
+_SHARED = Sentence("all its blocks are one whose weights are used again and again")
+
+REFUSED: Mapping[str, Sentence] = {
+    **dict.fromkeys(
+        ("dbrx", "deepseek_v2", "deepseek_v3", "ernie4_5_moe", "glm4_moe", "gpt_oss", "granitemoe"),
+        _EXPERTS,
+    ),
+    **dict.fromkeys(("mixtral", "nllb-moe", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"), _EXPERTS),
+    "switch_transformers": _EXPERTS,
+    **dict.fromkeys(("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba"), _STATES),
+    **dict.fromkeys(("mamba", "mamba2", "nemotron_h", "recurrent_gemma", "rwkv"), _STATES),
+    **dict.fromkeys(("xlstm", "zamba", "zamba2"), _STATES),
+    **dict.fromkeys(("kimi_linear", "lfm2", "minimax", "olmo_hybrid", "qwen3_next"), _LINEAR),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text"), _LINEAR),
+    "albert": _SHARED,
+}
+"""``model_type`` to why it cannot be pruned by what is here."""
+
+
+def unsupported(model_type: str | None) -> UnknownArchitectureError:
+    """The refusal of an architecture, with the reason where it is known.
+
+    Args:
+        model_type: that is not supported; None: the configuration names none.
+    """
+    if model_type is not None and model_type in REFUSED:
+        return UnknownArchitectureError(
+            "Architecture {named} cannot be pruned here: {reason}; choose a model of another "
+            "architecture.",
+            named=model_type,
+            reason=REFUSED[model_type],
+        )
+    return UnknownArchitectureError(
+        "Architecture {named} is not supported; supported are {known:list}.",
+        named=shown(model_type) if model_type is not None else "none",
+        known=sorted(SUPPORTED),
+    )

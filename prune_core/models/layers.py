@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from prune_core.errors import UnknownArchitectureError
-from prune_core.models.families import FAMILIES, SUPPORTED
+from prune_core.models.families import FAMILIES, SUPPORTED, unsupported
 from prune_core.models.layouts import AttentionPaths, Family, Stack
 from prune_core.models.structure import Attention, Block, Layer, Projection, Structure
 from prune_core.sentences import Sentence
@@ -31,11 +31,7 @@ def describe(model: nn.Module) -> Structure:
     config = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
     if not isinstance(model_type, str) or model_type not in SUPPORTED:
-        raise UnknownArchitectureError(
-            "Architecture {named!r} is not supported; supported are {known:list}.",
-            named=model_type,
-            known=sorted(SUPPORTED),
-        )
+        raise unsupported(model_type if isinstance(model_type, str) else None)
     family = FAMILIES[model_type]
     reader = _Reader(model_type, dict(model.named_modules(remove_duplicate=False)))
     if family.kind == "encoder" and getattr(config, "is_decoder", False):
@@ -207,7 +203,7 @@ def _read_attention(
     layers[layer.name] = layer
     counts = {"q": heads, "k": kv_heads, "v": kv_heads}
     if paths.layout == "quarters" and heads % 4:
-        raise reader.refusal(f"{heads} heads do not come in four quarters")
+        raise reader.refusal("{heads} heads do not come in four quarters", heads=heads)
     projections = {
         part: Projection(names[part], tuple((start, start + width) for start in starts))
         for part, starts in _row_starts(paths.layout, counts, width).items()

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from prune_core.errors import UnknownArchitectureError
+from prune_core.models.checks import check_config
 from prune_core.models.clone import clone_shared
-from prune_core.models.families import FAMILIES, SUPPORTED
+from prune_core.models.families import FAMILIES, REFUSED, SUPPORTED
 from prune_core.models.layers import describe
 from prune_core.models.structure import Attention, Projection, Structure
 from prune_core.models.tiny import VOCABULARY, tiny_model
@@ -488,12 +489,23 @@ def test_heads_that_do_not_fit_the_weights_are_refused(model_type: str) -> None:
             refused(model)
 
 
+def test_what_cannot_be_pruned_is_refused_with_the_reason() -> None:
+    """Oracle: transformers knows every one of them by that name, and the table has none."""
+    assert set(transformers.CONFIG_MAPPING) >= set(REFUSED)
+    assert not SUPPORTED & set(REFUSED)
+    for model_type, reason in REFUSED.items():
+        with pytest.raises(UnknownArchitectureError) as caught:
+            check_config({"model_type": model_type})
+        assert model_type in str(caught.value) and reason in str(caught.value)
+    assert "state spaces" in str(REFUSED["mamba"]) and "linear" in str(REFUSED["qwen3_5"])
+
+
 def test_another_model_type_is_refused_by_name() -> None:
     model = clone_shared(model_of("llama"))
-    model.config.model_type = "mamba"
+    model.config.model_type = "blip"
     text = refused(model)
-    assert "'mamba'" in text and "gpt_neox" in text
-    assert "None" in refused(nn.Linear(2, 2))
+    assert "Architecture blip" in text and "gpt_neox" in text
+    assert "Architecture none" in refused(nn.Linear(2, 2))
     model.config.model_type = "gpt2"
     assert "h is missing" in refused(model)
 
