@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune_core.evaluation.agreement import Answer, agreement, likeliest
+from prune_core.evaluation.loss import decoder_inputs
 from prune_core.models.structure import Structure
 
 TOP_K = 1024
@@ -119,10 +120,8 @@ def run_window(model: nn.Module, structure: Structure, tokens: Tensor) -> tuple[
     if structure.kind == "encoder-decoder":
         half = tokens.shape[-1] - tokens.shape[-1] // 2
         labels = tokens[:, half:]
-        prepare: Any = model.prepare_decoder_input_ids_from_labels
-        output = model(
-            input_ids=tokens[:, :half], decoder_input_ids=prepare(labels=labels), use_cache=False
-        )
+        start = decoder_inputs(model, labels)
+        output = model(input_ids=tokens[:, :half], decoder_input_ids=start, use_cache=False)
         return output.logits[0], labels[0]
     output = model(input_ids=tokens, use_cache=False)
     return output.logits[0, :-1], tokens[0, 1:]

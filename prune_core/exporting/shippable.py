@@ -78,6 +78,13 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
             "or {masked}.",
             masked=MASKED,
         )
+    if FAMILIES[family].first_block and 0 in recipe.drop_blocks:
+        raise RecipeError(
+            "the first block of a {family} model has no norm before its attention, so that no "
+            "other can take its place; keep it, or {masked}.",
+            family=family,
+            masked=MASKED,
+        )
     remaining = [s for s in shapes if s.index not in recipe.drop_blocks]
     for stack in sorted({s.stack for s in shapes}):
         if not any(s.stack == stack for s in remaining):
@@ -85,11 +92,12 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
             raise RecipeError(
                 "no block of {where} would be left; keep at least one.", where=Sentence(where)
             )
-    if family == "t5" and _writes(shapes) and not _writes(remaining):
+    if not FAMILIES[family].longer_decoder and _writes(shapes) and not _writes(remaining):
         encoder, decoder = _per_stack(remaining)
         raise RecipeError(
-            "transformers writes no text with a t5 model of {encoder} encoder and {decoder} "
+            "transformers writes no text with a {family} model of {encoder} encoder and {decoder} "
             "decoder blocks (its cache counts the former); drop as many of both, or {masked}.",
+            family=family,
             encoder=encoder,
             decoder=decoder,
             masked=MASKED,
@@ -105,7 +113,7 @@ def _per_stack(shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def _writes(shapes: Sequence[Shape]) -> bool:
-    """``generate`` of transformers 5.23 makes a T5's cache as long as the encoder."""
+    """A cache as long as the encoder, as transformers 5.23 makes it of T5, serves the decoder."""
     encoder, decoder = _per_stack(shapes)
     return encoder >= decoder
 
@@ -121,6 +129,12 @@ def _kept_neurons(recipe: Recipe, remaining: Sequence[Shape], family: str) -> di
     dropped = _by_block(recipe.drop_neurons)
     if not any(s.index in dropped for s in remaining):
         return {}
+    if any(stack.neurons is None for stack in FAMILIES[family].stacks):
+        raise RecipeError(
+            "the configuration of a {family} model does not name its neurons; {masked}.",
+            family=family,
+            masked=MASKED,
+        )
     kept = {
         s.index: [n for n in range(s.neurons) if n not in dropped.get(s.index, ())]
         for s in remaining
@@ -129,9 +143,12 @@ def _kept_neurons(recipe: Recipe, remaining: Sequence[Shape], family: str) -> di
     if any(not indices for indices in kept.values()):
         raise RecipeError("no neuron would be left in a block; {masked}.", masked=MASKED)
     # T5 has one number for both stacks
-    for stack in sorted({s.stack for s in remaining}) if family != "t5" else [""]:
-        members = [s.index for s in remaining if s.index in kept and stack in ("", s.stack)]
-        _check_equal({index: len(kept[index]) for index in members}, "neurons")
+    fields = {stack.name: stack.neurons for stack in FAMILIES[family].stacks}
+    for field in sorted({fields[s.stack] or "" for s in remaining}):
+        chosen = [
+            s.index for s in remaining if s.index in kept and (fields[s.stack] or "") == field
+        ]
+        _check_equal({index: len(kept[index]) for index in chosen}, "neurons")
     return kept
 
 
@@ -146,6 +163,13 @@ def _kept_heads(
     if any(stack.head_dim is None for stack in stacks):
         raise RecipeError(
             "the configuration of a {family} model has no place for the width of a head, so heads "
+            "cannot be cut out of it; {masked}.",
+            family=family,
+            masked=MASKED,
+        )
+    if any(stack.attention.joint_norm for stack in stacks):
+        raise RecipeError(
+            "a {family} model normalizes the queries and keys of all heads together, so heads "
             "cannot be cut out of it; {masked}.",
             family=family,
             masked=MASKED,
@@ -165,7 +189,7 @@ def _kept_heads(
     _check_equal({index: len(heads[0]) for index, heads in kept.items()}, "heads")
     _check_equal({index: len(heads[1]) for index, heads in kept.items()}, "key/value heads")
     queries = len(next(iter(kept.values()))[0])
-    if family in ("llama", "gemma2") and hidden_size % queries:
+    if FAMILIES[family].heads_divide and hidden_size % queries:
         raise RecipeError(
             "a {family} model of hidden size {hidden_size} cannot have {heads} heads, which do "
             "not divide it; {masked}.",
@@ -180,8 +204,10 @@ def _kept_heads(
 def _check_same_heads(
     kept: KeptHeads, cross: KeptHeads, remaining: Sequence[Shape], family: str
 ) -> None:
-    """One number of heads for all attention, and one bias by position for each stack's."""
-    for stack in sorted({s.stack for s in remaining}):
+    """One number of heads for all attention, and where one bias by position serves each stack the
+    same heads."""
+    shared = FAMILIES[family].position_bias == "first"
+    for stack in sorted({s.stack for s in remaining}) if shared else ():
         if len({tuple(kept[s.index][0]) for s in remaining if s.stack == stack}) > 1:
             raise RecipeError(
                 "the blocks of a {family} {stack} share one position bias for each head; drop the "

@@ -22,9 +22,6 @@ from prune_core.models.structure import Attention, Block, Structure
 from prune_core.pruning.parts import structural_cuts
 from prune_core.recipes.recipe import Recipe
 
-_BLOCKS = {"encoder": ("encoder_layers",), "decoder": ("decoder_layers", "num_decoder_layers")}
-_NEURONS = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim")
-
 Slices = dict[str, list[int]]
 """Layer name to rows or columns."""
 
@@ -64,11 +61,12 @@ def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surg
     blocks = tuple(b for b in structure.blocks if b.index in kept.blocks)
     config = copy.deepcopy(source.config)
     moved = any(place != block.index for place, block in enumerate(blocks))
-    if moved and getattr(config, "scale_attn_by_inverse_layer_idx", False):
+    switch = FAMILIES[structure.family].block_scale
+    if moved and switch and getattr(config, switch, False):
         raise RecipeError(
-            "this model scales attention by the index of a block "
-            "(scale_attn_by_inverse_layer_idx), so that no block can move up into the place of "
-            "another; {advice}.",
+            "this model scales attention by the index of a block ({switch}), so that no block can "
+            "move up into the place of another; {advice}.",
+            switch=switch,
             advice=MASKED,
         )
     _count_blocks(config, structure, blocks)
@@ -160,24 +158,24 @@ def _unfit(structure: Structure, error: Exception) -> RecipeError:
 def _count_blocks(config: Any, structure: Structure, blocks: Sequence[Block]) -> None:
     if len(blocks) == len(structure.blocks):
         return
-    stacks = {block.stack for block in structure.blocks}
+    stacks = FAMILIES[structure.family].stacks
     for stack in stacks:
-        remaining = [b for b in blocks if b.stack == stack]
-        whole = [b for b in structure.blocks if b.stack == stack]
-        names = ["num_hidden_layers"] if len(stacks) == 1 else list(_BLOCKS[stack])
-        if structure.family == "t5" and stack == "encoder":
-            names = ["num_layers"]
-        for name in names:
+        remaining = [b for b in blocks if b.stack == stack.name]
+        whole = [b for b in structure.blocks if b.stack == stack.name]
+        for name in stack.blocks:
             if hasattr(config, name):
                 setattr(config, name, len(remaining))
-        if len(stacks) == 1:
-            # lists with an entry for each block, as layer_types
-            for name, value in list(vars(config).items()):
-                fits = "layer" in name and isinstance(value, list) and len(value) == len(whole)
-                if fits:
-                    setattr(config, name, [value[b.number] for b in remaining])
-            if hasattr(config, "max_window_layers"):
-                config.max_window_layers = min(config.max_window_layers, len(remaining))
+        # lists with an entry for each block, as layer_types
+        for name, value in list(vars(config).items()):
+            named = name in stack.lists or (len(stacks) == 1 and "layer" in name)
+            if named and isinstance(value, list) and len(value) == len(whole):
+                setattr(config, name, [value[b.number] for b in remaining])
+        repeated = FAMILIES[structure.family].repeated
+        if repeated:
+            pattern, kinds = repeated
+            setattr(config, pattern, [[getattr(config, kinds), 1]])
+        if len(stacks) == 1 and hasattr(config, "max_window_layers"):
+            config.max_window_layers = min(config.max_window_layers, len(remaining))
 
 
 def _count_neurons(
@@ -185,17 +183,10 @@ def _count_neurons(
 ) -> None:
     if not kept:
         return
-    for stack in {block.stack for block in blocks}:
-        counts = [len(kept[b.index]) for b in blocks if b.stack == stack and b.index in kept]
-        names = [n for n in (*_NEURONS, f"{stack}_ffn_dim") if hasattr(config, n)]
-        if not names:
-            raise RecipeError(
-                "the configuration of a {family} model does not name its neurons; {masked}.",
-                family=structure.family,
-                masked=MASKED,
-            )
-        for name in names if counts else ():
-            setattr(config, name, counts[0])
+    for stack in FAMILIES[structure.family].stacks:
+        for block in blocks:
+            if block.stack == stack.name and block.index in kept and stack.neurons is not None:
+                setattr(config, stack.neurons, len(kept[block.index]))
 
 
 def _count_heads(
@@ -237,11 +228,13 @@ def _slices(structure: Structure, blocks: Sequence[Block], kept: Kept) -> tuple[
         ):
             if attention is not None and heads is not None:
                 _head_slices(attention, *heads, rows, columns)
-        first = next(b for b in structure.blocks if b.stack == block.stack)
-        if first.attention is not None and block.index in kept.heads:
-            # T5: a bias by distance for each head, in the first block of each stack
+        bias = FAMILIES[structure.family].position_bias
+        holder = block
+        if bias == "first":
+            holder = next(b for b in structure.blocks if b.stack == block.stack)
+        if bias and holder.attention is not None and block.index in kept.heads:
             queries = list(kept.heads[block.index][0])
-            columns[f"{first.attention.module}.relative_attention_bias"] = queries
+            columns[f"{holder.attention.module}.relative_attention_bias"] = queries
     return rows, columns
 
 
@@ -280,13 +273,13 @@ def _state(
         place = number.get(container, 0)
         names[block.module] = f"{container}.{place}" if block.index in remaining else None
         number[container] = place + (block.index in remaining)
-    tables = FAMILIES[structure.family].embeddings
+    family = FAMILIES[structure.family]
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         owner = next((m for m in names if key.startswith(f"{m}.")), None)
         moved = names[owner] if owner is not None else None
         if owner is not None and moved is None:
-            if not key.endswith(tables):
+            if family.position_bias != "first" or not key.endswith(family.embeddings):
                 continue
             # T5's bias by position: it serves all blocks and moves to the first one left
             moved = f"{owner.rpartition('.')[0]}.0"

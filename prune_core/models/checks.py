@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prune_core.errors import ModelFileError, UnknownArchitectureError
+from prune_core.errors import ModelFileError
 from prune_core.models.headers import (
     SafetensorsHeader,
     check_disguise,
@@ -223,16 +223,11 @@ def check_config(config: Mapping[str, Any]) -> None:
         ModelFileError: a size is no whole number, out of bounds, or the heads do not fit.
         UnknownArchitectureError: ``model_type`` is missing or not supported.
     """
-    from prune_core.models.families import SUPPORTED
+    from prune_core.models.families import SUPPORTED, unsupported
 
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in SUPPORTED:
-        named = shown(model_type) if isinstance(model_type, str) else "none"
-        raise UnknownArchitectureError(
-            "Architecture {named} is not supported; supported are {known:list}.",
-            named=named,
-            known=sorted(SUPPORTED),
-        )
+        raise unsupported(model_type if isinstance(model_type, str) else None)
     for keys, low, high in _BOUNDS:
         for key in keys:
             value = config.get(key)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 DEFAULT_CONTEXT = 512
 """Tokens assumed where neither configuration nor tokenizer names a length; T5's training length."""
 
+# of LED the shorter of two: each half of a window goes to one of its stacks
+_LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "max_decoder_position_embeddings"),
+)
 _SANE_CONTEXT = 100_000_000  # tokenizers without a limit say about 1e30
 
 
@@ -144,7 +148,7 @@ def context_length(config: Any, tokenizer: Any) -> int:
         tokenizer: asked for ``model_max_length`` where the configuration names no length.
     """
     positions = FAMILIES[config.model_type].positions
-    for name in ("max_position_embeddings", "n_positions"):
+    for name in _LENGTHS:
         length = getattr(config, name, None)
         if isinstance(length, int) and length > 0:
             return length - (config.pad_token_id + 1 if positions == "after-padding" else 0)

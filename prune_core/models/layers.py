@@ -10,7 +10,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from prune_core.errors import UnknownArchitectureError
-from prune_core.models.families import FAMILIES, SUPPORTED, AttentionPaths, Family, Stack
+from prune_core.models.families import FAMILIES, SUPPORTED, unsupported
+from prune_core.models.layouts import AttentionPaths, Family, Stack
 from prune_core.models.structure import Attention, Block, Layer, Projection, Structure
 from prune_core.sentences import Sentence
 
@@ -30,11 +31,7 @@ def describe(model: nn.Module) -> Structure:
     config = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
     if not isinstance(model_type, str) or model_type not in SUPPORTED:
-        raise UnknownArchitectureError(
-            "Architecture {named!r} is not supported; supported are {known:list}.",
-            named=model_type,
-            known=sorted(SUPPORTED),
-        )
+        raise unsupported(model_type if isinstance(model_type, str) else None)
     family = FAMILIES[model_type]
     reader = _Reader(model_type, dict(model.named_modules(remove_duplicate=False)))
     if family.kind == "encoder" and getattr(config, "is_decoder", False):
@@ -156,6 +153,9 @@ def _head_sizes(reader: _Reader, config: Any, stack: Stack, hidden: int) -> tupl
     """Query heads, key/value heads and head width, as the configuration has them."""
     heads = int(getattr(config, stack.heads))
     kv_heads = int(getattr(config, stack.kv_heads) or heads) if stack.kv_heads else heads
+    shares = stack.one_kv_head
+    if shares and all(bool(getattr(config, name)) is value for name, value in shares):
+        kv_heads = 1
     explicit = getattr(config, stack.head_dim, None) if stack.head_dim else None
     if heads < 1 or kv_heads < 1 or heads % kv_heads:
         raise reader.refusal(
@@ -201,14 +201,12 @@ def _read_attention(
         layers[layer.name] = layer
     layer = reader.layer(names["o"], index, f"{role}.o", hidden, heads * width)
     layers[layer.name] = layer
-    starts, step = _row_starts(paths.layout, sizes, width)
     counts = {"q": heads, "k": kv_heads, "v": kv_heads}
+    if paths.layout == "quarters" and heads % 4:
+        raise reader.refusal("{heads} heads do not come in four quarters", heads=heads)
     projections = {
-        part: Projection(
-            names[part],
-            tuple((start + h * step, start + h * step + width) for h in range(counts[part])),
-        )
-        for part, start in starts.items()
+        part: Projection(names[part], tuple((start, start + width) for start in starts))
+        for part, starts in _row_starts(paths.layout, counts, width).items()
     }
     return Attention(
         kind=kind,
@@ -217,17 +215,33 @@ def _read_attention(
         num_kv_heads=kv_heads,
         head_dim=width,
         o=names["o"],
+        joint_norm=paths.joint_norm,
         **projections,
     )
 
 
-def _row_starts(layout: str, sizes: Mapping[str, int], width: int) -> tuple[dict[str, int], int]:
-    """First row of head 0 of queries, keys and values, and the rows from one head to the next."""
-    if layout == "interleaved":
-        return {"q": 0, "k": width, "v": 2 * width}, 3 * width
-    if layout == "concatenated":
-        return {"q": 0, "k": sizes["q"], "v": sizes["q"] + sizes["k"]}, width
-    return {"q": 0, "k": 0, "v": 0}, width
+def _row_starts(layout: str, counts: Mapping[str, int], width: int) -> dict[str, list[int]]:
+    """First row of each head of queries, keys and values.
+
+    A fused projection is one or several groups of rows, each with its share of all three.
+
+    Args:
+        layout: see ``AttentionPaths``.
+        counts: heads of each part.
+        width: of a head.
+    """
+    if layout == "separate":
+        return {part: [width * head for head in range(count)] for part, count in counts.items()}
+    groups = {"concatenated": 1, "interleaved": counts["k"], "quarters": 4}[layout]
+    stride = sum(counts.values()) // groups
+    starts, before = {}, 0
+    for part in "qvk" if layout == "quarters" else "qkv":
+        share = counts[part] // groups
+        starts[part] = [
+            width * (head // share * stride + before + head % share) for head in range(counts[part])
+        ]
+        before += share
+    return starts
 
 
 def _read_mlp(
@@ -238,7 +252,8 @@ def _read_mlp(
     def missing(layout: tuple[tuple[str, str], ...]) -> int:
         return sum(f"{path}.{name}" not in reader.modules for _, name in layout)
 
-    layout = min(stack.mlps, key=missing)
+    # of two that lack as many, the longer one: more of it is there
+    layout = min(stack.mlps, key=lambda each: (missing(each), -len(each)))
     neurons = 0
     for role, name in layout:
         full = f"{path}.{name}"

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from prune_core.errors import ModelFileError
-from prune_core.models.families import FAMILY_KIND
+from prune_core.models.families import FAMILIES
 from prune_core.models.sources import shown
 from prune_core.models.stored import Stored, read_state
 from prune_core.sentences import Sentence
@@ -53,10 +53,10 @@ def read_model(
     _check_head(config, names)
     extra: dict[str, Any] = {}
     auto_class = model_class(str(config["model_type"]), names, config.get("architectures"))
-    if auto_class is transformers.AutoModel and not any(".pooler." in f".{name}" for name in names):
+    pooler = FAMILIES[str(config["model_type"])].pooler
+    bare = auto_class is transformers.AutoModel
+    if bare and pooler and not any(".pooler." in f".{name}" for name in names):
         extra["add_pooling_layer"] = False
-    if config["model_type"] == "distilbert":
-        extra.pop("add_pooling_layer", None)  # it never has one
     try:
         with quiet():
             # transformers takes either a folder or tensors, the latter only by the class itself
@@ -138,8 +138,9 @@ def _tell_own_head(model: PreTrainedModel) -> None:
     if head is None or not getattr(config, "tie_word_embeddings", False):
         return
     if head.weight is not model.get_input_embeddings().weight:
-        # T5 reads the field for another purpose: whether its last hidden states are scaled
-        config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
+        # T5 and umT5 read the field for another purpose: whether the last hidden states are scaled
+        scaled = FAMILIES[config.model_type].scaled_head
+        config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", scaled)
 
 
 def check_start(model: PreTrainedModel) -> None:
@@ -172,7 +173,7 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
         ModelFileError: such a one.
     """
     model_type = str(config["model_type"])
-    if FAMILY_KIND.get(model_type) == "encoder":
+    if FAMILIES[model_type].kind == "encoder":
         return
     architectures = config.get("architectures")
     named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
@@ -196,9 +197,6 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
 
 MARK = b"\xef\xbb\xbf"
 """A byte-order mark, as some editors put before UTF-8."""
-
-_OWN_IDS = {"tokenizer.model": "decoder", "spiece.model": "t5"}
-"""Sentencepiece files whose ids are the model's, by the kind or family of model they come with."""
 
 
 @contextlib.contextmanager
@@ -277,20 +275,19 @@ def _sentencepiece(folder: Path, model_type: str) -> PreTrainedTokenizerBase | N
         return None
     if path.is_file() and '"SentencePieceBackend"' not in path.read_text(encoding="utf-8"):
         return None
-    for name, kind in _OWN_IDS.items():
-        if not (folder / name).is_file() or kind not in (model_type, FAMILY_KIND.get(model_type)):
-            continue
-        try:
-            pieces = SentencePieceProcessor(str(folder / name))
-        except (RuntimeError, OSError):  # another kind of file goes under this name too
-            return None
-        ids = {role: getattr(pieces, f"{role}_id")() for role in ("bos", "eos", "unk", "pad")}
-        special = {f"{r}_token": pieces.id_to_piece(i) for r, i in ids.items() if i >= 0}
-        backend: PreTrainedTokenizerBase = SentencePieceBackend(
-            vocab_file=str(folder / name), special_tokens_pattern="none", **special
-        )
-        return backend
-    return None
+    name = FAMILIES[model_type].sentencepiece
+    if not name or not (folder / name).is_file():
+        return None
+    try:
+        pieces = SentencePieceProcessor(str(folder / name))
+    except (RuntimeError, OSError):  # another kind of file goes under this name too
+        return None
+    ids = {role: getattr(pieces, f"{role}_id")() for role in ("bos", "eos", "unk", "pad")}
+    special = {f"{r}_token": pieces.id_to_piece(i) for r, i in ids.items() if i >= 0}
+    backend: PreTrainedTokenizerBase = SentencePieceBackend(
+        vocab_file=str(folder / name), special_tokens_pattern="none", **special
+    )
+    return backend
 
 
 def _first_line(error: Exception) -> str:
@@ -309,15 +306,12 @@ def model_class(model_type: str, tensor_names: Collection[str], architectures: A
         tensor_names: of the checkpoint.
         architectures: of its configuration, as they stand there.
     """
-    from transformers.models.auto import modeling_auto
-
-    # the order matters: BERT is also listed as a causal model, BART also as a masked one
-    if model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+    family = FAMILIES[model_type]
+    if family.kind == "encoder-decoder":
         return transformers.AutoModelForSeq2SeqLM
-    if model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    if family.kind == "decoder":
         return transformers.AutoModelForCausalLM
-    heads = ("cls.predictions.", "lm_head.", "vocab_transform.", "vocab_projector.")
-    if any(name.startswith(heads) for name in tensor_names):
+    if any(name.startswith(family.head_tensors) for name in tensor_names):
         return transformers.AutoModelForMaskedLM
     names = architectures if isinstance(architectures, list) else []
     if any(str(name).endswith("ForSequenceClassification") for name in names):

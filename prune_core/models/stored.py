@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import ModelFileError
+from prune_core.models.families import FAMILIES
 from prune_core.models.headers import SafetensorsHeader
 from prune_core.models.sources import shown
 from prune_core.sentences import Sentence
@@ -36,8 +37,6 @@ INT8_MOST = 127
 
 BLOCK_SIZES = (16, 32, 64, 128, 256, 512)
 """Sides of blocks that are in use; only one of them may fit where the configuration names none."""
-COLUMNS_FIRST = frozenset({"gpt2"})
-"""Families that store linear weights as (in, out): which axis a scale belongs to is not said."""
 
 _WRAPPERS = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -313,7 +312,9 @@ def _block(
     sides = header.tensors[scale][1]
     if all(side == 1 for side in sides):
         return (max(shape[0], 1), max(shape[-1], 1)) if shape else (1, 1)
-    if len(shape) != 2 or len(sides) > 2 or config.get("model_type") in COLUMNS_FIRST:
+    family = FAMILIES.get(str(config.get("model_type")))
+    # of weights stored as (in, out) nothing says which axis a scale belongs to
+    if len(shape) != 2 or len(sides) > 2 or (family is not None and family.columns_first):
         raise _unknown(scale, weight)
     rows, columns = (*sides, 1)[:2]
     config_block = _named_block(config)

@@ -84,6 +84,8 @@ class Attention:
         v: rows of each value head.
         o: name of the output projection; query head ``h`` owns its input columns
             ``h * head_dim`` to ``(h + 1) * head_dim``.
+        joint_norm: queries and keys are normalized over all heads together: a dropped head leaves
+            its rows of both in place, or the other heads would change.
     """
 
     kind: str
@@ -95,6 +97,7 @@ class Attention:
     k: Projection
     v: Projection
     o: str
+    joint_norm: bool = False
 
     @property
     def group_size(self) -> int:

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from prune_core.models.families import FAMILY_KIND
+from prune_core.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,9 +58,40 @@ _BART_LIKE: dict[str, Any] = {
     "decoder_start_token_id": EOS,
     "forced_eos_token_id": None,
 }
+_T5_LIKE: dict[str, Any] = {
+    "d_model": HIDDEN,
+    "d_kv": HEAD_DIM,
+    "d_ff": NEURONS,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": HEADS,
+    "n_positions": CONTEXT,
+    "decoder_start_token_id": PAD,
+}
+_GPT_LIKE: dict[str, Any] = {
+    "n_embd": HIDDEN,
+    "n_inner": NEURONS,
+    "n_layer": 2,
+    "n_head": HEADS,
+    "n_positions": CONTEXT,
+}
+# RoBERTa counts positions from the row of padding on
+_AFTER_PADDING: dict[str, Any] = _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1}
+# families that name their sizes otherwise, or need more of them than others of their kind
 _CONFIGS: dict[str, dict[str, Any]] = {
-    "bart": _BART_LIKE,
-    "bert": _BERT_LIKE,
+    "bloom": {"hidden_size": HIDDEN, "n_layer": 2, "n_head": HEADS},
+    "camembert": _AFTER_PADDING,
+    "codegen": _GPT_LIKE | {"n_head": 2 * HEADS, "rotary_dim": 4},  # several heads in a quarter
+    "cohere": _LLAMA_LIKE | {"logit_scale": 0.5},
+    "deberta-v2": _BERT_LIKE
+    | {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "share_att_key": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
     "distilbert": {
         "dim": HIDDEN,
         "hidden_dim": NEURONS,
@@ -68,19 +99,49 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "n_heads": HEADS,
         "max_position_embeddings": CONTEXT,
     },
-    "gemma": _LLAMA_LIKE,
+    "electra": _BERT_LIKE | {"embedding_size": 24},
+    "falcon": _BERT_LIKE | {"ffn_hidden_size": NEURONS},
     "gemma2": _LLAMA_LIKE | {"query_pre_attn_scalar": HEAD_DIM, "sliding_window": CONTEXT // 4},
-    "gpt2": {
-        "n_embd": HIDDEN,
-        "n_inner": NEURONS,
-        "n_layer": 2,
-        "n_head": HEADS,
-        "n_positions": CONTEXT,
+    "gemma3_text": _LLAMA_LIKE
+    | {
+        "query_pre_attn_scalar": HEAD_DIM,
+        "sliding_window": CONTEXT // 4,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "final_logit_softcapping": 30.0,
+    },
+    "gpt2": _GPT_LIKE,
+    "gpt_bigcode": _GPT_LIKE,
+    "gpt_neo": {
+        "hidden_size": HIDDEN,
+        "intermediate_size": NEURONS,
+        "num_layers": 2,
+        "num_heads": HEADS,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 16,
+        "max_position_embeddings": CONTEXT,
     },
     "gpt_neox": _BERT_LIKE,
-    "llama": _LLAMA_LIKE,
+    "gptj": _GPT_LIKE | {"rotary_dim": 4},
+    "granite": _LLAMA_LIKE
+    | {
+        "embedding_multiplier": 2.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
+    "led": {name: size for name, size in _BART_LIKE.items() if name != "max_position_embeddings"}
+    | {
+        "max_encoder_position_embeddings": CONTEXT,
+        "max_decoder_position_embeddings": CONTEXT,
+        "attention_window": 8,
+    },
+    "longformer": _AFTER_PADDING | {"attention_window": 16},
+    "m2m_100": _BART_LIKE | {"scale_embedding": True},
     "marian": _BART_LIKE | {"scale_embedding": True},
-    "mistral": _LLAMA_LIKE,
+    "modernbert": _BERT_LIKE | {"local_attention": 16},
+    "mpnet": _BERT_LIKE | {"max_position_embeddings": CONTEXT + 2, "pad_token_id": BOS},
+    "mpt": {"d_model": HIDDEN, "n_layers": 2, "n_heads": HEADS, "max_seq_len": CONTEXT},
+    "mt5": _T5_LIKE | {"feed_forward_proj": "gated-gelu"},
     "opt": {
         "hidden_size": HIDDEN,
         "ffn_dim": NEURONS,
@@ -89,21 +150,10 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": CONTEXT,
     },
     "phi": _LLAMA_LIKE | {"head_dim": HIDDEN // HEADS},
-    "phi3": _LLAMA_LIKE,
-    "qwen2": _LLAMA_LIKE,
-    "qwen3": _LLAMA_LIKE,
-    "roberta": _BERT_LIKE | {"max_position_embeddings": CONTEXT + PAD + 1},
-    "smollm3": _LLAMA_LIKE,
-    "t5": {
-        "d_model": HIDDEN,
-        "d_kv": HEAD_DIM,
-        "d_ff": NEURONS,
-        "num_layers": 2,
-        "num_decoder_layers": 3,
-        "num_heads": HEADS,
-        "n_positions": CONTEXT,
-        "decoder_start_token_id": PAD,
-    },
+    "roberta": _AFTER_PADDING,
+    "t5": _T5_LIKE,
+    "umt5": _T5_LIKE,
+    "xlm-roberta": _AFTER_PADDING,
 }
 
 
@@ -121,10 +171,11 @@ def tiny_model(model_type: str, *, head: bool | None = None, **overrides: Any) -
     Raises:
         KeyError: an unsupported ``model_type``.
     """
-    kind = FAMILY_KIND[model_type]
+    family = FAMILIES[model_type]
+    kind = family.kind
     with_head = kind != "encoder" if head is None else head
     special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-    settings = {"vocab_size": VOCABULARY} | special | _CONFIGS[model_type] | overrides
+    settings = {"vocab_size": VOCABULARY} | special | _sizes(model_type) | overrides
     config = AutoConfig.for_model(model_type, **settings)
     heads = {
         "decoder": AutoModelForCausalLM,
@@ -134,10 +185,21 @@ def tiny_model(model_type: str, *, head: bool | None = None, **overrides: Any) -
     with torch.random.fork_rng(devices=[]):
         model = (heads[kind] if with_head else AutoModel).from_config(config)
     _fill(model, torch.Generator().manual_seed(0))
-    if model_type == "t5":  # undo the head's 1 / sqrt(hidden), or every prediction is uniform
+    if family.scaled_head:  # undo the head's 1 / sqrt(hidden), or every prediction is uniform
         with torch.no_grad():
             model.shared.weight.mul_(config.d_model**0.5)
     return model.eval().requires_grad_(False)
+
+
+def _sizes(model_type: str) -> dict[str, Any]:
+    """Tiny sizes under the names of a family's configuration; those of Llama's where it has none
+    of its own."""
+    family = FAMILIES[model_type]
+    kinds = {"decoder": _LLAMA_LIKE, "encoder": _BERT_LIKE, "encoder-decoder": _BART_LIKE}
+    sizes = _CONFIGS.get(model_type, kinds[family.kind])
+    if family.stacks[0].head_dim is None:
+        sizes = {name: value for name, value in sizes.items() if name != "head_dim"}
+    return sizes
 
 
 def _fill(model: nn.Module, generator: torch.Generator) -> None:

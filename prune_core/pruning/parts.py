@@ -151,7 +151,8 @@ def _take_heads(
 
 
 def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
-    """Rows of queries, and of keys and values that only dropped heads read."""
+    """Rows of queries, and of keys and values that only dropped heads read; only the values where
+    a norm over all heads reads the others."""
     size = attention.group_size
     groups = [
         group
@@ -159,11 +160,10 @@ def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
         if heads.issuperset(range(group * size, (group + 1) * size))
     ]
     rows: dict[str, set[int]] = {}
-    for projection, indices in (
-        (attention.q, sorted(heads)),
-        (attention.k, groups),
-        (attention.v, groups),
-    ):
+    takes = [(attention.v, groups)]
+    if not attention.joint_norm:
+        takes = [(attention.q, sorted(heads)), (attention.k, groups), *takes]
+    for projection, indices in takes:
         for part in indices:
             rows.setdefault(projection.layer, set()).update(range(*projection.rows[part]))
     return rows

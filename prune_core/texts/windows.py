@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prune_core.errors import RecipeError, TextError
-from prune_core.models.families import NEEDS_START
+from prune_core.models.families import FAMILIES
 from prune_core.models.sources import shown
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
         raise TextError(
             "{name} must be auto, yes or no, got {value}.", name=START, value=shown(chosen)
         )
-    needs_start = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    needs_start = chosen == "yes" or (chosen == "auto" and FAMILIES[family].wants_start)
     token = tokenizer.bos_token_id
     if kind != "decoder" or not needs_start or (token is None and chosen == "auto"):
         return ()

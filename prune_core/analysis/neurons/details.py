@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import ModelFileError
+from prune_core.evaluation.loss import decoder_inputs
 from prune_core.evaluation.scoring import run_window
 from prune_core.models.structure import Block, Structure
 from prune_core.progress import NONE, Progress
@@ -153,9 +154,7 @@ def _tokens_read(model: nn.Module, structure: Structure, block: Block, window: T
     half = len(window) - len(window) // 2
     if block.stack == "encoder":
         return window[:half]
-    prepare: Any = model.prepare_decoder_input_ids_from_labels
-    shifted: Tensor = prepare(labels=window[None, half:])[0]
-    return shifted
+    return decoder_inputs(model, window[None, half:])[0]
 
 
 def strongest(values: Tensor, count: int = PASSAGES, apart: int = APART) -> list[tuple[int, int]]:

@@ -26,9 +26,6 @@ LIBRARY = "compressed-tensors"
 LAST_SPARSE = (0, 15)
 """compressed-tensors wrote and read bitmasks in versions before this one."""
 
-POST_NORM = frozenset(("bert", "roberta", "distilbert", "bart", "marian"))
-"""Families whose blocks normalize the residual stream itself: a block of zeros still changes it."""
-
 INSTALL = "pip install -r requirements-export.txt"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from prune_core.exporting.formats import FORMATS, POST_NORM
+from prune_core.exporting.formats import FORMATS
+from prune_core.models.families import FAMILIES
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
 from prune_core.sentences import Sentence
@@ -29,7 +30,7 @@ from prune_core.sentences import Sentence
 )
 def masked_problem(info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """A dropped block cannot be written as zeros where its norms still act."""
-    if not (recipe.drop_blocks and info.family in POST_NORM):
+    if not (recipe.drop_blocks and FAMILIES[info.family].post_norm):
         return None
     return Sentence(
         "a dropped block of a {family} model is not the same as one of zeros, whose "

@@ -1,0 +1,78 @@
+"""What every family in the table must do; a new one is covered by its row there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import transformers
+
+from prune_core.models.families import FAMILIES
+from prune_core.models.load import load_model
+from prune_core.models.reading import quiet
+from prune_core.models.tiny import tiny_model, tiny_tokenizer
+from tests.contracts.families import CHECKS, PAGE, case_of, page, rows_of_the_page, table_row
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_does_what_its_row_of_the_docs_says(family: str, tmp_path: Path) -> None:
+    """Loaded, pruned and exported, each against plain transformers."""
+    pytest.importorskip("compressed_tensors")
+    with case_of(family, tmp_path) as case:
+        cells = {feature: check(case) for feature, check in CHECKS.items()}
+    assert rows_of_the_page()[family] == table_row(cells, family)
+
+
+def test_the_docs_list_every_family_and_no_other() -> None:
+    rows = rows_of_the_page()
+    assert list(rows) == sorted(FAMILIES)
+    assert PAGE.read_text(encoding="utf-8") == page(list(rows.values()))
+
+
+def test_no_family_is_asked_for_by_its_name() -> None:
+    """Names of families stand in the table, in the random models' sizes and in GGUF's tables."""
+    allowed = {"families.py", "tiny.py", "presets.py"}
+    named = re.compile(rf"""["'](?:{"|".join(map(re.escape, sorted(FAMILIES)))})["']""")
+    folders = [ROOT / "prune_core", ROOT / "pages"]
+    for path in [ROOT / "app.py", *(p for f in folders for p in f.rglob("*.py"))]:
+        if path.name in allowed or path.name.startswith("gguf_"):
+            continue
+        hits = [match.group() for match in named.finditer(path.read_text(encoding="utf-8"))]
+        assert not hits, f"{path.relative_to(ROOT)}: {hits}"
+
+
+def test_a_new_family_like_llama_is_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HELIUM is laid out as Llama and not in the table; a copy of Llama's row is all it needs."""
+    assert "helium" not in FAMILIES
+    monkeypatch.setitem(FAMILIES, "helium", FAMILIES["mistral"])
+    with case_of("helium", tmp_path) as case:
+        assert case.handle.structure.family == "helium"
+        cells = {feature: check(case) for feature, check in CHECKS.items()}
+    like = rows_of_the_page()["mistral"].replace("mistral", "helium")
+    assert table_row(cells, "helium") == like
+
+
+@pytest.mark.parametrize("family", sorted(n for n, f in FAMILIES.items() if f.kind == "encoder"))
+def test_an_encoder_is_read_with_the_head_that_it_has(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNE_MODEL_ROOTS", str(tmp_path))
+    monkeypatch.setenv("PRUNE_CACHE_DIR", str(tmp_path / "cache"))
+    for head in (True, False):
+        folder = tmp_path / str(head)
+        written = tiny_model(family, head=head)
+        with quiet():
+            written.save_pretrained(folder)
+            tiny_tokenizer().save_pretrained(folder)
+            auto = transformers.AutoModelForMaskedLM if head else transformers.AutoModel
+            plain = auto.from_pretrained(folder)
+        handle = load_model(str(folder))
+        assert type(handle.model) is type(plain) is type(written)
+        assert (handle.structure.head_module is not None) == head
+        assert not [w for w in handle.info.warnings if "not part of the model" in w]
