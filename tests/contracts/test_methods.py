@@ -25,8 +25,6 @@ from prune_core.tasks.answers import answer_to
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.ui.session.keys import KEYS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 STORY = TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 20)
 FAMILIES = ("tiny-llama", "tiny-t5", "tiny-bert")
 
