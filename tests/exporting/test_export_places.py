@@ -242,7 +242,7 @@ def test_killed_at_any_moment(there: bool, moment: str, exchange: str, tmp_path:
         assert child.stdout.readline() == b"now\n"
         child.kill()
     child.stdout.close()
-    code = child.wait(60)
+    code = child.wait(300)
     reached = moment != "between" or (there and exchange == "two steps")
     assert code == (-signal.SIGKILL if reached else 0)
     if not reached:  # nothing stood between: all went well
@@ -279,7 +279,7 @@ def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
     assert theirs.is_dir() and content(folder) == dict.fromkeys(NAMES, b"ours")
     child.kill()
     child.stdout.close()
-    child.wait(60)
+    child.wait(300)
     write_folder(folder, fill, overwrite=True)
     assert not theirs.exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
 
