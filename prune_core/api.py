@@ -334,11 +334,13 @@ class Model(View):
                 scores = result["scores"]
             case "blocks", _:
                 raise RecipeError(
-                    f"unknown method {method!r} for blocks; use block-influence or ablation."
+                    "unknown method {method!r} for blocks; use block-influence or ablation.",
+                    method=method,
                 )
             case _:
                 raise RecipeError(
-                    f"importance is of heads, neurons, blocks or layers, got {of!r}; choose one."
+                    "importance is of heads, neurons, blocks or layers, got {of!r}; choose one.",
+                    of=of,
                 )
         return Importance(of, method or "", scores, result)
 

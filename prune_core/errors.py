@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from prune_core.sentences import Sentence, Value
+
 
 class PruneCoreError(Exception):
-    """Base class: catch this to catch everything prune_core raises on purpose."""
+    """Base class: catch this to catch everything prune_core raises on purpose.
+
+    ``raise RecipeError("unknown scope {scope!r}; use {known:or}.", scope=scope, known=SCOPES)``:
+    the English template is what other languages find their own by.
+
+    Args:
+        template: see :class:`prune_core.sentences.Sentence`; or a whole sentence.
+        values: what stands in its placeholders.
+
+    Attributes:
+        sentence: what ``str()`` gives, with its template and values.
+    """
+
+    def __init__(self, template: str = "", /, **values: object) -> None:
+        self.sentence = Sentence(template, **values)
+        super().__init__(self.sentence)
+
+    def __str__(self) -> str:  # not that of a built-in class beside it: KeyError shows repr()
+        return self.sentence
+
+    @property
+    def template(self) -> str:
+        """The English sentence with its placeholders."""
+        return self.sentence.template
+
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """What stands in the placeholders."""
+        return self.sentence.values
 
 
 class UnknownNameError(PruneCoreError, KeyError):
     """A registry was asked for a name it does not hold."""
-
-    def __str__(self) -> str:  # KeyError would show repr()
-        return str(self.args[0])
 
 
 class ShapeError(PruneCoreError, ValueError):

@@ -32,4 +32,8 @@ def point(name: str) -> None:
         elif action == "disk-full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         else:
-            raise PruneCoreError(f"PRUNE_FAULTS names no known action for {name}: {action!r}.")
+            raise PruneCoreError(
+                "PRUNE_FAULTS names no known action for {name}: {action!r}.",
+                name=name,
+                action=action,
+            )

@@ -12,6 +12,8 @@ import pytest
 from prune_core.cli.main import command_parser, main
 from prune_core.criteria import CRITERIA
 from prune_core.models.sources import preset_names
+from prune_core.ui.frame.page import PAGES
+from tests.test_imports import LEVEL
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,3 +80,41 @@ def test_contributing_names_what_is_there() -> None:
     paths = {name.rstrip(".") for name in names if not any(x in name for x in placeholders)}
     assert len(paths) > 25
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def _document(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_architecture_lists_the_rooms_floor_by_floor() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", _document("architecture.md"), re.MULTILINE)
+    floors = [(room, int(floor)) for floor, rooms in rows for room in re.findall("`(.+?)`", rooms)]
+
+    assert floors == list(LEVEL.items())
+
+
+def test_architecture_names_every_page_and_every_cache() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", _document("architecture.md"), re.MULTILINE)
+    caches: set[str] = set()
+    for path in (ROOT / "prune_core").rglob("*.py"):
+        caches.update(re.findall(r'\bDiskCache\("(\w+)"', path.read_text(encoding="utf-8")))
+
+    assert len(caches) > 3 and sorted(rows) == sorted([*PAGES, *caches])
+
+
+def test_the_index_of_the_decisions_is_their_headings() -> None:
+    text = _document("decisions.md")
+    entries = re.findall(r"^ *- \**\[(.+)\]\(#(.+)\)", text, re.MULTILINE)
+
+    assert [title for title, _ in entries] == re.findall(r"^##+ (.+)$", text, re.MULTILINE)
+    for title, anchor in entries:
+        assert anchor == re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "decisions.md"])
+def test_files_that_a_document_names_are_there(name: str) -> None:
+    named = set(re.findall(r"`([\w./-]+/(?:[\w.-]+\.\w+)?)`", _document(name)))
+    folders = (ROOT, ROOT / "prune_core")
+
+    assert named, "nothing is named: the pattern above no longer fits"
+    assert [p for p in sorted(named) if not any((base / p).exists() for base in folders)] == []

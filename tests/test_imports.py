@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "prune_core"
 
 FLOORS = """
+sentences
 errors paths
 registry faults progress cache_files
 words

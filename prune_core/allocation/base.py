@@ -79,4 +79,7 @@ def check_known(missing: set[str]) -> None:
         RecipeError: any is missing; the first is named.
     """
     if missing:
-        raise RecipeError(f"this model has no {min(missing)}; the recipe was made for another one.")
+        raise RecipeError(
+            "this model has no {missing}; the recipe was made for another one.",
+            missing=min(missing),
+        )

@@ -82,9 +82,11 @@ def lowest(
         RecipeError: a fraction out of range or another scope.
     """
     if not 0 <= fraction <= 1:
-        raise RecipeError(f"the fraction must lie between 0 and 1, got {fraction}.")
+        raise RecipeError(
+            "the fraction must lie between 0 and 1, got {fraction}.", fraction=fraction
+        )
     if scope not in ("block", "global"):
-        raise RecipeError(f"unknown scope {scope!r}; use block or global.")
+        raise RecipeError("unknown scope {scope!r}; use block or global.", scope=scope)
     rows = [np.asarray(row, dtype=np.float64) for row in scores]
     orders = [np.argsort(row, kind="stable") for row in rows]  # ties by position
     if scope == "block":

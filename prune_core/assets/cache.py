@@ -54,8 +54,9 @@ def assets_root() -> Path:
         return cache_folder("assets")
     except OSError as error:
         raise AssetError(
-            f"The cache folder cannot be written ({error.strerror}); "
-            "set PRUNE_CACHE_DIR to a folder that can."
+            "The cache folder cannot be written ({reason}); set PRUNE_CACHE_DIR to a folder that "
+            "can.",
+            reason=error.strerror,
         ) from error
 
 
@@ -152,8 +153,9 @@ def store_member(
         os.fsync(target.fileno())
     if done != member.size or digest.hexdigest() != member.sha256:
         raise AssetError(
-            f"{member.name} is not the file that the manifest names (its hash or size differs); "
-            "it was not used."
+            "{name} is not the file that the manifest names (its hash or size differs); it was "
+            "not used.",
+            name=member.name,
         )
     point("fetch.before_replace")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

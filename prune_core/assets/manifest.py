@@ -99,8 +99,16 @@ class Manifest:
         """
         if name not in self.assets:
             near = difflib.get_close_matches(name, self.assets, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise AssetError(f"There is no asset {name!r}.{hint} Known: {', '.join(self.assets)}.")
+            if near:
+                raise AssetError(
+                    "There is no asset {name!r}. Did you mean {near}? Known: {known:list}.",
+                    name=name,
+                    near=near[0],
+                    known=self.assets,
+                )
+            raise AssetError(
+                "There is no asset {name!r}. Known: {known:list}.", name=name, known=self.assets
+            )
         return self.assets[name]
 
     def of_kind(self, kind: str) -> tuple[Asset, ...]:
@@ -121,10 +129,16 @@ def read_manifest(path: Path) -> Manifest:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA_VERSION:
-            raise AssetError(f"{path} has schema {data['schema']}; this version reads 1.")
+            raise AssetError(
+                "{path} has schema {schema}; this version reads 1.",
+                path=path,
+                schema=data["schema"],
+            )
         return Manifest({name: _asset(name, fields) for name, fields in data["assets"].items()})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AssetError(f"The asset manifest {path} cannot be read ({error!r}).") from error
+        raise AssetError(
+            "The asset manifest {path} cannot be read ({error!r}).", path=path, error=error
+        ) from error
 
 
 def _asset(name: str, fields: Mapping[str, Any]) -> Asset:

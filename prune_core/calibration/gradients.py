@@ -170,8 +170,9 @@ def gather_gradients(
     for name, total in totals.items():
         if not bool(torch.isfinite(total).all()):
             raise ModelFileError(
-                f"The gradients of the layer {name} are not finite on the calibration text; "
-                "the model's weights hold NaN or Inf, or its dtype overflows."
+                "The gradients of the layer {name} are not finite on the calibration text; the "
+                "model's weights hold NaN or Inf, or its dtype overflows.",
+                name=name,
             )
     return flat
 

@@ -107,8 +107,9 @@ def gather_input_norms(
     for name, total in sums.items():
         if not bool(torch.isfinite(total).all()):
             raise ModelFileError(
-                f"The inputs of the layer {name} are not finite on the calibration text; "
-                "the model's weights hold NaN or Inf, or its dtype overflows."
+                "The inputs of the layer {name} are not finite on the calibration text; the "
+                "model's weights hold NaN or Inf, or its dtype overflows.",
+                name=name,
             )
     return {name: total.sqrt().float() for name, total in sums.items()}
 

@@ -92,8 +92,9 @@ class BlockStream:
                 flat = inputs.reshape(-1, inputs.shape[-1]).float()
                 if not bool(torch.isfinite(flat).all()):
                     raise ModelFileError(
-                        f"The inputs of the layer {names[0]} are not finite on the calibration "
-                        "text; the model's weights hold NaN or Inf, or its dtype overflows."
+                        "The inputs of the layer {name} are not finite on the calibration text; "
+                        "the model's weights hold NaN or Inf, or its dtype overflows.",
+                        name=names[0],
                     )
                 visit(tuple(names), flat)
             groups.clear()

@@ -19,7 +19,10 @@ def index_of(text: str, option: str) -> int:
     digits = text.lstrip("0") or "0"
     if len(digits) > MAX_DIGITS:
         raise RecipeError(
-            f"{option} takes numbers of at most {MAX_DIGITS} digits, got one of {len(digits)}."
+            "{where} takes numbers of at most {most} digits, got one of {count}.",
+            where=option,
+            most=MAX_DIGITS,
+            count=len(digits),
         )
     return int(digits)
 
@@ -33,7 +36,9 @@ def check_name(value: str, option: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise RecipeError(f"{option} is not valid UTF-8; choose another name.") from None
+        raise RecipeError(
+            "{option} is not valid UTF-8; choose another name.", option=option
+        ) from None
 
 
 def say(sentence: str) -> None:
@@ -55,7 +60,7 @@ def belongs(given: Any, option: str, fits: bool, to: str) -> None:
         RecipeError: it was given and does not fit.
     """
     if given is not None and given is not False and not fits:
-        raise RecipeError(f"{option} belongs to {to}; leave it out.")
+        raise RecipeError("{option} belongs to {to}; leave it out.", option=option, to=to)
 
 
 def leave_output() -> None:

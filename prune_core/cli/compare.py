@@ -117,7 +117,7 @@ def _recipes(parsed: argparse.Namespace) -> list[tuple[str, Recipe]]:
         recipes = [(name, _read(name)) for name in parsed.recipes[: len(NAMES) + 1]]
     if not 2 <= len(recipes) <= len(NAMES):
         count = len(recipes if parsed.slots is not None else parsed.recipes)
-        raise RecipeError(f"Compare takes two to four recipes, got {count}.")
+        raise RecipeError("Compare takes two to four recipes, got {count}.", count=count)
     return recipes
 
 
@@ -125,9 +125,11 @@ def _read(name: str) -> Recipe:
     try:
         return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
-        raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
+        raise RecipeError(
+            "the recipe {name} is not UTF-8 text; save it as JSON.", name=name
+        ) from None
     except RecipeError as error:
-        raise RecipeError(f"{name}: {error}") from None
+        raise RecipeError("{name}: {error}", name=name, error=error) from None
 
 
 def _run(model: ShownModel, job: Job, what: str) -> Result:

@@ -103,7 +103,7 @@ def _front(parsed: argparse.Namespace) -> Result:
         source = parse_source(parsed.model).text
         runs = [run for run in runs if run.cell.source == source]
     if not runs:
-        raise PruneCoreError(f"the store {name} has no finished runs of that choice.")
+        raise PruneCoreError("the store {name} has no finished runs of that choice.", name=name)
     if parsed.sweep is None:
         # a store may hold any number of questions: the one most asked, and how many others
         groups = alike_groups(runs)

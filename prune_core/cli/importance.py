@@ -95,7 +95,12 @@ def run(parsed: argparse.Namespace) -> Result:
     known = _METHODS[parsed.of]
     method = parsed.method or known[0]
     if method not in known:
-        raise RecipeError(f"unknown method {method!r} for {parsed.of}; use {' or '.join(known)}.")
+        raise RecipeError(
+            "unknown method {method!r} for {of}; use {known:or}.",
+            method=method,
+            of=parsed.of,
+            known=known,
+        )
     measured = (text_from(parsed), parsed.seq_len, parsed.windows)
     if parsed.of == "neurons":
         result = importance_neurons.importance(parsed, method, text_from(parsed), job)

@@ -71,7 +71,9 @@ def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Resu
     method = ALIASES.get(method, method)
     if method not in BLOCK_METHODS:
         known = " or ".join(BLOCK_METHODS)
-        raise RecipeError(f"unknown method {method!r} for blocks; use {known}.")
+        raise RecipeError(
+            "unknown method {method!r} for blocks; use {known}.", method=method, known=known
+        )
     asked = BlockRequest(
         parsed.model,
         text,
@@ -112,8 +114,11 @@ def layers(
         near = get_close_matches(method, ["ablation", *CRITERIA], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RecipeError(
-            f"unknown method {method!r} for layers; use ablation or one of the criteria "
-            f"{', '.join(sorted(CRITERIA))}.{hint}"
+            "unknown method {method!r} for layers; use ablation or one of the criteria "
+            "{known:list}.{hint}",
+            method=method,
+            known=sorted(CRITERIA),
+            hint=hint,
         )
     else:
         calibration = Calibration(text, parsed.windows, parsed.seq_len)

@@ -32,7 +32,9 @@ def importance(
         return {**run(NeuronImportance(parsed.model, method, *measured)), "of": "neurons"}
     block, colon, neuron = parsed.neuron.partition(":")
     if not (colon and block.isdecimal() and neuron.isdecimal()):
-        raise RecipeError(f"--neuron takes BLOCK:NEURON such as 3:17, got {parsed.neuron!r}.")
+        raise RecipeError(
+            "--neuron takes BLOCK:NEURON such as 3:17, got {neuron!r}.", neuron=parsed.neuron
+        )
     read = Calibration(text, parsed.windows, parsed.seq_len)
     place, number = (index_of(part, "--neuron") for part in (block, neuron))
     job = NeuronDetails(parsed.model, place, number, read, *measured)

@@ -139,7 +139,9 @@ def _recipe_file(name: str) -> Recipe:
     try:
         return Recipe.from_json(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
-        raise RecipeError(f"the recipe {name} is not UTF-8 text; save it as JSON.") from None
+        raise RecipeError(
+            "the recipe {name} is not UTF-8 text; save it as JSON.", name=name
+        ) from None
 
 
 def calibration_from(parsed: argparse.Namespace) -> Calibration:

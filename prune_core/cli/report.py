@@ -105,10 +105,18 @@ def _prompts(parsed: argparse.Namespace) -> list[str]:
     count = parsed.examples
     most = len(examples.PROMPTS)
     if not 0 <= count <= most:
-        raise ReportError(f"a report has 0 to {most} usual examples, got {count}; see --prompt.")
+        raise ReportError(
+            "a report has 0 to {most} usual examples, got {count}; see --prompt.",
+            most=most,
+            count=count,
+        )
     given = [prompt for prompt in parsed.prompt or () if prompt.strip()]
     if len(given) > examples.MAX_PROMPTS:
-        raise ReportError(f"a report has at most {examples.MAX_PROMPTS} prompts, got {len(given)}.")
+        raise ReportError(
+            "a report has at most {max_prompts} prompts, got {count}.",
+            max_prompts=examples.MAX_PROMPTS,
+            count=len(given),
+        )
     return given
 
 
@@ -119,7 +127,9 @@ def _content(parsed: argparse.Namespace) -> Content:
         if sweep == "latest":
             sweeps = store.sweeps()
             if not sweeps:
-                raise ReportError(f"the store {store.name} has no sweeps yet; start one first.")
+                raise ReportError(
+                    "the store {name} has no sweeps yet; start one first.", name=store.name
+                )
             sweep = sweeps[0].id
         ids = None
         if parsed.runs is not None:

@@ -122,21 +122,25 @@ def _sweep_row(sweep: Sweep) -> Result:
 
 def _write(path: Path, content: bytes) -> None:
     if path.exists():
-        raise StoreError(f"the file {path} exists; name another one.")
+        raise StoreError("the file {path} exists; name another one.", path=path)
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StoreError(f"the file {path} cannot be written: {error.strerror}.") from None
+        raise StoreError(
+            "the file {path} cannot be written: {strerror}.", path=path, strerror=error.strerror
+        ) from None
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StoreError(f"the file {path} cannot be read: {error.strerror}.") from None
+        raise StoreError(
+            "the file {path} cannot be read: {strerror}.", path=path, strerror=error.strerror
+        ) from None
 
 
 def show(result: Result) -> None:

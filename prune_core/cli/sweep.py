@@ -137,7 +137,7 @@ def _shard(text: str) -> tuple[int, int]:
     digits = part.isdecimal() and parts.isdecimal() and len(part + parts) < 20
     if digits and 1 <= int(part) <= int(parts) <= 1000:
         return int(part), int(parts)
-    raise GridError(f"a shard is I/N such as 1/4, got {text!r}.")
+    raise GridError("a shard is I/N such as 1/4, got {text!r}.", text=text)
 
 
 def show(result: Result) -> None:

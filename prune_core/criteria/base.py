@@ -58,6 +58,8 @@ def required(value: Tensor | None, criterion: str, statistic: str) -> Tensor:
     """
     if value is None:
         raise RecipeError(
-            f"{criterion} needs the statistic {statistic} of a calibration text; give one."
+            "{criterion} needs the statistic {statistic} of a calibration text; give one.",
+            criterion=criterion,
+            statistic=statistic,
         )
     return value

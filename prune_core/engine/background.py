@@ -24,6 +24,7 @@ from prune_core.engine.client import Engine, Ticket
 from prune_core.engine.tickets import FINAL
 from prune_core.errors import PruneCoreError, StoreError
 from prune_core.jobs.sweeps import MeasureCell
+from prune_core.sentences import Sentence
 from prune_core.sweeps.grid import Grid
 from prune_core.sweeps.records import Run, Sweep
 from prune_core.sweeps.rounds import next_refinement, window_rounds, windows_of
@@ -98,9 +99,9 @@ class Background:
                 self.error = None
                 worked = self._run_first_round(store) or self._run_later_round(store)
             except StoreError as error:
-                self.error, worked = str(error), False
+                self.error, worked = error.sentence, False
             except PruneCoreError as error:
-                self.error, worked = str(error), False
+                self.error, worked = error.sentence, False
             if not worked:
                 self._wake.wait(IDLE_SECONDS)
                 self._wake.clear()
@@ -130,7 +131,7 @@ class Background:
             store.finish(run.id, ticket.result)
             self._pace.append(time.monotonic() - began)
         elif ticket.state == "failed":
-            store.fail(run.id, ticket.error or "The cell could not be measured.")
+            store.fail(run.id, ticket.error or Sentence("The cell could not be measured."))
         else:
             store.release(self._worker)
         return True

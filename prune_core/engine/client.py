@@ -21,6 +21,7 @@ from prune_core.errors import PruneCoreError, WorkerError
 from prune_core.jobs.base import Job
 from prune_core.jobs.file_versions import lookup_key
 from prune_core.progress import Progress
+from prune_core.sentences import Sentence
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,9 @@ class Engine:
     def __init__(self, mode: str | None = None) -> None:
         self.mode = mode or os.environ.get("PRUNE_ENGINE", "process")
         if self.mode not in ("process", "inline"):
-            raise WorkerError(f"unknown engine mode {self.mode!r}; use process or inline.")
+            raise WorkerError(
+                "unknown engine mode {mode!r}; use process or inline.", mode=self.mode
+            )
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._closed = False
@@ -141,7 +144,9 @@ class Engine:
         self._numbers += 1
         computation = Computation(job, self._numbers, key)
         if self._closed or len(self._waiting) >= MAX_WAITING:
-            computation.finish("failed", error="The server is busy; try again in a moment.")
+            computation.finish(
+                "failed", error=Sentence("The server is busy; try again in a moment.")
+            )
             return computation
         self._active[key] = computation
         self._waiting.append(computation)
@@ -224,7 +229,7 @@ class Engine:
                 result = self._core.run(computation.job, Progress(emit))
                 self._finish(computation, "done", result=result)
             except PruneCoreError as error:
-                self._finish(computation, "failed", error=str(error))
+                self._finish(computation, "failed", error=error.sentence)
             except Exception as error:
                 log.exception("job %s failed", type(computation.job).__name__)
                 self._finish(computation, "failed", error=unexpected(error))
@@ -241,7 +246,7 @@ class Engine:
                         return
                 self._step(self._worker)
             except WorkerError as error:
-                self._worker_died(str(error))
+                self._worker_died(error.sentence)
 
     def _step(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -266,7 +271,9 @@ class Engine:
         if late and self._running is running:
             running.attempts = 2  # a second try would take as long
             worker.kill()
-            raise WorkerError(f"The job took longer than {running.job.deadline:.0f} s.")
+            raise WorkerError(
+                "The job took longer than {seconds:.0f} s.", seconds=running.job.deadline
+            )
 
     def _receive(self, running: Computation, kind: str, number: int, payload: Any) -> None:
         if number != running.number:
@@ -305,7 +312,9 @@ class Engine:
                 self._finish(running, "cancelled")
             elif running is not None and running.attempts >= 2:
                 self._finish(
-                    running, "failed", error=f"{reason} It was given up; try a smaller one."
+                    running,
+                    "failed",
+                    error=Sentence("{reason} It was given up; try a smaller one.", reason=reason),
                 )
             elif running is not None:
                 running.state = "waiting"
@@ -318,7 +327,9 @@ class Engine:
                     self._finish(
                         computation,
                         "failed",
-                        error="The compute worker keeps ending; look at the log, then try again.",
+                        error=Sentence(
+                            "The compute worker keeps ending; look at the log, then try again."
+                        ),
                     )
                 self._waiting.clear()
         log.warning("compute worker: %s", reason)

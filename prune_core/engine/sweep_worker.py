@@ -45,6 +45,6 @@ def measure_cell(cell: Mapping[str, Any], windows: int, threads: int) -> dict[st
             numbers = _core.run(job)
             return {"numbers": {**numbers, "warnings": list(_core.warnings(request.source))}}
         except PruneCoreError as error:
-            return {"error": str(error)}
+            return {"error": error.sentence}
         finally:
             torch.set_num_threads(before)

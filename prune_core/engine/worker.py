@@ -17,6 +17,7 @@ from typing import Any
 from prune_core import faults
 from prune_core.errors import Cancelled, PruneCoreError
 from prune_core.progress import Progress
+from prune_core.sentences import Sentence
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _run(core: Any, inbox: _Inbox, connection: Connection, number: int, job: Any
     except Cancelled:
         connection.send(("cancelled", number, None))
     except PruneCoreError as error:
-        connection.send(("failed", number, str(error)))
+        connection.send(("failed", number, error.sentence))
     except Exception as error:
         log.exception("job %s failed", type(job).__name__)
         connection.send(("failed", number, unexpected(error)))
@@ -66,9 +67,12 @@ def _run(core: Any, inbox: _Inbox, connection: Connection, number: int, job: Any
         inbox.cancelled.discard(number)
 
 
-def unexpected(error: Exception) -> str:
+def unexpected(error: Exception) -> Sentence:
     """The one sentence shown for a fault that nobody foresaw; the log has the rest."""
-    return f"Something went wrong inside Prunescope ({type(error).__name__}); the log says more."
+    return Sentence(
+        "Something went wrong inside Prunescope ({kind}); the log says more.",
+        kind=type(error).__name__,
+    )
 
 
 def main() -> int:

@@ -42,18 +42,22 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.seed <= MAX_SEED:
             raise RecipeError(
-                f"the seed of the text must be a whole number from 0 to {MAX_SEED}, got "
-                f"{self.seed}."
+                "the seed of the text must be a whole number from 0 to {most}, got {seed}.",
+                most=MAX_SEED,
+                seed=self.seed,
             )
         if self.greedy:
             return
         if not (math.isfinite(self.temperature) and 0.01 <= self.temperature <= 10):
             raise RecipeError(
-                f"the temperature must lie between 0.01 and 10, got {self.temperature}; "
-                "for the most likely token use greedy."
+                "the temperature must lie between 0.01 and 10, got {temperature}; for the most "
+                "likely token use greedy.",
+                temperature=self.temperature,
             )
         if not (math.isfinite(self.top_p) and 0 < self.top_p <= 1):
-            raise RecipeError(f"top-p must lie above 0 and at most 1, got {self.top_p}.")
+            raise RecipeError(
+                "top-p must lie above 0 and at most 1, got {top_p}.", top_p=self.top_p
+            )
 
 
 def encode_prompt(
@@ -83,7 +87,9 @@ def encode_prompt(
     """
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise TextError(
-            f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
+            "The prompt has {count} characters; at most {most} are read.",
+            count=len(prompt),
+            most=MAX_PROMPT_CHARACTERS,
         )
     try:
         prompt.encode("utf-8")
@@ -101,8 +107,8 @@ def encode_prompt(
         except Exception as error:  # a template is a small program of the model's makers
             reason = shown((str(error).strip() or type(error).__name__).splitlines()[0], 160)
             raise TextError(
-                f"The model's chat template refuses the prompt ({reason.rstrip('.')}); switch it "
-                "off."
+                "The model's chat template refuses the prompt ({reason}); switch it off.",
+                reason=reason.rstrip("."),
             ) from error
         ids = tokenizer(text, add_special_tokens=False).input_ids
     else:
@@ -119,7 +125,9 @@ def encode_prompt(
         ids = [start]
     if len(ids) >= max_context:
         raise TextError(
-            f"The prompt has {len(ids)} tokens; this model reads fewer than {max_context}."
+            "The prompt has {count} tokens; this model reads fewer than {most}.",
+            count=len(ids),
+            most=max_context,
         )
     return torch.tensor([ids], dtype=torch.int64)
 

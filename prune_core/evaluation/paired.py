@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from prune_core.errors import ProtocolError
 from prune_core.evaluation.metrics import LANGUAGE, METRICS, headline_of
+from prune_core.sentences import Sentence
 
 EXACT_WINDOWS = 20
 """Up to so many windows all sign patterns are counted (2^19 by symmetry); beyond, drawn ones."""
@@ -84,8 +85,10 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     """
     if len(first) != len(second) or not len(first):
         raise ProtocolError(
-            f"Only results on the same windows can be compared, got {len(first)} and "
-            f"{len(second)}; measure both on the same text."
+            "Only results on the same windows can be compared, got {count} and {count2}; measure "
+            "both on the same text.",
+            count=len(first),
+            count2=len(second),
         )
     change = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     if not np.isfinite(change).all():
@@ -170,10 +173,15 @@ def check_alike(protocols: Mapping[str, Mapping[str, Any]]) -> None:
     for (first, ours), (second, theirs) in combinations(protocols.items(), 2):
         for field in ALIKE:
             if ours.get(field) != theirs.get(field):
-                shown = [_field_text(protocol, field) for protocol in (ours, theirs)]
+                texts = [_field_text(protocol, field) for protocol in (ours, theirs)]
                 raise ProtocolError(
-                    f"{first} and {second} were not measured alike ({_NAMES.get(field, field)}: "
-                    f"{shown[0]} and {shown[1]}); measure both in the same way."
+                    "{first} and {second} were not measured alike ({field}: {one} and {other}); "
+                    "measure both in the same way.",
+                    first=first,
+                    second=second,
+                    field=Sentence(_NAMES.get(field, field)),
+                    one=texts[0],
+                    other=texts[1],
                 )
 
 

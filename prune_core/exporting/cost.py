@@ -146,7 +146,7 @@ def shrunk_numbers(handle: ModelHandle, recipe: Recipe) -> dict[str, Any]:
             "parameters_shrunk": None,
             "bytes_shrunk": None,
             "flops_shrunk": None,
-            "shrunk_refused": str(error),
+            "shrunk_refused": error.sentence,
         }
     # blocks that move up are as those whose names they take
     items = {name: p.element_size() for name, p in handle.model.named_parameters()}

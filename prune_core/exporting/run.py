@@ -96,7 +96,7 @@ def export(
         Cancelled: by ``progress``; nothing is kept.
     """
     if form not in FORMATS:
-        raise ExportError(f"unknown format {form!r}; use {' or '.join(FORMATS)}.")
+        raise ExportError("unknown format {form!r}; use {known:or}.", form=form, known=FORMATS)
     result: dict[str, Any] = {"format": form, "repeats": repeats, "folder": str(folder)}
     cutting = resolved or recipe
     result["parts"] = cutting.parts_dropped

@@ -12,8 +12,11 @@ from prune_core.errors import RecipeError
 from prune_core.models.families import FAMILIES
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
-MASKED = "export it as masked instead"
+MASKED = Sentence("export it as masked instead")
+
+_STACKS = {"encoder": "the encoder", "decoder": "the decoder"}
 
 KeptHeads = Mapping[int, tuple[Sequence[int], Sequence[int]]]
 """By block: query heads and key/value heads."""
@@ -72,18 +75,24 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
     if recipe.drop_attention or recipe.drop_mlp:
         raise RecipeError(
             "plain transformers has no block without its attention or its MLP; drop whole blocks, "
-            f"or {MASKED}."
+            "or {masked}.",
+            masked=MASKED,
         )
     remaining = [s for s in shapes if s.index not in recipe.drop_blocks]
     for stack in sorted({s.stack for s in shapes}):
         if not any(s.stack == stack for s in remaining):
-            where = f"the {stack}" if len({s.stack for s in shapes}) > 1 else "the model"
-            raise RecipeError(f"no block of {where} would be left; keep at least one.")
+            where = _STACKS[stack] if len({s.stack for s in shapes}) > 1 else "the model"
+            raise RecipeError(
+                "no block of {where} would be left; keep at least one.", where=Sentence(where)
+            )
     if family == "t5" and _writes(shapes) and not _writes(remaining):
         encoder, decoder = _per_stack(remaining)
         raise RecipeError(
-            f"transformers writes no text with a t5 model of {encoder} encoder and {decoder} "
-            f"decoder blocks (its cache counts the former); drop as many of both, or {MASKED}."
+            "transformers writes no text with a t5 model of {encoder} encoder and {decoder} "
+            "decoder blocks (its cache counts the former); drop as many of both, or {masked}.",
+            encoder=encoder,
+            decoder=decoder,
+            masked=MASKED,
         )
     neurons = _kept_neurons(recipe, remaining, family)
     heads, cross = _kept_heads(recipe, remaining, family, hidden_size)
@@ -118,7 +127,7 @@ def _kept_neurons(recipe: Recipe, remaining: Sequence[Shape], family: str) -> di
         if s.neurons
     }
     if any(not indices for indices in kept.values()):
-        raise RecipeError(f"no neuron would be left in a block; {MASKED}.")
+        raise RecipeError("no neuron would be left in a block; {masked}.", masked=MASKED)
     # T5 has one number for both stacks
     for stack in sorted({s.stack for s in remaining}) if family != "t5" else [""]:
         members = [s.index for s in remaining if s.index in kept and stack in ("", s.stack)]
@@ -136,8 +145,10 @@ def _kept_heads(
     stacks = FAMILIES[family].stacks
     if any(stack.head_dim is None for stack in stacks):
         raise RecipeError(
-            f"the configuration of a {family} model has no place for the width of a head, so heads "
-            f"cannot be cut out of it; {MASKED}."
+            "the configuration of a {family} model has no place for the width of a head, so heads "
+            "cannot be cut out of it; {masked}.",
+            family=family,
+            masked=MASKED,
         )
     kept = {
         s.index: _groups(s.index, s.heads, s.kv_heads, dropped.get(s.index, set()))
@@ -156,8 +167,12 @@ def _kept_heads(
     queries = len(next(iter(kept.values()))[0])
     if family in ("llama", "gemma2") and hidden_size % queries:
         raise RecipeError(
-            f"a {family} model of hidden size {hidden_size} cannot have {queries} heads, which do "
-            f"not divide it; {MASKED}."
+            "a {family} model of hidden size {hidden_size} cannot have {heads} heads, which do "
+            "not divide it; {masked}.",
+            family=family,
+            hidden_size=hidden_size,
+            heads=queries,
+            masked=MASKED,
         )
     return kept, cross
 
@@ -169,13 +184,18 @@ def _check_same_heads(
     for stack in sorted({s.stack for s in remaining}):
         if len({tuple(kept[s.index][0]) for s in remaining if s.stack == stack}) > 1:
             raise RecipeError(
-                f"the blocks of a {family} {stack} share one position bias for each head; drop the "
-                f"same heads in all of them, or {MASKED}."
+                "the blocks of a {family} {stack} share one position bias for each head; drop the "
+                "same heads in all of them, or {masked}.",
+                family=family,
+                stack=Sentence(stack),
+                masked=MASKED,
             )
     if len({len(heads[0]) for heads in (*kept.values(), *cross.values())}) > 1:
         raise RecipeError(
-            f"a {family} model has one number of heads for self- and cross-attention; drop as many "
-            f"of both in every block of encoder and decoder, or {MASKED}."
+            "a {family} model has one number of heads for self- and cross-attention; drop as many "
+            "of both in every block of encoder and decoder, or {masked}.",
+            family=family,
+            masked=MASKED,
         )
 
 
@@ -184,15 +204,20 @@ def _groups(
 ) -> tuple[list[int], list[int]]:
     """Heads left in each group of queries that share one key/value head."""
     if len(dropped) >= heads:
-        raise RecipeError(f"no head would be left in block {block}; {MASKED}.")
+        raise RecipeError(
+            "no head would be left in block {block}; {masked}.", block=block, masked=MASKED
+        )
     size = heads // kv_heads
     groups = [
         [h for h in range(g * size, (g + 1) * size) if h not in dropped] for g in range(kv_heads)
     ]
     if len({len(group) for group in groups if group}) != 1:
         raise RecipeError(
-            f"the query heads left in block {block} are spread unequally over its key/value "
-            f"heads; drop whole groups of {size}, or {MASKED}."
+            "the query heads left in block {block} are spread unequally over its key/value heads; "
+            "drop whole groups of {size}, or {masked}.",
+            block=block,
+            size=size,
+            masked=MASKED,
         )
     return [h for group in groups for h in group], [g for g, group in enumerate(groups) if group]
 
@@ -202,6 +227,12 @@ def _check_equal(counts: Mapping[int, int], what: str) -> None:
         first, *others = counts
         other = next(index for index in others if counts[index] != counts[first])
         raise RecipeError(
-            f"block {first} keeps {counts[first]} {what} and block {other} {counts[other]}; plain "
-            f"transformers needs as many in every block: drop equally, or {MASKED}."
+            "block {first} keeps {one} {what} and block {other} {two}; plain transformers needs "
+            "as many in every block: drop equally, or {masked}.",
+            first=first,
+            one=counts[first],
+            what=Sentence(what),
+            other=other,
+            two=counts[other],
+            masked=MASKED,
         )

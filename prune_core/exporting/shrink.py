@@ -68,7 +68,8 @@ def plan_surgery(model: nn.Module, structure: Structure, recipe: Recipe) -> Surg
         raise RecipeError(
             "this model scales attention by the index of a block "
             "(scale_attn_by_inverse_layer_idx), so that no block can move up into the place of "
-            f"another; {MASKED}."
+            "another; {advice}.",
+            advice=MASKED,
         )
     _count_blocks(config, structure, blocks)
     _count_neurons(config, structure, blocks, kept.neurons)
@@ -149,7 +150,10 @@ def _empty_model(model: nn.Module, structure: Structure, surgery: Surgery) -> An
 def _unfit(structure: Structure, error: Exception) -> RecipeError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return RecipeError(
-        f"a {structure.family} model cannot be built without these parts ({reason}); {MASKED}."
+        "a {family} model cannot be built without these parts ({reason}); {masked}.",
+        family=structure.family,
+        reason=reason,
+        masked=MASKED,
     )
 
 
@@ -186,8 +190,9 @@ def _count_neurons(
         names = [n for n in (*_NEURONS, f"{stack}_ffn_dim") if hasattr(config, n)]
         if not names:
             raise RecipeError(
-                f"the configuration of a {structure.family} model does not name its neurons; "
-                f"{MASKED}."
+                "the configuration of a {family} model does not name its neurons; {masked}.",
+                family=structure.family,
+                masked=MASKED,
             )
         for name in names if counts else ():
             setattr(config, name, counts[0])

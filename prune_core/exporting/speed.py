@@ -24,6 +24,7 @@ import torch
 
 from prune_core.errors import PruneCoreError
 from prune_core.progress import NONE, Progress
+from prune_core.sentences import Sentence
 
 REPEATS = 5
 PROMPT_TOKENS = 128
@@ -137,9 +138,8 @@ class _Probe:
                 "The process that measures speed was ended by the system; there may be too little "
                 "memory for a second copy of the model."
             )
-        return SpeedError(
-            f"Speed could not be measured: {(lines or ['no reason given'])[-1][:200]}"
-        )
+        reason = lines[-1][:200] if lines else Sentence("no reason given")
+        return SpeedError("Speed could not be measured: {reason}", reason=reason)
 
     def close(self) -> None:
         """End the process."""

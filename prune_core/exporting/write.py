@@ -18,6 +18,7 @@ from pathlib import Path
 from prune_core import faults
 from prune_core.errors import PruneCoreError
 from prune_core.models.sources import MAX_LENGTH, mode, shown
+from prune_core.sentences import Sentence
 
 RECIPE, MEASURED = "recipe.json", "measured.json"
 """Every export holds both: a folder without them is not replaced."""
@@ -48,11 +49,13 @@ def chosen_folder(text: str, *, overwrite: bool) -> Path:
     if not text.strip():
         raise ExportError("Name a folder for the export.")
     if "\0" in text or len(text) > MAX_LENGTH:
-        raise ExportError(f"{shown(text)} is not the name of a folder; choose another.")
+        raise ExportError("{text} is not the name of a folder; choose another.", text=shown(text))
     try:
         folder = Path(text).expanduser()
     except RuntimeError:
-        raise ExportError(f"{shown(text)} names a home folder that is not known here.") from None
+        raise ExportError(
+            "{text} names a home folder that is not known here.", text=shown(text)
+        ) from None
     folder = Path(os.path.normpath(folder.absolute()))  # no .. in what is checked and shown
     check_target(folder, overwrite=overwrite)
     return folder
@@ -69,17 +72,23 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         raise ExportError("Name a folder for the export.")
     try:
         if len(os.fsencode(folder.name)) > LONGEST:
-            raise ExportError(f"{name} is too long a name for an export; choose a shorter one.")
+            raise ExportError(
+                "{name} is too long a name for an export; choose a shorter one.", name=name
+            )
         if folder.is_symlink() or folder.is_file():
-            raise ExportError(f"{name} is not a folder; choose another name for the export.")
+            raise ExportError(
+                "{name} is not a folder; choose another name for the export.", name=name
+            )
         if folder.is_dir():
             if not overwrite:
                 raise ExportError(
-                    f"The folder {name} exists; choose another, or ask to overwrite it."
+                    "The folder {name} exists; choose another, or ask to overwrite it.", name=name
                 )
             _check_own(folder)
         if not folder.parent.is_dir():
-            raise ExportError(f"There is no folder {shown(str(folder.parent))} to write into.")
+            raise ExportError(
+                "There is no folder {parent} to write into.", parent=shown(str(folder.parent))
+            )
     except OSError as error:
         raise ExportError(_sentence(error, folder)) from error
 
@@ -90,14 +99,17 @@ def _check_own(folder: Path) -> None:
     names = {path.name for path in entries}
     if names and not names.issuperset((RECIPE, MEASURED)):
         raise ExportError(
-            f"The folder {shown(str(folder))} holds no export of Prunescope; it is not overwritten."
+            "The folder {name} holds no export of Prunescope; it is not overwritten.",
+            name=shown(str(folder)),
         )
     for path in entries:
         ours = path.name == "LICENSE" or path.suffix in WRITTEN
         if not ours or path.is_symlink() or not path.is_file():
             raise ExportError(
-                f"The folder {shown(str(folder))} holds {shown(path.name)}, which no export wrote; "
-                "move it away or choose another folder."
+                "The folder {name} holds {entry}, which no export wrote; move it away or choose "
+                "another folder.",
+                name=shown(str(folder)),
+                entry=shown(path.name),
             )
 
 
@@ -115,8 +127,11 @@ def check_space(folder: Path, size: int) -> None:
         free = shutil.disk_usage(folder.parent).free
         if free < size + SPARE // 16:
             raise ExportError(
-                f"The export needs about {size / 1e6:,.1f} MB and there are {free / 1e6:,.1f} MB "
-                f"free in {shown(str(folder.parent))}; make room or choose another place."
+                "The export needs about {need:,.1f} MB and there are {free:,.1f} MB free in "
+                "{parent}; make room or choose another place.",
+                need=size / 1e6,
+                free=free / 1e6,
+                parent=shown(str(folder.parent)),
             )
 
 
@@ -153,7 +168,8 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, overwrite: bool)
         # safetensors reports a full disk in words of its own
         if "os error" in str(error).lower() or "No space" in str(error):
             raise ExportError(
-                f"The disk took no more while {shown(str(folder))} was written; make room."
+                "The disk took no more while {folder} was written; make room.",
+                folder=shown(str(folder)),
             ) from error
         raise
     finally:
@@ -257,12 +273,20 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sentence(error: OSError, folder: Path) -> str:
+def _sentence(error: OSError, folder: Path) -> Sentence:
     name = shown(str(folder))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full; {name} was not written. Make room and export again."
+        return Sentence(
+            "The disk is full; {name} was not written. Make room and export again.", name=name
+        )
     if error.errno == errno.EFBIG:
-        return f"{name} was not written: a file grew past the size allowed here."
+        return Sentence(
+            "{name} was not written: a file grew past the size allowed here.", name=name
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{name} cannot be written: the place is read-only for this user."
-    return f"{name} cannot be written: {error.strerror or error}."
+        return Sentence(
+            "{name} cannot be written: the place is read-only for this user.", name=name
+        )
+    return Sentence(
+        "{name} cannot be written: {reason}.", name=name, reason=error.strerror or error
+    )

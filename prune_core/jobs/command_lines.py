@@ -113,5 +113,5 @@ def command_line(job: Job) -> str:
         case LayerTable() | Histograms() | LoadModel():
             words = ["inspect", job.source]
         case _:
-            raise PruneCoreError(f"There is no command for {type(job).__name__}.")
+            raise PruneCoreError("There is no command for {kind}.", kind=type(job).__name__)
     return " ".join(["python -m prune_core", *(shlex.quote(word) for word in words)])

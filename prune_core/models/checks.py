@@ -17,6 +17,7 @@ from prune_core.models.headers import (
 )
 from prune_core.models.sources import allowed_roots, anywhere, mode, shown
 from prune_core.models.stored import check_method
+from prune_core.sentences import Sentence
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -98,26 +99,38 @@ def read_json(path: Path, limit: int) -> Any:
         size = path.stat().st_size
         if size > limit:
             raise ModelFileError(
-                f"{name} has {size / 1e6:.1f} MB; more than {limit / 1e6:g} MB is refused."
+                "{name} has {size:.1f} MB; more than {limit:g} MB is refused.",
+                name=name,
+                size=size / 1e6,
+                limit=limit / 1e6,
             )
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ModelFileError(f"There is no {name} in {shown(str(path.parent))}.") from None
+        raise ModelFileError(
+            "There is no {name} in {parent}.", name=name, parent=shown(str(path.parent))
+        ) from None
     except OSError as error:
         raise ModelFileError(
-            f"{name} in {shown(str(path.parent))} cannot be read ({error.strerror})."
+            "{name} in {parent} cannot be read ({reason}).",
+            name=name,
+            parent=shown(str(path.parent)),
+            reason=error.strerror,
         ) from error
     except RecursionError:
-        raise ModelFileError(f"{name} is nested more than {MAX_DEPTH} levels deep.") from None
+        raise ModelFileError(
+            "{name} is nested more than {most} levels deep.", name=name, most=MAX_DEPTH
+        ) from None
     except ValueError as error:
         check_disguise(path, is_text=True)
-        raise ModelFileError(f"{name} is not valid JSON.") from error
+        raise ModelFileError("{name} is not valid JSON.", name=name) from error
     level: list[Any] = [content]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in _children(node)]
         if not level:
             return content
-    raise ModelFileError(f"{name} is nested more than {MAX_DEPTH} levels deep.")
+    raise ModelFileError(
+        "{name} is nested more than {most} levels deep.", name=name, most=MAX_DEPTH
+    )
 
 
 def _children(node: Any) -> list[Any]:
@@ -163,9 +176,10 @@ def check_adapter(folder: Path) -> None:
     fields = read_json(folder / "adapter_config.json", MAX_CONFIG_BYTES)
     base = fields.get("base_model_name_or_path") if isinstance(fields, dict) else None
     raise ModelFileError(
-        f"{shown(folder.name)} holds an adapter (adapter_config.json), not a model; merge it into "
-        f"its base model {shown(str(base or 'as its card says'))} (merge_and_unload of peft) and "
-        "save the result."
+        "{name} holds an adapter (adapter_config.json), not a model; merge it into its base model "
+        "{base} (merge_and_unload of peft) and save the result.",
+        name=shown(folder.name),
+        base=shown(str(base or "as its card says")),
     )
 
 
@@ -180,10 +194,12 @@ def check_keys(config: Mapping[str, Any]) -> tuple[str, ...]:
                         "config.json asks for code of its own (auto_map): refused."
                     )
                 warnings.append(
-                    "The model's config.json brings code of its own (auto_map); it is not run."
+                    Sentence(
+                        "The model's config.json brings code of its own (auto_map); it is not run."
+                    )
                 )
             elif _is_refused(key, value):
-                raise ModelFileError(f"config.json holds the refused key {shown(key)}.")
+                raise ModelFileError("config.json holds the refused key {key}.", key=shown(key))
     check_method(config)
     return tuple(dict.fromkeys(warnings))
 
@@ -211,9 +227,11 @@ def check_config(config: Mapping[str, Any]) -> None:
 
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in SUPPORTED:
-        named = shown(model_type) if isinstance(model_type, str) else "none"
+        name = shown(model_type) if isinstance(model_type, str) else "none"
         raise UnknownArchitectureError(
-            f"Architecture {named} is not supported; supported are {', '.join(sorted(SUPPORTED))}."
+            "Architecture {named} is not supported; supported are {known:list}.",
+            named=name,
+            known=sorted(SUPPORTED),
         )
     for keys, low, high in _BOUNDS:
         for key in keys:
@@ -222,17 +240,23 @@ def check_config(config: Mapping[str, Any]) -> None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ModelFileError(
-                    f"config.json: {key} must be a whole number from {low} to {high}, "
-                    f"got {shown(str(value), 40)}."
+                    "config.json: {key} must be a whole number from {low} to {high}, got {value}.",
+                    key=key,
+                    low=low,
+                    high=high,
+                    value=shown(str(value), 40),
                 )
     _check_heads(config)
     for key in PER_LAYER_KEYS:
         count, layers = config.get(key), config.get("num_hidden_layers")
         if isinstance(count, list) and isinstance(layers, int) and len(count) != layers:
             raise ModelFileError(
-                f"config.json: {key} has {len(count)} entries for {layers} blocks "
-                "(num_hidden_layers); a pruning tool may have left it as it was: keep the entries "
-                "of the blocks that are left."
+                "config.json: {key} has {count} entries for {blocks} blocks (num_hidden_layers); "
+                "a pruning tool may have left it as it was: keep the entries of the blocks that "
+                "are left.",
+                key=key,
+                count=len(count),
+                blocks=layers,
             )
 
 
@@ -243,12 +267,17 @@ def _check_heads(config: Mapping[str, Any]) -> None:
         heads = config.get(key)
         if heads and hidden and explicit is None and hidden % heads:
             raise ModelFileError(
-                f"config.json: {heads} heads ({key}) do not divide the hidden size {hidden}."
+                "config.json: {heads} heads ({key}) do not divide the hidden size {hidden}.",
+                heads=heads,
+                key=key,
+                hidden=hidden,
             )
     heads, shared = first_of(config, HEAD_KEYS), config.get("num_key_value_heads")
     if heads and shared and heads % shared:
         raise ModelFileError(
-            f"config.json: {shared} key/value heads do not divide {heads} attention heads."
+            "config.json: {shared} key/value heads do not divide {heads} attention heads.",
+            shared=shared,
+            heads=heads,
         )
 
 
@@ -273,12 +302,14 @@ def check_contained(folder: Path) -> None:
         for path in folder.iterdir():
             if path.is_symlink() and not any(path.resolve().is_relative_to(r) for r in roots):
                 raise ModelFileError(
-                    f"{shown(path.name)} in the model folder links to a place outside the allowed "
-                    "folders."
+                    "{name} in the model folder links to a place outside the allowed folders.",
+                    name=shown(path.name),
                 )
     except (OSError, RuntimeError) as error:
         raise ModelFileError(
-            f"The model folder {shown(str(folder))} cannot be read ({error})."
+            "The model folder {folder} cannot be read ({error}).",
+            folder=shown(str(folder)),
+            error=error,
         ) from error
 
 
@@ -303,8 +334,10 @@ def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
         twice = sorted(tensors.keys() & part.keys())
         if twice:
             raise ModelFileError(
-                f"{shown(path.name)} holds {shown(twice[0])}, which another of the files holds "
-                "too; leave the files of one model only."
+                "{name} holds {tensor}, which another of the files holds too; leave the files of "
+                "one model only.",
+                name=shown(path.name),
+                tensor=shown(twice[0]),
             )
         tensors |= part
     return SafetensorsHeader(tensors)
@@ -328,46 +361,54 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
         names = sorted(p.name for p in folder.iterdir() if p.is_file())
     except OSError as error:
         raise ModelFileError(
-            f"The model folder {shown(str(folder))} cannot be read ({error.strerror})."
+            "The model folder {folder} cannot be read ({error}).",
+            folder=shown(str(folder)),
+            error=error.strerror,
         ) from error
     indices = [name for name in names if name.endswith(".safetensors.index.json")]
     if len(indices) == 1:
         return _indexed(folder, folder / indices[0]), False
-    found = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
-    if any(name.endswith(".compressed.safetensors") for name in found):
+    files = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
+    if any(name.endswith(".compressed.safetensors") for name in files):
         raise ModelFileError(
             "The weights of this folder are compressed (a file that ends in "
             ".compressed.safetensors), which is not read here; export the model as masked instead."
         )
-    shards = [_SHARD.match(name) for name in found]
-    if len(found) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
-        return (folder / found[0],), False
-    if found and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
-        return _numbered(folder, found), False
-    if found:
+    shards = [_SHARD.match(name) for name in files]
+    if len(files) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
+        return (folder / files[0],), False
+    if files and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
+        return _numbered(folder, files), False
+    if files:
         raise ModelFileError(
-            f"{shown(str(folder))} holds several safetensors files "
-            f"({shown(', '.join(found), 200)}) and no {INDEX_NAME} that says which belong to the "
-            "model; leave those of one model only."
+            "{name} holds several safetensors files ({files}) and no {index} that says which "
+            "belong to the model; leave those of one model only.",
+            name=shown(str(folder)),
+            files=shown(", ".join(files), 200),
+            index=INDEX_NAME,
         )
     pickles = [name for name in names if Path(name).suffix in PICKLE_SUFFIXES]
     if pickles:
         raise ModelFileError(
-            f"{shown(pickles[0])} is a format that can run code and is refused; convert the "
-            "model to safetensors (save_pretrained) in a safe place first."
+            "{name} is a format that can run code and is refused; convert the model to "
+            "safetensors (save_pretrained) in a safe place first.",
+            name=shown(pickles[0]),
         )
     if any(name.startswith("adapter_") for name in names):
         raise ModelFileError(
-            f"{shown(str(folder))} holds an adapter and no weights of a model; merge it into its "
-            "base model (merge_and_unload of peft) and save the result."
+            "{name} holds an adapter and no weights of a model; merge it into its base model "
+            "(merge_and_unload of peft) and save the result.",
+            name=shown(str(folder)),
         )
     ggufs = [name for name in names if name.lower().endswith(".gguf")]
     if ggufs:
         raise ModelFileError(
-            f"{shown(str(folder))} holds no safetensors but a GGUF file; name the file itself as "
-            f"the model: {shown(ggufs[0])}."
+            "{name} holds no safetensors but a GGUF file; name the file itself as the model: "
+            "{file}.",
+            name=shown(str(folder)),
+            file=shown(ggufs[0]),
         )
-    raise ModelFileError(f"There is no model.safetensors in {shown(str(folder))}.")
+    raise ModelFileError("There is no model.safetensors in {folder}.", folder=shown(str(folder)))
 
 
 def _numbered(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
@@ -378,7 +419,11 @@ def _numbered(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     for number in range(1, int(total) + 1):
         if number not in there:
             shard = f"{start}-{number:0{len(total)}d}-of-{total}.safetensors"
-            raise ModelFileError(f"Shard {shown(shard)} is missing from {shown(str(folder))}.")
+            raise ModelFileError(
+                "Shard {shard} is missing from {folder}.",
+                shard=shown(shard),
+                folder=shown(str(folder)),
+            )
     return tuple(folder / name for name in names)
 
 
@@ -387,13 +432,21 @@ def _indexed(folder: Path, index_path: Path) -> tuple[Path, ...]:
     index = read_json(index_path, 50_000_000)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not shards:
-        raise ModelFileError(f"{index_path.name} names no shards.")
+        raise ModelFileError("{index} names no shards.", index=index_path.name)
     files = []
     for shard in sorted({str(name) for name in shards.values()}):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ModelFileError(f"{index_path.name} names a shard {shown(shard)} that is refused.")
+            raise ModelFileError(
+                "{index} names a shard {shard} that is refused.",
+                index=index_path.name,
+                shard=shown(shard),
+            )
         if not (folder / shard).is_file():
-            raise ModelFileError(f"Shard {shown(shard)} is missing from {shown(str(folder))}.")
+            raise ModelFileError(
+                "Shard {shard} is missing from {folder}.",
+                shard=shown(shard),
+                folder=shown(str(folder)),
+            )
         files.append(folder / shard)
     return tuple(files)
 
@@ -406,8 +459,9 @@ def check_tokenizer_files(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelFileError(
-            f"There is no tokenizer in {shown(str(folder))}; add tokenizer.json (or the vocabulary "
-            "files) of the model."
+            "There is no tokenizer in {folder}; add tokenizer.json (or the vocabulary files) of "
+            "the model.",
+            folder=shown(str(folder)),
         )
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():

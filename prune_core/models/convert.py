@@ -29,6 +29,7 @@ from prune_core.models.headers import GgufHeader, read_gguf_header
 from prune_core.models.sources import shown
 from prune_core.paths import cache_root
 from prune_core.progress import NONE, Progress
+from prune_core.sentences import Sentence, packed
 
 CONVERTER_VERSION = 3
 RECORD = "prunescope.record"  # no .json: it is no part of the model and of its fingerprint
@@ -113,10 +114,12 @@ def convert_gguf(
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "the disk is full" if full else str(error.strerror or error)
+        reason = Sentence("the disk is full") if full else str(error.strerror or error)
         raise ModelFileError(
-            f"{shown(path.name)} could not be converted into the cache folder ({reason}); free "
-            "some space or set PRUNE_CACHE_DIR to another disk."
+            "{name} could not be converted into the cache folder ({reason}); free some space or "
+            "set PRUNE_CACHE_DIR to another disk.",
+            name=shown(path.name),
+            reason=reason,
         ) from error
     return final
 
@@ -180,8 +183,9 @@ def _write(
         except Exception as error:  # of tokenizers and transformers, in words of their own
             reason = shown((str(error).strip() or type(error).__name__).splitlines()[0], 160)
             raise ModelFileError(
-                f"The fields of the GGUF file {shown(path.name)} do not go together "
-                f"({reason.rstrip('.')})."
+                "The fields of the GGUF file {name} do not go together ({reason}).",
+                name=shown(path.name),
+                reason=reason.rstrip("."),
             ) from error
         # on the meta device nothing is allocated: only names and shapes are wanted
         with torch.device("meta"):
@@ -203,7 +207,7 @@ def _write(
         "quantized": header.quantization,
         "license": str(header.fields.get("general.license", "")),
         "title": str(header.fields.get("general.name", "")),
-        "warnings": warnings,
+        "warnings": [packed(warning) for warning in warnings],
         "files": {
             file.relative_to(folder).as_posix(): hash_file(
                 file, progress=progress if file == weights else progress.silent()

@@ -31,7 +31,9 @@ def file_sha256(path: Path, *, progress: Progress = NONE) -> str:
         digest = hash_file(path, progress=progress)
         _HASHES.write(place, {}, digest)
     except OSError as error:
-        raise ModelFileError(f"{shown(path.name)} cannot be read ({error.strerror}).") from error
+        raise ModelFileError(
+            "{name} cannot be read ({reason}).", name=shown(path.name), reason=error.strerror
+        ) from error
     return digest
 
 

@@ -15,6 +15,7 @@ from prune_core.models.gguf_fields import (
 )
 from prune_core.models.headers import GgufHeader
 from prune_core.models.sources import shown
+from prune_core.sentences import Sentence
 
 
 def gguf_config(
@@ -38,8 +39,9 @@ def gguf_config(
     name = header.architecture
     if name not in ARCHITECTURES:
         raise UnknownArchitectureError(
-            f"GGUF files of architecture {shown(name)} are not supported; supported are "
-            f"{', '.join(sorted(ARCHITECTURES))}."
+            "GGUF files of architecture {name} are not supported; supported are {known:list}.",
+            name=shown(name),
+            known=sorted(ARCHITECTURES),
         )
     architecture = ARCHITECTURES[name]
     config: dict[str, Any] = {"model_type": architecture.model_type, **architecture.constant}
@@ -50,8 +52,12 @@ def gguf_config(
     heads = fields.take(f"{name}.attention.head_count", int)
     if hidden < 1 or heads < 1:
         raise ModelFileError(
-            f"{fields.name}: {name}.embedding_length and {name}.attention.head_count must be at "
-            f"least 1, got {hidden} and {heads}."
+            "{name}: {arch}.embedding_length and {arch}.attention.head_count must be at least 1, "
+            "got {hidden} and {heads}.",
+            name=fields.name,
+            arch=name,
+            hidden=hidden,
+            heads=heads,
         )
     shared = fields.take(f"{name}.attention.head_count_kv", int, heads)
     if architecture.kv_heads:
@@ -60,7 +66,7 @@ def gguf_config(
         fields.insist(f"{name}.attention.head_count_kv", int, (heads,))
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None or len(embedding[1]) != 2:
-        raise ModelFileError(f"{fields.name}: the tensor token_embd.weight is missing.")
+        raise ModelFileError("{name}: the tensor token_embd.weight is missing.", name=fields.name)
     config["vocab_size"] = embedding[1][1]
     fields.insist(f"{name}.vocab_size", int, (embedding[1][1],))
     config["tie_word_embeddings"] = "output.weight" not in header.tensors
@@ -142,8 +148,10 @@ def _gemma2_scale(config: Mapping[str, Any], fields: GgufFields) -> int:
         scalar = round(scale**-2) if scale > 1e-4 else 0
         if not scalar or not math.isclose(scalar**-0.5, scale, rel_tol=1e-4):
             raise ModelFileError(
-                f"{fields.name}: the GGUF field gemma2.attention.scale is {scale}; it must be 1 "
-                "over the root of a whole number."
+                "{name}: the GGUF field gemma2.attention.scale is {scale}; it must be 1 over the "
+                "root of a whole number.",
+                name=fields.name,
+                scale=scale,
             )
         return scalar
     largest = config["num_hidden_layers"] == 46
@@ -173,8 +181,12 @@ def _heads_and_rope(
         rotated = fields.take(f"{name}.rope.dimension_count", int, width)
         if rotated % 2 or not 0 < rotated <= width:
             raise ModelFileError(
-                f"{fields.name}: the GGUF field {name}.rope.dimension_count must be an even number "
-                f"up to {width}, got {rotated}."
+                "{name}: the GGUF field {arch}.rope.dimension_count must be an even number up to "
+                "{width}, got {rotated}.",
+                name=fields.name,
+                arch=name,
+                width=width,
+                rotated=rotated,
             )
     else:
         fields.insist(f"{name}.rope.dimension_count", int, (width,))
@@ -182,8 +194,10 @@ def _heads_and_rope(
     rope["rope_theta"] = fields.take(f"{name}.rope.freq_base", float, 10_000.0)
     if not rope["rope_theta"] or not rope.get("factor", 1.0):
         raise ModelFileError(
-            f"{fields.name}: the GGUF fields {name}.rope.freq_base and {name}.rope.scaling.factor "
-            "must be above 0."
+            "{name}: the GGUF fields {arch}.rope.freq_base and {arch}.rope.scaling.factor must be "
+            "above 0.",
+            name=fields.name,
+            arch=name,
         )
     if architecture.rotary == "part":
         rope["partial_rotary_factor"] = rotated / width
@@ -215,15 +229,22 @@ def _rope(
     for tensor, values in factors.items():
         if len(values) != rotated // 2 or not all(v > 0 and math.isfinite(v) for v in values):
             raise ModelFileError(
-                f"{fields.name}: the tensor {tensor} must hold {rotated // 2} numbers above 0."
+                "{name}: the tensor {tensor} must hold {count} numbers above 0.",
+                name=fields.name,
+                tensor=tensor,
+                count=rotated // 2,
             )
     long, short = factors.get(ROPE_TENSORS[1]), factors.get(ROPE_TENSORS[2])
     if long is not None or short is not None or kind == "longrope":
         if long is None or short is None or kind not in ("none", "longrope") or len(factors) > 2:
             raise ModelFileError(
-                f"{fields.name}: the GGUF field {prefix}.type is {shown(kind)}, which does not fit "
-                f"the tensors {', '.join(factors) or 'of the file'}; longrope needs "
-                "rope_factors_long.weight and rope_factors_short.weight."
+                "{name}: the GGUF field {prefix}.type is {kind}, which does not fit the tensors "
+                "{tensors:list}; longrope needs rope_factors_long.weight and "
+                "rope_factors_short.weight.",
+                name=fields.name,
+                prefix=prefix,
+                kind=shown(kind),
+                tensors=list(factors) or [Sentence("of the file")],
             )
         rope: dict[str, Any] = {"rope_type": "longrope", "long_factor": long, "short_factor": short}
         rope["original_max_position_embeddings"] = original
@@ -234,8 +255,11 @@ def _rope(
         fields.insist(f"{prefix}.attn_factor", float, (1.0,))
     if factors and kind != "none":
         raise ModelFileError(
-            f"{fields.name}: the tensor {ROPE_TENSORS[0]} does not go with the GGUF field "
-            f"{prefix}.type {shown(kind)}."
+            "{name}: the tensor {tensor} does not go with the GGUF field {prefix}.type {kind}.",
+            name=fields.name,
+            tensor=ROPE_TENSORS[0],
+            prefix=prefix,
+            kind=shown(kind),
         )
     if factors:
         return {"rope_type": "frequencies", "frequencies": factors[ROPE_TENSORS[0]]}
@@ -243,8 +267,12 @@ def _rope(
         return {"rope_type": "default"}
     if name == "phi3" or kind not in ("linear", "yarn"):
         raise ModelFileError(
-            f"{fields.name}: the GGUF field {prefix}.type is {shown(kind)}, which cannot be read "
-            f"for architecture {name}."
+            "{name}: the GGUF field {prefix}.type is {kind}, which cannot be read for "
+            "architecture {arch}.",
+            name=fields.name,
+            prefix=prefix,
+            kind=shown(kind),
+            arch=name,
         )
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}

@@ -147,7 +147,9 @@ class GgufFields:
         self.read.add(key)
         if key not in self.values:
             if required:
-                raise ModelFileError(f"{self.name}: the GGUF field {key} is missing.")
+                raise ModelFileError(
+                    "{name}: the GGUF field {key} is missing.", name=self.name, key=key
+                )
             return default
         value = self.values[key]
         if kind in (int, float) and isinstance(value, list) and value and len(set(value)) == 1:
@@ -159,7 +161,10 @@ class GgufFields:
             wrong = wrong or not 0 <= value < math.inf
         if wrong:
             raise ModelFileError(
-                f"{self.name}: the GGUF field {key} cannot be {shown(str(value), 40)}."
+                "{name}: the GGUF field {key} cannot be {value}.",
+                name=self.name,
+                key=key,
+                value=shown(str(value), 40),
             )
         return value
 
@@ -171,10 +176,13 @@ class GgufFields:
         """
         value = self.take(key, kind, allowed[0])
         if value not in allowed:
-            known = " or ".join(str(one) for one in allowed)
+            choices = " or ".join(str(one) for one in allowed)
             raise ModelFileError(
-                f"{self.name}: the GGUF field {key} is {shown(str(value), 40)}; only {known} can "
-                "be read here."
+                "{name}: the GGUF field {key} is {value}; only {known} can be read here.",
+                name=self.name,
+                key=key,
+                value=shown(str(value), 40),
+                known=choices,
             )
 
     def check_all_read(self, architecture: str) -> None:
@@ -190,6 +198,9 @@ class GgufFields:
             if value in neutral.get(key.removeprefix(f"{architecture}."), ()):
                 continue
             raise ModelFileError(
-                f"{self.name}: the GGUF field {shown(key)} ({shown(str(value), 40)}) is not known "
-                "here; without it the numbers could be wrong, so the file is refused."
+                "{name}: the GGUF field {key} ({value}) is not known here; without it the numbers "
+                "could be wrong, so the file is refused.",
+                name=self.name,
+                key=shown(key),
+                value=shown(str(value), 40),
             )

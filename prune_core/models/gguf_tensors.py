@@ -188,8 +188,11 @@ def tensor_names(header: GgufHeader, file: str) -> dict[str, str]:
 
 def _no_place(file: str, name: str, architecture: str) -> ModelFileError:
     return ModelFileError(
-        f"{shown(file)}: the tensor {shown(name)} has no place in a model of GGUF architecture "
-        f"{architecture}; without it the numbers could be wrong, so the file is refused."
+        "{file}: the tensor {tensor} has no place in a model of GGUF architecture {arch}; without "
+        "it the numbers could be wrong, so the file is refused.",
+        file=shown(file),
+        tensor=shown(name),
+        arch=architecture,
     )
 
 
@@ -238,8 +241,11 @@ def read_tensors(
         flipped = _is_conv1d(header.architecture, name)
         if (stored[::-1] if flipped else stored) != expected[place]:
             raise ModelFileError(
-                f"Tensor {shown(name)} in {shown(path.name)} has shape {stored} where the "
-                f"architecture needs {expected[place][:: -1 if flipped else 1]}."
+                "Tensor {name} in {file} has shape {shape} where the architecture needs {wanted}.",
+                name=shown(name),
+                file=shown(path.name),
+                shape=stored,
+                wanted=expected[place][:: -1 if flipped else 1],
             )
         values = _checkpoint_form(
             read_tensor(path, header, name), name, header.architecture, config
@@ -256,8 +262,10 @@ def read_tensors(
     missing = [name for name in missing if name not in weights]
     if missing:
         raise ModelFileError(
-            f"The GGUF file {shown(path.name)} lacks {len(missing)} tensors of its architecture: "
-            f"{shown(', '.join(missing), 200)}."
+            "The GGUF file {name} lacks {count} tensors of its architecture: {missing}.",
+            name=shown(path.name),
+            count=len(missing),
+            missing=shown(", ".join(missing), 200),
         )
     return weights
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core.errors import ModelFileError
 from prune_core.models.gguf_fields import GgufFields
 from prune_core.models.sources import shown
+from prune_core.sentences import Sentence
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,10 +64,11 @@ _BY_ARCHITECTURE = {"gptneox": "olmo", "qwen2": "qwen2", "qwen3": "qwen2"}
 _ADDS_BOS = {*_WHOLE_WORDS}
 
 
-def _unnamed_cut(name: str) -> str:
-    return (
+def _unnamed_cut(name: str) -> Sentence:
+    return Sentence(
         "The GGUF file does not say how its tokenizer cuts text (tokenizer.ggml.pre); the cut of "
-        f"{name} is used, and the numbers are wrong if it is another."
+        "{name} is used, and the numbers are wrong if it is another.",
+        name=name,
     )
 
 
@@ -124,8 +126,10 @@ def gguf_tokenizer(
         adds_bos, adds_eos = False, True
     else:
         raise ModelFileError(
-            f"{fields.name}: the GGUF field tokenizer.ggml.model is {shown(kind)}; only gpt2, "
-            "llama and t5 can be read here."
+            "{name}: the GGUF field tokenizer.ggml.model is {kind}; only gpt2, llama and t5 can "
+            "be read here.",
+            name=fields.name,
+            kind=shown(kind),
         )
     _add_tokens(backend, fields, tokens, types)
     special: dict[str, str] = {}
@@ -135,8 +139,12 @@ def gguf_tokenizer(
             continue
         if not 0 <= index < len(tokens):
             raise ModelFileError(
-                f"{fields.name}: the GGUF field tokenizer.ggml.{key} is {index}, but there are "
-                f"{len(tokens)} tokens."
+                "{name}: the GGUF field tokenizer.ggml.{key} is {index}, but there are {count} "
+                "tokens.",
+                name=fields.name,
+                key=key,
+                index=index,
+                count=len(tokens),
             )
         special[name] = tokens[index]
     for pointer in _POINTERS:
@@ -160,16 +168,26 @@ def _tokens(fields: GgufFields, rows: int) -> list[str]:
     key = "tokenizer.ggml.tokens"
     tokens = fields.take(key, list, required=True)
     if not tokens or not all(isinstance(token, str) for token in tokens):
-        raise ModelFileError(f"{fields.name}: the GGUF field {key} must be a list of texts.")
+        raise ModelFileError(
+            "{name}: the GGUF field {key} must be a list of texts.", name=fields.name, key=key
+        )
     if len(tokens) > rows:
         raise ModelFileError(
-            f"{fields.name}: {key} has {len(tokens)} entries, but the model has embeddings for "
-            f"{rows}."
+            "{name}: {key} has {count} entries, but the model has embeddings for {rows}.",
+            name=fields.name,
+            key=key,
+            count=len(tokens),
+            rows=rows,
         )
     if len(set(tokens)) < len(tokens):
         last = {token: index for index, token in enumerate(tokens)}
         twice = next(token for index, token in enumerate(tokens) if last[token] != index)
-        raise ModelFileError(f"{fields.name}: {key} holds {shown(repr(twice))} twice.")
+        raise ModelFileError(
+            "{name}: {key} holds {token} twice.",
+            name=fields.name,
+            key=key,
+            token=shown(repr(twice)),
+        )
     return tokens
 
 
@@ -178,8 +196,12 @@ def _types(fields: GgufFields, count: int) -> list[int]:
     types = fields.take(key, list, [1] * count)
     if len(types) != count or not all(isinstance(one, int) and 0 <= one <= _BYTE for one in types):
         raise ModelFileError(
-            f"{fields.name}: the GGUF field {key} must hold a number from 0 to {_BYTE} for each of "
-            f"the {count} tokens."
+            "{name}: the GGUF field {key} must hold a number from 0 to {most} for each of the "
+            "{count} tokens.",
+            name=fields.name,
+            key=key,
+            most=_BYTE,
+            count=count,
         )
     return types
 
@@ -189,8 +211,10 @@ def _scores(fields: GgufFields, count: int) -> list[float]:
     scores = fields.take(key, list, required=True)
     if len(scores) != count or not all(isinstance(one, (int, float)) for one in scores):
         raise ModelFileError(
-            f"{fields.name}: the GGUF field {key} must hold a number for each of the {count} "
-            "tokens."
+            "{name}: the GGUF field {key} must hold a number for each of the {count} tokens.",
+            name=fields.name,
+            key=key,
+            count=count,
         )
     return [float(one) for one in scores]
 
@@ -199,8 +223,10 @@ def _merges(fields: GgufFields, vocabulary: dict[str, int]) -> list[tuple[str, s
     key = "tokenizer.ggml.merges"
     if key not in fields.values:
         raise ModelFileError(
-            f"{fields.name}: the GGUF field {key} is missing, and without merges text cannot be "
-            "cut into tokens; convert the model again with a newer converter."
+            "{name}: the GGUF field {key} is missing, and without merges text cannot be cut into "
+            "tokens; convert the model again with a newer converter.",
+            name=fields.name,
+            key=key,
         )
     merges: list[tuple[str, str]] = []
     for line in fields.take(key, list):
@@ -208,8 +234,10 @@ def _merges(fields: GgufFields, vocabulary: dict[str, int]) -> list[tuple[str, s
         pair = (str(line)[:1] + left, right)
         if not all(part in vocabulary for part in (*pair, "".join(pair))):
             raise ModelFileError(
-                f"{fields.name}: {key} holds {shown(repr(line))}, which joins no two tokens to a "
-                "third."
+                "{name}: {key} holds {line}, which joins no two tokens to a third.",
+                name=fields.name,
+                key=key,
+                line=shown(repr(line)),
             )
         merges.append(pair)
     return merges
@@ -226,10 +254,12 @@ def _byte_level(
     if unnamed:
         pre = _BY_ARCHITECTURE.get(architecture, "gpt-2")
     if pre not in PRE_TOKENIZERS:
-        names = ", ".join(sorted(PRE_TOKENIZERS))
         raise ModelFileError(
-            f"{fields.name}: the tokenizer cuts text by the rule {shown(pre)} "
-            f"(tokenizer.ggml.pre), which is not known here; known are {names}."
+            "{name}: the tokenizer cuts text by the rule {pre} (tokenizer.ggml.pre), which is not "
+            "known here; known are {known}.",
+            name=fields.name,
+            pre=shown(pre),
+            known=sorted(PRE_TOKENIZERS),
         )
     vocabulary = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(
@@ -349,8 +379,10 @@ def _add_tokens(
     missing = next((token for token in extra if token not in set(tokens)), None)
     if missing is not None:
         raise ModelFileError(
-            f"{fields.name}: tokenizer.ggml.added_tokens holds {shown(repr(missing))}, which is "
-            "not one of tokenizer.ggml.tokens."
+            "{name}: tokenizer.ggml.added_tokens holds {token}, which is not one of "
+            "tokenizer.ggml.tokens.",
+            name=fields.name,
+            token=shown(repr(missing)),
         )
     own = {*extra}
     special: list[AddedToken] = []

@@ -60,8 +60,9 @@ class ModelHandle:
         for token in tokens:
             if token >= rows:
                 raise TextError(
-                    f"The text holds {shown(str(self.tokenizer.decode([token])))}, a token for "
-                    "which the model has no row; take it out of the text."
+                    "The text holds {token}, a token for which the model has no row; take it out "
+                    "of the text.",
+                    token=shown(str(self.tokenizer.decode([token]))),
                 )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from prune_core.errors import ModelFileError
+from prune_core.errors import ModelFileError, PruneCoreError
 from prune_core.models.sources import shown
 
 MAX_HEADER_BYTES = 100_000_000
@@ -64,34 +64,39 @@ def check_disguise(path: Path, *, is_text: bool = False) -> None:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         raise ModelFileError(
-            f"{name} is a Git LFS pointer, not the file itself; run git lfs pull in its folder, or "
-            "download it again."
+            "{name} is a Git LFS pointer, not the file itself; run git lfs pull in its folder, or "
+            "download it again.",
+            name=name,
         )
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         raise ModelFileError(
-            f"{name} is a web page, not the file itself; download it again from the link to the "
-            "raw file."
+            "{name} is a web page, not the file itself; download it again from the link to the "
+            "raw file.",
+            name=name,
         )
     if start.startswith(GGUF_MAGIC):
         raise ModelFileError(
-            f"{name} is a GGUF file under another name; let its name end in .gguf and name that "
-            "file as the model."
+            "{name} is a GGUF file under another name; let its name end in .gguf and name that "
+            "file as the model.",
+            name=name,
         )
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
         raise ModelFileError(
-            f"{name} is a PyTorch file (pickle) under another name, which can run code and is "
-            "refused; convert the model to safetensors (save_pretrained) in a safe place first."
+            "{name} is a PyTorch file (pickle) under another name, which can run code and is "
+            "refused; convert the model to safetensors (save_pretrained) in a safe place first.",
+            name=name,
         )
     if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh")):
-        raise ModelFileError(f"{name} is a packed archive; unpack it first.")
+        raise ModelFileError("{name} is a packed archive; unpack it first.", name=name)
     if (
         not is_text
         and 12 <= len(start) < 256
         and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
     ):
         raise ModelFileError(
-            f"{name} is not the file itself but a short text "
-            f"({shown(start.decode().strip(), 60)}); download it again."
+            "{name} is not the file itself but a short text ({text}); download it again.",
+            name=name,
+            text=shown(start.decode().strip(), 60),
         )
 
 
@@ -110,32 +115,42 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
             if len(start) < 8:
                 check_disguise(path)
                 raise ModelFileError(
-                    f"{name} is damaged: {size} bytes, a header alone needs 8; copy it again."
+                    "{name} is damaged: {size} bytes, a header alone needs 8; copy it again.",
+                    name=name,
+                    size=size,
                 )
             length = int.from_bytes(start, "little")
             if length > min(MAX_HEADER_BYTES, size - 8):
                 check_disguise(path)
                 raise ModelFileError(
-                    f"{name} is damaged: its header claims {length} bytes, the file has {size}; "
-                    "copy it again."
+                    "{name} is damaged: its header claims {length} bytes, the file has {size}; "
+                    "copy it again.",
+                    name=name,
+                    length=length,
+                    size=size,
                 )
             fields = json.loads(stream.read(length))
     except OSError as error:
-        raise ModelFileError(f"{name} cannot be read ({error.strerror}).") from error
+        raise ModelFileError(
+            "{name} cannot be read ({reason}).", name=name, reason=error.strerror
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ModelFileError(
-            f"{name} is damaged: its header is not JSON; copy it again."
+            "{name} is damaged: its header is not JSON; copy it again.", name=name
         ) from error
     try:
         tensors, data_bytes = _tensors(fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
-            f"{name} is damaged: its header does not describe its tensors; copy it again."
+            "{name} is damaged: its header does not describe its tensors; copy it again.", name=name
         ) from error
     expected = 8 + length + data_bytes
     if expected != size:
         raise ModelFileError(
-            f"{name} is damaged: it should have {expected} bytes but has {size}; copy it again."
+            "{name} is damaged: it should have {expected} bytes but has {size}; copy it again.",
+            name=name,
+            expected=expected,
+            size=size,
         )
     return SafetensorsHeader(tensors)
 
@@ -199,7 +214,7 @@ class GgufHeader:
         return None if largest in _WHOLE_TYPES else largest
 
 
-class _Damaged(Exception):  # noqa: N818 - internal: becomes one ModelFileError
+class _Damaged(PruneCoreError):  # noqa: N818 - internal: becomes one ModelFileError
     """Something in the file cannot be."""
 
 
@@ -218,10 +233,18 @@ def read_gguf_header(path: Path) -> GgufHeader:
             stream.seek(0)
             return _gguf(stream, path.stat().st_size, name)
     except OSError as error:
-        raise ModelFileError(f"{name} cannot be read ({error.strerror}).") from error
-    except (_Damaged, struct.error, ValueError, OverflowError, MemoryError) as error:
         raise ModelFileError(
-            f"The GGUF file {name} is damaged ({shown(str(error))}); fetch it again."
+            "{name} cannot be read ({reason}).", name=name, reason=error.strerror
+        ) from error
+    except _Damaged as error:
+        raise ModelFileError(
+            "The GGUF file {name} is damaged ({error}); fetch it again.", name=name, error=error
+        ) from error
+    except (struct.error, ValueError, OverflowError, MemoryError) as error:
+        raise ModelFileError(
+            "The GGUF file {name} is damaged ({error}); fetch it again.",
+            name=name,
+            error=shown(str(error)),
         ) from error
 
 
@@ -233,16 +256,18 @@ def _gguf(stream: IO[bytes], size: int, file: str) -> GgufHeader:
     (version,) = struct.unpack("<I", stream.read(4))
     if version == 1:
         raise ModelFileError(
-            f"The GGUF file {file} has version 1 of 2023, which is no longer read; convert the "
-            "model again."
+            "The GGUF file {file} has version 1 of 2023, which is no longer read; convert the "
+            "model again.",
+            file=file,
         )
     if version in (2 << 24, 3 << 24):
         raise ModelFileError(
-            f"The GGUF file {file} is big-endian, made for another kind of processor; choose the "
-            "little-endian file of the model."
+            "The GGUF file {file} is big-endian, made for another kind of processor; choose the "
+            "little-endian file of the model.",
+            file=file,
         )
     if version not in (2, 3):
-        raise _Damaged(f"version {version} is not known")
+        raise _Damaged("version {version} is not known", version=version)
     num_tensors, num_fields = struct.unpack("<QQ", stream.read(16))
     if num_tensors > MAX_GGUF_ENTRIES or num_fields > MAX_GGUF_ENTRIES:
         raise _Damaged("its header claims an impossible number of entries")
@@ -250,7 +275,7 @@ def _gguf(stream: IO[bytes], size: int, file: str) -> GgufHeader:
     for _ in range(num_fields):
         key = _text(stream)
         if key in fields:
-            raise _Damaged(f"the field {key} stands there twice")
+            raise _Damaged("the field {key} stands there twice", key=shown(key))
         (kind,) = struct.unpack("<I", stream.read(4))
         fields[key] = _value(stream, kind)
     _check_whole_model(fields, file)
@@ -260,7 +285,7 @@ def _gguf(stream: IO[bytes], size: int, file: str) -> GgufHeader:
     for _ in range(num_tensors):
         tensor = _text(stream)
         if tensor in tensors:
-            raise _Damaged(f"the tensor {tensor} stands there twice")
+            raise _Damaged("the tensor {name} stands there twice", name=shown(tensor))
         (num_axes,) = struct.unpack("<I", stream.read(4))
         if num_axes > 8:
             raise _Damaged("a tensor has an impossible number of axes")
@@ -270,17 +295,21 @@ def _gguf(stream: IO[bytes], size: int, file: str) -> GgufHeader:
             quantization = GGMLQuantizationType(kind)
         except ValueError:
             raise ModelFileError(
-                f"Tensor {shown(tensor)} has GGUF type {kind}, which is not known here; choose "
-                "another quantization of the model, for example Q8_0."
+                "Tensor {tensor} has GGUF type {kind}, which is not known here; choose another "
+                "quantization of the model, for example Q8_0.",
+                tensor=shown(tensor),
+                kind=kind,
             ) from None
         if quantization.name not in DEQUANTIZABLE:
             raise ModelFileError(
-                f"Tensor {shown(tensor)} has GGUF type {quantization.name}, which cannot be turned "
-                "into floats; choose another quantization of the model, for example Q8_0."
+                "Tensor {tensor} has GGUF type {kind}, which cannot be turned into floats; choose "
+                "another quantization of the model, for example Q8_0.",
+                tensor=shown(tensor),
+                kind=quantization.name,
             )
         block, block_bytes = GGML_QUANT_SIZES[quantization]
         if not shape or 0 in shape or shape[0] % block:
-            raise _Damaged(f"the tensor {tensor} has an impossible shape")
+            raise _Damaged("the tensor {name} has an impossible shape", name=shown(tensor))
         tensors[tensor] = (quantization.name, shape)
         offsets[tensor] = offset
         end = max(end, offset + math.prod(shape) // block * block_bytes)
@@ -291,7 +320,9 @@ def _gguf(stream: IO[bytes], size: int, file: str) -> GgufHeader:
         raise _Damaged("its alignment is impossible")
     start = -(-stream.tell() // alignment) * alignment
     if start + end > size:
-        raise _Damaged(f"it should have {start + end} bytes but has {size}")
+        raise _Damaged(
+            "it should have {expected} bytes but has {size}", expected=start + end, size=size
+        )
     return GgufHeader(fields, tensors, {name: start + at for name, at in offsets.items()})
 
 
@@ -302,13 +333,18 @@ def _check_whole_model(fields: Mapping[str, Any], file: str) -> None:
         part = fields.get("split.no", 0)
         number = part + 1 if isinstance(part, int) else part
         raise ModelFileError(
-            f"The GGUF file {file} is part {number} of {count}; join the parts first, with "
-            "llama-gguf-split --merge."
+            "The GGUF file {file} is part {number} of {count}; join the parts first, with "
+            "llama-gguf-split --merge.",
+            file=file,
+            number=number,
+            count=count,
         )
     kind = fields.get("general.type", "model")
     if kind != "model":
         raise ModelFileError(
-            f"The GGUF file {file} holds no model (general.type is {shown(str(kind))})."
+            "The GGUF file {file} holds no model (general.type is {kind}).",
+            file=file,
+            kind=shown(str(kind)),
         )
 
 
@@ -330,7 +366,7 @@ def _value(stream: IO[bytes], kind: int) -> Any:
     if kind == _STRING:
         return _text(stream)
     if kind != _ARRAY:
-        raise _Damaged(f"value type {kind} is not known")
+        raise _Damaged("value type {kind} is not known", kind=kind)
     inner, count = struct.unpack("<IQ", stream.read(12))
     if count > MAX_GGUF_ARRAY:
         raise _Damaged("an array in its header is impossibly long")

@@ -82,14 +82,16 @@ def _snapshot(source: HubId, patterns: list[str], bar: type[Any]) -> Path:
         raise
     except GatedRepoError as error:
         raise SourceError(
-            f"{name} is gated on the hub; accept its terms there and log in with `hf auth login`."
+            "{name} is gated on the hub; accept its terms there and log in with `hf auth login`.",
+            name=name,
         ) from error
     except RevisionNotFoundError as error:
-        raise SourceError(f"The hub's {name} has no such revision.") from error
+        raise SourceError("The hub's {name} has no such revision.", name=name) from error
     except RepositoryNotFoundError as error:
-        raise SourceError(f"The hub has no model {name}, or it is private.") from error
+        raise SourceError("The hub has no model {name}, or it is private.", name=name) from error
     except Exception as error:  # offline, no network, a full disk: each HTTP library its own errors
         raise SourceError(
-            f"{name} is not in the local hub cache and could not be fetched from the hub; check "
-            "the network, or use a preset or a local folder."
+            "{name} is not in the local hub cache and could not be fetched from the hub; check "
+            "the network, or use a preset or a local folder.",
+            name=name,
         ) from error

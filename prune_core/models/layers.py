@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from prune_core.errors import UnknownArchitectureError
 from prune_core.models.families import FAMILIES, SUPPORTED, AttentionPaths, Family, Stack
 from prune_core.models.structure import Attention, Block, Layer, Projection, Structure
+from prune_core.sentences import Sentence
 
 
 def describe(model: nn.Module) -> Structure:
@@ -30,8 +31,9 @@ def describe(model: nn.Module) -> Structure:
     model_type = getattr(config, "model_type", None)
     if not isinstance(model_type, str) or model_type not in SUPPORTED:
         raise UnknownArchitectureError(
-            f"Architecture {model_type!r} is not supported; "
-            f"supported are {', '.join(sorted(SUPPORTED))}."
+            "Architecture {named!r} is not supported; supported are {known:list}.",
+            named=model_type,
+            known=sorted(SUPPORTED),
         )
     family = FAMILIES[model_type]
     reader = _Reader(model_type, dict(model.named_modules(remove_duplicate=False)))
@@ -77,33 +79,42 @@ class _Reader:
     model_type: str
     modules: Mapping[str, nn.Module]
 
-    def refusal(self, what: str) -> UnknownArchitectureError:
+    def refusal(self, what: str, /, **values: object) -> UnknownArchitectureError:
         return UnknownArchitectureError(
-            f"This {self.model_type} model is not laid out as transformers' {self.model_type} is: "
-            f"{what}; load an unmodified model."
+            "This {family} model is not laid out as transformers' {family} is: {what}; load an "
+            "unmodified model.",
+            family=self.model_type,
+            what=Sentence(what, **values),
         )
 
     def module(self, path: str) -> nn.Module:
         try:
             return self.modules[path]
         except KeyError:
-            raise self.refusal(f"{path} is missing") from None
+            raise self.refusal("{name} is missing", name=path) from None
 
     def layer(self, name: str, block: int, role: str, rows: int | None, columns: int) -> Layer:
         """One linear map, its shape checked; ``rows`` None: any number."""
         module = self.module(name)
         weight = module._parameters.get("weight")
         if not isinstance(module, nn.Linear | Conv1D) or weight is None:
-            raise self.refusal(f"{name} is a {type(module).__name__}, not a linear layer")
+            raise self.refusal(
+                "{name} is a {kind}, not a linear layer", name=name, kind=type(module).__name__
+            )
         if weight.ndim != 2 or not weight.is_floating_point():
-            raise self.refusal(f"{name} holds packed or quantized weights")
+            raise self.refusal("{name} holds packed or quantized weights", name=name)
         transposed = isinstance(module, Conv1D)
         out_features, in_features = weight.T.shape if transposed else weight.shape
-        wanted = (out_features if rows is None else rows, columns)
-        if (out_features, in_features) != wanted:
+        expected = (out_features if rows is None else rows, columns)
+        if (out_features, in_features) != expected:
             raise self.refusal(
-                f"{name} has the shape {out_features} x {in_features} where its configuration "
-                f"means {wanted[0]} x {wanted[1]}"
+                "{name} has the shape {rows} x {columns} where its configuration means "
+                "{wanted_rows} x {wanted_columns}",
+                name=name,
+                rows=out_features,
+                columns=in_features,
+                wanted_rows=expected[0],
+                wanted_columns=expected[1],
             )
         return Layer(name, block, role, out_features, in_features, transposed)
 
@@ -114,7 +125,7 @@ def _base_prefix(reader: _Reader, family: Family) -> str:
     for prefix in (f"{family.prefix}.", "") if family.prefix else ("",):
         if prefix + first in reader.modules:
             return prefix
-    raise reader.refusal(f"{first} is missing")
+    raise reader.refusal("{name} is missing", name=first)
 
 
 def _read_block(
@@ -147,7 +158,11 @@ def _head_sizes(reader: _Reader, config: Any, stack: Stack, hidden: int) -> tupl
     kv_heads = int(getattr(config, stack.kv_heads) or heads) if stack.kv_heads else heads
     explicit = getattr(config, stack.head_dim, None) if stack.head_dim else None
     if heads < 1 or kv_heads < 1 or heads % kv_heads:
-        raise reader.refusal(f"{kv_heads} key/value heads cannot be shared by {heads} heads")
+        raise reader.refusal(
+            "{kv_heads} key/value heads cannot be shared by {heads} heads",
+            kv_heads=kv_heads,
+            heads=heads,
+        )
     return heads, kv_heads, int(explicit or hidden // heads)
 
 
@@ -168,8 +183,11 @@ def _read_attention(
     actual = getattr(module, paths.head_dim, None)
     if actual != width:
         raise reader.refusal(
-            f"{block_path}.{paths.module} has heads of width {actual} where its configuration "
-            f"means {width}"
+            "{block}.{module} has heads of width {found} where its configuration means {wanted}",
+            block=block_path,
+            module=paths.module,
+            found=actual,
+            wanted=width,
         )
     role = "attn" if kind == "self" else "cross"
     names = {part: f"{block_path}.{getattr(paths, part)}" for part in ("q", "k", "v", "o")}
@@ -230,7 +248,7 @@ def _read_mlp(
             # gate decides how many rows up must have; the first of them is free
             layer = reader.layer(full, index, role, neurons or None, hidden)
             if role == "mlp.gate_up" and layer.out_features % 2:
-                raise reader.refusal(f"{full} has an odd number of rows for gate and up")
+                raise reader.refusal("{name} has an odd number of rows for gate and up", name=full)
             neurons = layer.out_features // (2 if role == "mlp.gate_up" else 1)
         layers[full] = layer
     return neurons
@@ -253,8 +271,8 @@ def _insist_all_read(
         if name in weights or name.endswith(tables) or not name.startswith(inside):
             continue
         if parameter.ndim >= 2:
-            raise reader.refusal(f"{name.removesuffix('.weight')} is not part of it")
+            raise reader.refusal("{name} is not part of it", name=name.removesuffix(".weight"))
     for names in owners.values():
         # pruning one of them would prune the other unseen
         if len(names) > 1 and weights.intersection(names):
-            raise reader.refusal(f"{' and '.join(names)} are one tensor")
+            raise reader.refusal("{names:and} are one tensor", names=names)

@@ -47,6 +47,7 @@ from prune_core.models.sources import (
 )
 from prune_core.models.stored import Stored, understand
 from prune_core.progress import NONE, Progress
+from prune_core.sentences import Sentence, unpacked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,7 +97,9 @@ def load_model(
 
     started = time.perf_counter()
     if dtype not in DTYPE_BYTES:
-        raise SourceError(f"dtype must be {', '.join(DTYPE_BYTES)}, got {shown(dtype)}.")
+        raise SourceError(
+            "dtype must be {known:list}, got {dtype}.", known=DTYPE_BYTES, dtype=shown(dtype)
+        )
     parsed = parse_source(source) if isinstance(source, str) else source
     if isinstance(parsed, Preset) and parsed.name in TINY_TITLES:
         return _load_tiny(parsed, dtype, device, started)
@@ -104,7 +107,10 @@ def load_model(
     config, stored, warnings = _check_folder(origin, dtype)
     warnings = (*origin.warnings, *warnings)
     if not origin.license:
-        warnings = (*warnings, "The model's license is not known here; check it before sharing.")
+        warnings = (
+            *warnings,
+            Sentence("The model's license is not known here; check it before sharing."),
+        )
     fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress)
     if not stored.is_plain:  # caches may hold what an older version made of the raw numbers
         fingerprint = hashlib.sha256(f"{fingerprint} stored 1\n".encode()).hexdigest()
@@ -115,8 +121,11 @@ def load_model(
     if unexpected:
         warnings = (
             *warnings,
-            f"{len(unexpected)} tensors of the file are not part of the model and were left out: "
-            f"{shown(', '.join(unexpected), 200)}.",
+            Sentence(
+                "{count} tensors of the file are not part of the model and were left out: {names}.",
+                count=len(unexpected),
+                names=shown(", ".join(unexpected), 200),
+            ),
         )
     progress.check(CANCELLED)
     checking = progress.stage("check", 1, unit="steps")
@@ -173,7 +182,9 @@ def _to_device(model: PreTrainedModel, device: str) -> PreTrainedModel:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise SourceError(f"Device {shown(device)} cannot be used here; use cpu.") from error
+        raise SourceError(
+            "Device {device} cannot be used here; use cpu.", device=shown(device)
+        ) from error
 
 
 def _locate(source: Source, dtype: str, progress: Progress) -> _Origin:
@@ -220,7 +231,7 @@ def _gguf(source: GgufFile, dtype: str, progress: Progress) -> _Origin:
         record.get("quantized"),
         shown(record.get("license", "")),
         "A GGUF file on this machine.",
-        tuple(record.get("warnings", ())),
+        tuple(map(unpacked, record.get("warnings", ()))),
         converted=True,
     )
 
@@ -249,7 +260,7 @@ def _check_folder(origin: _Origin, dtype: str) -> tuple[dict[str, Any], Stored, 
         standard = False  # transformers reads its index strictly
     if standard and (folder / "adapter_config.json").is_file():
         standard = False  # where peft is installed, transformers would put the adapter in
-        warnings = (*warnings, "An adapter lies beside the model; it is left out.")
+        warnings = (*warnings, Sentence("An adapter lies beside the model; it is left out."))
     stored = understand(header, files, config, standard=standard)
     check_tokenizer_files(folder)
     vocabulary = config.get("vocab_size") or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prune_core.errors import MemoryGuardError
+from prune_core.sentences import Sentence
 
 SHARE = 0.8  # of what is free; the rest is for the web process and surprises
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -43,6 +44,14 @@ def _group_bytes() -> int | None:
             continue
         return max(0, limit - used)
     return None
+
+
+_PARTS = {
+    "weights": "weights {size:.1f}",
+    "working copy": "working copy {size:.1f}",
+    "logits": "logits {size:.1f}",
+    "conversion": "conversion {size:.1f}",
+}
 
 
 def needed_bytes(
@@ -92,11 +101,17 @@ def guard_memory(
     total = sum(need.values())
     if total <= limit:
         return
-    parts = ", ".join(f"{what} {size / 1e9:.1f}" for what, size in need.items() if size)
+    parts = [Sentence(_PARTS[what], size=size / 1e9) for what, size in need.items() if size]
     half = needed_bytes(parameters, dtype="bfloat16", vocabulary=vocabulary, converting=converting)
     fits = dtype == "float32" and sum(half.values()) <= limit
-    advice = "bfloat16 would fit" if fits else "choose a smaller model"
+    advice = Sentence("bfloat16 would fit" if fits else "choose a smaller model")
     raise MemoryGuardError(
-        f"{title} needs about {total / 1e9:.1f} GB ({parts}) but only {limit / 1e9:.1f} GB may be "
-        f"used here (80 % of the {free / 1e9:.1f} GB free); {advice}."
+        "{title} needs about {total:.1f} GB ({parts:list}) but only {limit:.1f} GB may be used "
+        "here (80 % of the {free:.1f} GB free); {advice}.",
+        title=title,
+        total=total / 1e9,
+        parts=parts,
+        limit=limit / 1e9,
+        free=free / 1e9,
+        advice=advice,
     )

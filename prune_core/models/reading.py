@@ -15,6 +15,7 @@ from prune_core.errors import ModelFileError
 from prune_core.models.families import FAMILY_KIND
 from prune_core.models.sources import shown
 from prune_core.models.stored import Stored, read_state
+from prune_core.sentences import Sentence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -82,7 +83,9 @@ def read_model(
         raise
     except Exception as error:
         raise ModelFileError(
-            f"The model in {shown(str(folder))} cannot be read ({_first_line(error)})."
+            "The model in {folder} cannot be read ({error}).",
+            folder=shown(str(folder)),
+            error=_first_line(error),
         ) from error
     mismatched = sorted(
         f"{name} {tuple(actual)} instead of {tuple(expected)}"
@@ -90,13 +93,16 @@ def read_model(
     )
     if mismatched:
         raise ModelFileError(
-            f"{len(mismatched)} tensors have the wrong shape: {shown('; '.join(mismatched), 300)}."
+            "{count} tensors have the wrong shape: {names}.",
+            count=len(mismatched),
+            names=shown("; ".join(mismatched), 300),
         )
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelFileError(
-            f"{len(missing)} tensors of the model are missing from its files: "
-            f"{shown(', '.join(missing), 300)}."
+            "{count} tensors of the model are missing from its files: {names}.",
+            count=len(missing),
+            names=shown(", ".join(missing), 300),
         )
     _tell_own_head(model)
     check_start(model)
@@ -153,7 +159,8 @@ def check_start(model: PreTrainedModel) -> None:
             token = getattr(generation, name, None)
             if token is None:
                 raise ModelFileError(
-                    f"config.json names no {name}, which the decoder needs; add it (of T5 it is 0)."
+                    "config.json names no {name}, which the decoder needs; add it (of T5 it is 0).",
+                    name=name,
                 )
             setattr(config, name, token)
 
@@ -168,22 +175,24 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
     if FAMILY_KIND.get(model_type) == "encoder":
         return
     architectures = config.get("architectures")
-    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    architecture = (
+        str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    )
     heads = [n for n in names if n.startswith(("score.", "classifier.", "classification_head."))]
     heads += [n for n in names if n.startswith("qa_outputs.")]
     speaks = any(name.startswith(("lm_head.", "embed_out.")) for name in names)
     if heads and not speaks:
         raise ModelFileError(
-            f"This is a model for classes, rewards or answers ({shown(heads[0])}"
-            f"{', ' + shown(named) if named else ''}) without a head for language; choose the "
-            "language model that it was made from."
+            "This is a model for classes, rewards or answers ({what:list}) without a head for "
+            "language; choose the language model that it was made from.",
+            what=[shown(heads[0]), *([shown(architecture)] if architecture else [])],
         )
     tied = plain_config(config).tie_word_embeddings
     if not speaks and not tied and names:
         raise ModelFileError(
-            f"This is a bare model without its output head ({shown(named or model_type)}, no "
-            "lm_head.weight), so that it has no perplexity and writes nothing; choose the one for "
-            "causal language modeling."
+            "This is a bare model without its output head ({name}, no lm_head.weight), so that it "
+            "has no perplexity and writes nothing; choose the one for causal language modeling.",
+            name=shown(architecture or model_type),
         )
 
 
@@ -251,7 +260,9 @@ def read_tokenizer(
             )
     except Exception as error:
         raise ModelFileError(
-            f"The tokenizer in {shown(str(folder))} cannot be read ({_first_line(error)})."
+            "The tokenizer in {folder} cannot be read ({error}).",
+            folder=shown(str(folder)),
+            error=_first_line(error),
         ) from error
 
 
@@ -328,8 +339,9 @@ def check_finite(model: torch.nn.Module) -> None:
         if torch.isfinite(values.sum()) or torch.isfinite(values).all():
             continue
         raise ModelFileError(
-            f"Tensor {shown(name, 120)} holds values that are not finite (NaN or infinity); "
-            "the file is damaged or its training failed."
+            "Tensor {name} holds values that are not finite (NaN or infinity); the file is "
+            "damaged or its training failed.",
+            name=shown(name, 120),
         )
 
 
@@ -351,14 +363,20 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     if beyond and added.issuperset(beyond):
         names = ", ".join(beyond[token] for token in sorted(beyond))
         return (
-            f"{len(beyond)} added tokens of the tokenizer have no row in the model's embedding "
-            f"({shown(names)}); a text must not hold them.",
+            Sentence(
+                "{count} added tokens of the tokenizer have no row in the model's embedding "
+                "({names}); a text must not hold them.",
+                count=len(beyond),
+                names=shown(names),
+            ),
         )
     if beyond:
         largest = max(beyond)
         raise ModelFileError(
-            f"The tokenizer knows token {largest} but the model's embedding has {rows} rows; "
-            "the two do not belong together."
+            "The tokenizer knows token {largest} but the model's embedding has {rows} rows; the "
+            "two do not belong together.",
+            largest=largest,
+            rows=rows,
         )
     return ()
 

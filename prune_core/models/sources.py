@@ -14,6 +14,7 @@ from typing import Any
 
 from prune_core.assets.manifest import project_manifest
 from prune_core.errors import SourceError
+from prune_core.sentences import Sentence
 
 MAX_LENGTH = 4096
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
@@ -197,8 +198,9 @@ def allowed_path(text: str) -> Path:
         SourceError: outside, or not a path at all.
     """
     refusal = SourceError(
-        f"{shown(text)} is not under an allowed folder; set PRUNE_MODEL_ROOTS to the folder that "
-        "holds your models."
+        "{text} is not under an allowed folder; set PRUNE_MODEL_ROOTS to the folder that holds "
+        "your models.",
+        text=shown(text),
     )
     if "\0" in text or len(text) > MAX_LENGTH or text.startswith(("\\\\", "//")):
         raise refusal
@@ -225,7 +227,7 @@ def parse_source(text: str) -> Source:
     """
     text = text.strip()
     if not text:
-        raise SourceError(f"Name a model: {', '.join(preset_names())}, a hub id or a folder.")
+        raise SourceError("Name a model: {known:list}, a hub id or a folder.", known=preset_names())
     if text in preset_names():
         return Preset(text)
     if text.startswith("hub:"):
@@ -235,8 +237,11 @@ def parse_source(text: str) -> Source:
     if "/" in text and _HUB_ID.match(text.partition("@")[0]):
         return _hub(text)
     near = difflib.get_close_matches(text[:MAX_LENGTH].lower(), preset_names(), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"presets are {', '.join(preset_names())}."
-    raise SourceError(f"There is no model called {shown(text)}; {hint}")
+    if near:
+        hint = Sentence("did you mean {near}?", near=near[0])
+    else:
+        hint = Sentence("presets are {known:list}.", known=preset_names())
+    raise SourceError("There is no model called {text}; {hint}", text=shown(text), hint=hint)
 
 
 def _looks_like_path(text: str) -> bool:
@@ -263,11 +268,13 @@ def _hub(text: str) -> HubId:
     repo, at, revision = text.partition("@")
     if not _HUB_ID.match(repo) or ".." in repo or "--" in repo:
         raise SourceError(
-            f"{shown(text)} is no hub id; write hub:OWNER/NAME, for example hub:openai/gpt2."
+            "{text} is no hub id; write hub:OWNER/NAME, for example hub:openai/gpt2.",
+            text=shown(text),
         )
     if at and not _REVISION.match(revision):
         raise SourceError(
-            f"The revision of {shown(repo)} must be a commit hash of 40 hexadecimal digits."
+            "The revision of {repo} must be a commit hash of 40 hexadecimal digits.",
+            repo=shown(repo),
         )
     access = mode()
     if access == "public":
@@ -288,11 +295,12 @@ def _local(text: str) -> LocalFolder | GgufFile:
     path = allowed_path(text)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
-            raise SourceError(f"There is no GGUF file {shown(text)}.")
+            raise SourceError("There is no GGUF file {text}.", text=shown(text))
         return GgufFile(path)
     if not path.is_dir():
         raise SourceError(
-            f"There is no model folder {shown(text)}; name a folder with config.json and "
-            "safetensors, or a .gguf file."
+            "There is no model folder {text}; name a folder with config.json and safetensors, or "
+            "a .gguf file.",
+            text=shown(text),
         )
     return LocalFolder(path)

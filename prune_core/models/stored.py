@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core.errors import ModelFileError
 from prune_core.models.headers import SafetensorsHeader
 from prune_core.models.sources import shown
+from prune_core.sentences import Sentence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,17 +145,27 @@ def understand(
     warnings: list[str] = []
     if not standard:
         warnings.append(
-            f"The weights were read from {shown(', '.join(path.name for path in files), 200)}."
+            Sentence(
+                "The weights were read from {files}.",
+                files=shown(", ".join(path.name for path in files), 200),
+            )
         )
     if scaled:
         warnings.append(
-            f"{len(scaled)} weights are stored as {', '.join(kinds)} beside their scales; they are "
-            "used as the products of the two."
+            Sentence(
+                "{count} weights are stored as {dtypes:list} beside their scales; they are used "
+                "as the products of the two.",
+                count=len(scaled),
+                dtypes=kinds,
+            )
         )
     elif bare:
         warnings.append(
-            f"The weights are stored as {', '.join(bare)} without scales; they are used as they "
-            "are."
+            Sentence(
+                "The weights are stored as {dtypes:list} without scales; they are used as they "
+                "are.",
+                dtypes=bare,
+            )
         )
     plain = {stored: name for stored, name in names.items() if stored not in spent}
     renamed = any(stored != name for stored, name in plain.items())
@@ -177,8 +188,9 @@ def _model_names(header: SafetensorsHeader) -> dict[str, str]:
     if len(set(names.values())) < len(names):
         twice = next(n for n in names.values() if list(names.values()).count(n) > 1)
         raise ModelFileError(
-            f"The weight files hold {shown(twice)} twice, with and without the prefix of a wrapper "
-            "such as _orig_mod; save the unwrapped model again."
+            "The weight files hold {name} twice, with and without the prefix of a wrapper such as "
+            "_orig_mod; save the unwrapped model again.",
+            name=shown(twice),
         )
     return names
 
@@ -191,14 +203,16 @@ def _refuse_formats(header: SafetensorsHeader) -> None:
             f"{name.removesuffix('_orig')}_mask" in header.tensors
         ):
             raise ModelFileError(
-                f"torch.nn.utils.prune has left masks in this checkpoint ({shown(name)}); call "
+                "torch.nn.utils.prune has left masks in this checkpoint ({name}); call "
                 'torch.nn.utils.prune.remove(module, "weight") for every pruned module and save '
-                "it again."
+                "it again.",
+                name=shown(name),
             )
         if ".parametrizations." in name or name.endswith((".weight_g", ".weight_v")):
             raise ModelFileError(
-                f"The weights of this checkpoint are parametrized ({shown(name)}); call "
-                "torch.nn.utils.parametrize.remove_parametrizations and save it again."
+                "The weights of this checkpoint are parametrized ({name}); call "
+                "torch.nn.utils.parametrize.remove_parametrizations and save it again.",
+                name=shown(name),
             )
         if kind == "U32" and f"{stem}.scales" in header.tensors:
             raise _quantized("MLX", name)
@@ -209,8 +223,10 @@ def _refuse_formats(header: SafetensorsHeader) -> None:
 
 def _quantized(form: str, name: str) -> ModelFileError:
     return ModelFileError(
-        f"This checkpoint is stored quantized ({form}, tensor {shown(name, 120)}), which is not "
-        "read here; choose the float or GGUF version of the model."
+        "This checkpoint is stored quantized ({form}, tensor {name}), which is not read here; "
+        "choose the float or GGUF version of the model.",
+        form=form,
+        name=shown(name, 120),
     )
 
 
@@ -261,8 +277,11 @@ def _scaled(
     scale, zero = about[factors[0]], about.get(ZERO)
     if kind in FLOATS:
         raise ModelFileError(
-            f"Beside {shown(weight, 120)} ({kind}) lies {shown(scale, 120)}, and nothing says "
-            "whether it is multiplied in already; save the model with plain weights."
+            "Beside {weight} ({dtype}) lies {scale}, and nothing says whether it is multiplied in "
+            "already; save the model with plain weights.",
+            weight=shown(weight, 120),
+            dtype=kind,
+            scale=shown(scale, 120),
         )
     if kind not in FLOAT8 and kind != "I8" and not (kind == "U8" and zero is not None):
         raise _quantized(kind, weight)  # several small numbers in one
@@ -276,8 +295,10 @@ def _scaled(
 
 def _unknown(name: str, weight: str) -> ModelFileError:
     return ModelFileError(
-        f"Beside {shown(weight, 120)} lies {shown(name, 120)}, and how the two make a weight is "
-        "not known here; choose the float or GGUF version of the model."
+        "Beside {weight} lies {other}, and how the two make a weight is not known here; choose "
+        "the float or GGUF version of the model.",
+        weight=shown(weight, 120),
+        other=shown(name, 120),
     )
 
 
@@ -307,9 +328,11 @@ def _block(
             sizes |= {length // parts} if length % parts == 0 else set()
         if len(sizes) != 1:
             raise ModelFileError(
-                f"The scales {shown(scale, 120)} have shape {sides} and the weight {shape}: which "
-                "numbers share a scale cannot be told; choose the float or GGUF version of the "
-                "model."
+                "The scales {scales} have shape {sides} and the weight {shape}: which numbers "
+                "share a scale cannot be told; choose the float or GGUF version of the model.",
+                scales=shown(scale, 120),
+                sides=sides,
+                shape=shape,
             )
         block.append(sizes.pop())
     return block[0], block[1]
@@ -383,8 +406,9 @@ def check_method(config: Mapping[str, Any]) -> None:
     readable = method.lower() in READABLE_METHODS or "config_groups" in fields
     if not readable or fields.get("load_in_4bit"):
         raise ModelFileError(
-            "This checkpoint is stored quantized (quantization_config, "
-            f"{shown(method) or 'no name'}); choose the float or GGUF version of the model."
+            "This checkpoint is stored quantized (quantization_config, {method}); choose the "
+            "float or GGUF version of the model.",
+            method=shown(method) or "no name",
         )
 
 
@@ -401,8 +425,10 @@ def _check_bare(
             continue
         if kind not in FLOAT8 or scaled or says_quantized(config):
             raise ModelFileError(
-                f"{shown(name, 120)} is stored as {kind} and no scale lies beside it; choose the "
-                "float or GGUF version of the model."
+                "{weight} is stored as {dtype} and no scale lies beside it; choose the float or "
+                "GGUF version of the model.",
+                weight=shown(name, 120),
+                dtype=kind,
             )
         bare.add(kind)
     if not scaled and not bare and says_quantized(config):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from prune_core.errors import RecipeError
 from prune_core.registry import Registry
+from prune_core.sentences import Sentence
 
 Scores = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.int32]
@@ -31,9 +32,13 @@ def checked_sparsity(value: object, what: str = "sparsity") -> float:
         RecipeError: not a number (a bool or text is none), not finite, or outside [0, 1].
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RecipeError(f"{what} must be a number from 0 to 1, got {value!r}.")
+        raise RecipeError(
+            "{what} must be a number from 0 to 1, got {value!r}.", what=Sentence(what), value=value
+        )
     if not math.isfinite(value) or not 0.0 <= value <= 1.0:
-        raise RecipeError(f"{what} must lie between 0 and 1, got {value}.")
+        raise RecipeError(
+            "{what} must lie between 0 and 1, got {value}.", what=Sentence(what), value=value
+        )
     return float(value)
 
 
@@ -168,7 +173,7 @@ def parse_pattern(name: str) -> Pattern:
     pattern = PATTERNS[kind].fn.read(values) if kind in PATTERNS else None
     if pattern is None or (":" in name and not values):
         known = [entry.spelling for entry in PATTERNS.values()]
-        raise RecipeError(f"unknown pattern {name!r}; use {' or '.join(known)}.")
+        raise RecipeError("unknown pattern {pattern!r}; use {known:or}.", pattern=name, known=known)
     return pattern
 
 

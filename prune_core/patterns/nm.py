@@ -63,7 +63,9 @@ class NM(Pattern):
             return None
         n, m = int(match.group(1)), int(match.group(2))
         if not 0 < n < m:
-            raise RecipeError(f"nm:{n}:{m} must keep at least 1 and fewer than all {m} weights.")
+            raise RecipeError(
+                "nm:{n}:{m} must keep at least 1 and fewer than all {m} weights.", n=n, m=m
+            )
         return cls(n, m)
 
     @property
@@ -108,7 +110,11 @@ class NM(Pattern):
             return 0
         if abs(sparsity - (1 - self.n / self.m)) > 1e-6:
             raise RecipeError(
-                f"{self.n}:{self.m} means sparsity {1 - self.n / self.m:.3g}, got {sparsity:.3g}."
+                "{n}:{m} means sparsity {expected:.3g}, got {sparsity:.3g}.",
+                n=self.n,
+                m=self.m,
+                expected=1 - self.n / self.m,
+                sparsity=sparsity,
             )
         return self.m - self.n
 

@@ -20,6 +20,7 @@ from prune_core.errors import RecipeError
 from prune_core.models.structure import Attention, Layer, Structure
 from prune_core.patterns import Pattern
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
 Places = npt.NDArray[np.int32]
 
@@ -87,7 +88,9 @@ def structural_cuts(recipe: Recipe, structure: Structure) -> dict[str, LayerCut]
     targets |= {f"layer:{name}" for name in structure.layers}
     missing = sorted(set(recipe.overrides) - targets)
     if missing:
-        raise RecipeError(f"this model has no {missing[0]}; the recipe was made for another one.")
+        raise RecipeError(
+            "this model has no {missing}; the recipe was made for another one.", missing=missing[0]
+        )
     whole = _whole_layers(recipe, structure)
     if structure.blocks and len(recipe.drop_blocks) >= len(structure.blocks):
         raise RecipeError("this recipe removes every block of the model; keep at least one.")
@@ -114,8 +117,11 @@ def _by_block(
             by_block[index] = []
         if part >= (count(index) if index < len(structure.blocks) else 0):
             raise RecipeError(
-                f"this model has no {what} {part} in block {index}; "
-                "the recipe was made for another one."
+                "this model has no {what} {part} in block {block}; the recipe was made for "
+                "another one.",
+                what=Sentence(what),
+                part=part,
+                block=index,
             )
         by_block[index].append(part)
     return by_block
@@ -201,7 +207,9 @@ def _whole_layers(recipe: Recipe, structure: Structure) -> set[str]:
             matches = [n for n in names if structure.layers[n].role.startswith(prefix)]
             if not matches:
                 raise RecipeError(
-                    f"this model has no {what} {index}; the recipe was made for another one."
+                    "this model has no {what} {block}; the recipe was made for another one.",
+                    what=Sentence(what),
+                    block=index,
                 )
             whole.update(matches)
     return whole

@@ -209,7 +209,9 @@ class AllocationNeeds:
     def _increases(self) -> Increases:
         if self.increases is None:
             name = self.recipe.allocation
-            raise RecipeError(f"the allocation {name} needs a calibration text; give one.")
+            raise RecipeError(
+                "the allocation {allocation} needs a calibration text; give one.", allocation=name
+            )
         return self.increases
 
 

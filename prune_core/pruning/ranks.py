@@ -24,6 +24,7 @@ from prune_core.models.structure import Layer
 from prune_core.patterns import Pattern, parse_pattern
 from prune_core.progress import NONE, Progress
 from prune_core.pruning.parts import LayerCut, Remaining
+from prune_core.sentences import Sentence
 
 if TYPE_CHECKING:
     from prune_core.calibration.statistics import Statistics
@@ -79,7 +80,8 @@ def weight_scores(
     scores = CRITERIA[criterion].fn(weight, stats, **args).float().cpu()
     if not bool(torch.isfinite(scores).all()):
         raise ModelFileError(
-            f"The layer {name} has scores that are not finite; its weights hold NaN or Inf."
+            "The layer {name} has scores that are not finite; its weights hold NaN or Inf.",
+            name=name,
         )
     return scores
 
@@ -94,14 +96,26 @@ def check_arguments(criterion: str, args: Mapping[str, Any]) -> None:
     defaults = CRITERIA[criterion].defaults
     for name, value in args.items():
         if name not in defaults:
-            known = f"it takes {', '.join(defaults)}" if defaults else "it takes none"
-            raise RecipeError(f"the criterion {criterion} has no argument {name!r}; {known}.")
+            none = Sentence("it takes none")
+            takes = Sentence("it takes {known:list}", known=defaults) if defaults else none
+            raise RecipeError(
+                "the criterion {criterion} has no argument {name!r}; {takes}.",
+                criterion=criterion,
+                name=name,
+                takes=takes,
+            )
         default = defaults[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = number and (isinstance(default, float) or isinstance(value, int))
         if not fits or not abs(value) < 2**63:
             kind = "a number" if isinstance(default, float) else "a whole number"
-            raise RecipeError(f"{name} of the criterion {criterion} must be {kind}, got {value!r}.")
+            raise RecipeError(
+                "{name} of the criterion {criterion} must be {kind}, got {value!r}.",
+                name=name,
+                criterion=criterion,
+                kind=Sentence(kind),
+                value=value,
+            )
 
 
 class RankStore:

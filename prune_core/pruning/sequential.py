@@ -211,8 +211,11 @@ def _check_groups(
         sides = zip(cut.gone, pattern.group, strict=True)
         if any(not _in_whole_groups(dropped, size) for dropped, size in sides):
             raise RecipeError(
-                f"dropped parts run through the groups of {recipe.pattern} in block {layer.block}; "
-                f"with a reconstruction or sequential calibration drop them in runs of {width}."
+                "dropped parts run through the groups of {pattern} in block {block}; with a "
+                "reconstruction or sequential calibration drop them in runs of {width}.",
+                pattern=recipe.pattern,
+                block=layer.block,
+                width=width,
             )
 
 

@@ -157,8 +157,11 @@ class WorkingCopy:
         most = removed + before if plan.edits is None or not cut.cut else zeros
         if not removed <= zeros <= most or (cut == DENSE and zeros != before):
             raise ModelFileError(
-                f"The layer {name} has {zeros} zeros after removing {removed} weights; its ranks "
-                "or weights were damaged in memory, so start the app again."
+                "The layer {name} has {zeros} zeros after removing {removed} weights; its ranks "
+                "or weights were damaged in memory, so start the app again.",
+                name=name,
+                zeros=zeros,
+                removed=removed,
             )
 
     def _narrow(self, layer: Layer, cut: LayerCut) -> None:

@@ -55,13 +55,17 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.mode not in CALIBRATION_MODES:
             raise RecipeError(
-                f"unknown calibration mode {self.mode!r}; use {', '.join(CALIBRATION_MODES)}."
+                "unknown calibration mode {mode!r}; use {known:list}.",
+                mode=self.mode,
+                known=CALIBRATION_MODES,
             )
         if isinstance(self.text, Mapping):
             try:
                 object.__setattr__(self, "text", TextSpec(**self.text))
             except TypeError as error:
-                raise RecipeError(f"the calibration text is not readable: {error}.") from None
+                raise RecipeError(
+                    "the calibration text is not readable: {error}.", error=error
+                ) from None
         if not isinstance(self.text, TextSpec):
             raise RecipeError("the calibration text must map names to values: kind and value.")
         checked_whole(self.windows, 1, MAX_CALIBRATION_WINDOWS, "the number of calibration windows")

@@ -65,7 +65,12 @@ def read_pairs(text: str, where: str) -> tuple[tuple[int, int], ...]:
         block, _, part = pair.strip().partition(":")
         if not (block.isdecimal() and part.isdecimal()):
             what = "NEURON" if "neuron" in where else "HEAD"
-            raise RecipeError(f"{where} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.")
+            raise RecipeError(
+                "{where} takes BLOCK:{what} pairs such as 0:3,5:1, got {pair!r}.",
+                where=where,
+                what=what,
+                pair=pair,
+            )
         pairs.append((_index(block, where), _index(part, where)))
     return tuple(pairs)
 
@@ -75,7 +80,11 @@ def read_indices(text: str, where: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part]
     for part in parts:
         if not part.isdecimal():
-            raise RecipeError(f"{where} takes the indices of blocks such as 3,5, got {part!r}.")
+            raise RecipeError(
+                "{where} takes the indices of blocks such as 3,5, got {part!r}.",
+                where=where,
+                part=part,
+            )
     return tuple(_index(part, where) for part in parts)
 
 
@@ -88,7 +97,10 @@ def _index(digits: str, where: str) -> int:
     digits = digits.lstrip("0") or "0"
     if len(digits) > MAX_DIGITS:
         raise RecipeError(
-            f"{where} takes numbers of at most {MAX_DIGITS} digits, got one of {len(digits)}."
+            "{where} takes numbers of at most {most} digits, got one of {count}.",
+            where=where,
+            most=MAX_DIGITS,
+            count=len(digits),
         )
     return int(digits)
 
@@ -108,7 +120,11 @@ def read_numbers(text: str, where: str) -> dict[str, float | int]:
         except (ValueError, OverflowError):
             fits = False
         if not fits:
-            raise RecipeError(f"{where} takes NAME=NUMBER such as power=0.5, got {part[:60]!r}.")
+            raise RecipeError(
+                "{where} takes NAME=NUMBER such as power=0.5, got {part!r}.",
+                where=where,
+                part=part[:60],
+            )
     return numbers
 
 
@@ -131,7 +147,13 @@ def number_between(low: float, high: float) -> Reader:
         except ValueError:
             number = math.nan
         if not low <= number <= high:
-            raise RecipeError(f"{where} takes a number from {low:g} to {high:g}, got {text!r}.")
+            raise RecipeError(
+                "{where} takes a number from {low:g} to {high:g}, got {text!r}.",
+                where=where,
+                low=low,
+                high=high,
+                text=text,
+            )
         return number
 
     return read
@@ -149,7 +171,11 @@ def whole_between(low: int, high: int, *, optional: bool = False) -> Reader:
             number = low - 1
         if not low <= number <= high:
             raise RecipeError(
-                f"{where} takes a whole number from {low} to {high}, got {text[:60]!r}."
+                "{where} takes a whole number from {low} to {high}, got {text!r}.",
+                where=where,
+                low=low,
+                high=high,
+                text=text[:60],
             )
         return number
 
@@ -161,7 +187,12 @@ def one_of(options: Collection[str]) -> Reader:
 
     def read(text: str, where: str) -> str:
         if text not in options:
-            raise RecipeError(f"{where} takes {', '.join(options)}; got {text[:60]!r}.")
+            raise RecipeError(
+                "{where} takes {options:list}; got {text!r}.",
+                where=where,
+                options=options,
+                text=text[:60],
+            )
         return text
 
     return read
@@ -170,7 +201,7 @@ def one_of(options: Collection[str]) -> Reader:
 def read_flag(text: str, where: str) -> bool:
     """``1`` or ``true`` as True, ``0`` or ``false`` as False."""
     if text.lower() not in ("1", "0", "true", "false"):
-        raise RecipeError(f"{where} takes 1 or 0, got {text[:60]!r}.")
+        raise RecipeError("{where} takes 1 or 0, got {text!r}.", where=where, text=text[:60])
     return text.lower() in ("1", "true")
 
 
@@ -198,7 +229,9 @@ def _read_preset(text: str, where: str) -> TextSpec | None:
 def _read_link_pattern(text: str, where: str) -> str:
     # a session holds the pattern itself: its widget shows it
     if text in ("", OWN_PATTERN):
-        raise RecipeError(f"{where} takes the name of a pattern, got {text!r}.")
+        raise RecipeError(
+            "{where} takes the name of a pattern, got {text!r}.", where=where, text=text
+        )
     return read_pattern(text, where)
 
 
@@ -809,13 +842,19 @@ def _neurons(text: str, form: Form) -> Any:
     pairs = [part for part in parts if ":" in part]
     shares = [part for part in parts if ":" not in part]
     if len(shares) > 1:
-        raise RecipeError(f"{form.option} takes one share of all neurons, got {len(shares)}.")
+        raise RecipeError(
+            "{option} takes one share of all neurons, got {count}.",
+            option=form.option,
+            count=len(shares),
+        )
     for part in parts:
         numbers = part.split(":", 1) if ":" in part else []
         if not (all(x.isdecimal() for x in numbers) if numbers else _is_share(part)):
             raise RecipeError(
-                f"{form.option} takes a share from 0 to 1, BLOCK:NEURON pairs such as 0:3,5:1, or "
-                f"both, got {part!r}."
+                "{option} takes a share from 0 to 1, BLOCK:NEURON pairs such as 0:3,5:1, or both, "
+                "got {part!r}.",
+                option=form.option,
+                part=part,
             )
     if form.field == "drop_neurons":
         return form.read(",".join(pairs), form.option)

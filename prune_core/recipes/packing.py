@@ -44,7 +44,7 @@ def pack(recipes: Mapping[str, Recipe]) -> str:
     if not recipes:
         return ""
     if not set(recipes) <= set(NAMES):
-        raise RecipeError(f"a comparison has the slots {', '.join(NAMES)}.")
+        raise RecipeError("a comparison has the slots {known:list}.", known=NAMES)
     content = {name: _short(recipes[name]) for name in sorted(recipes)}
     squeeze = zlib.compressobj(9, wbits=-15, zdict=_FREQUENT)
     text = json.dumps(content, separators=(",", ":"), sort_keys=True)
@@ -52,8 +52,10 @@ def pack(recipes: Mapping[str, Recipe]) -> str:
     packed = VERSION + base64.urlsafe_b64encode(data).decode().rstrip("=")
     if len(packed) > MAX_PACKED:
         raise RecipeError(
-            f"These recipes take {len(packed)} characters of a link, at most {MAX_PACKED} fit; "
-            "compare them as files on the command line."
+            "These recipes take {count} characters of a link, at most {most} fit; compare them as "
+            "files on the command line.",
+            count=len(packed),
+            most=MAX_PACKED,
         )
     return packed
 

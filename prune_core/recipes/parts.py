@@ -56,9 +56,13 @@ class NeuronShare:
         object.__setattr__(self, "fraction", fraction)
         if self.method not in NEURON_METHODS:
             raise RecipeError(
-                f"unknown neuron method {self.method!r}; use {', '.join(NEURON_METHODS)}."
+                "unknown neuron method {method!r}; use {known:list}.",
+                method=self.method,
+                known=NEURON_METHODS,
             )
         if self.scope not in NEURON_SCOPES:
             raise RecipeError(
-                f"unknown neuron scope {self.scope!r}; use {' or '.join(NEURON_SCOPES)}."
+                "unknown neuron scope {scope!r}; use {known:or}.",
+                scope=self.scope,
+                known=NEURON_SCOPES,
             )

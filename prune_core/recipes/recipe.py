@@ -26,6 +26,7 @@ from prune_core.recipes.checks import (
 )
 from prune_core.recipes.parts import HEAD_FIELDS, PAIRED, STRUCTURE, WHOLE, NeuronShare
 from prune_core.registry import Registry
+from prune_core.sentences import Sentence
 
 SCHEMA_VERSION = 1
 
@@ -160,7 +161,11 @@ class Recipe:
             n, m = kept
             if not math.isclose(self.sparsity, 1 - n / m, abs_tol=1e-6) and self.sparsity != 0.0:
                 raise RecipeError(
-                    f"nm:{n}:{m} means sparsity {1 - n / m:.3g}, got {self.sparsity:.3g}."
+                    "nm:{n}:{m} means sparsity {expected:.3g}, got {sparsity:.3g}.",
+                    n=n,
+                    m=m,
+                    expected=1 - n / m,
+                    sparsity=self.sparsity,
                 )
             if self.allocation != "uniform" and self.sparsity:
                 raise RecipeError("N:M removes the same share everywhere; use allocation uniform.")
@@ -168,7 +173,9 @@ class Recipe:
                 raise RecipeError("N:M removes the same share everywhere; it takes no overrides.")
         if self.allocation not in ALLOCATIONS:
             raise RecipeError(
-                f"unknown allocation {self.allocation!r}; use {' or '.join(ALLOCATIONS)}."
+                "unknown allocation {allocation!r}; use {known:or}.",
+                allocation=self.allocation,
+                known=ALLOCATIONS,
             )
         only = ALLOCATIONS[self.allocation].pattern
         if only and self.pattern != only and kept is None:
@@ -177,8 +184,9 @@ class Recipe:
             )
         if self.reconstruction not in RECONSTRUCTIONS:
             raise RecipeError(
-                f"unknown reconstruction {self.reconstruction!r}; "
-                f"use {' or '.join(RECONSTRUCTIONS)}."
+                "unknown reconstruction {reconstruction!r}; use {known:or}.",
+                reconstruction=self.reconstruction,
+                known=RECONSTRUCTIONS,
             )
         self._check_arguments()
         self._check_parts()
@@ -192,8 +200,10 @@ class Recipe:
             )
         for key, value in self.overrides.items():
             if str(key).split(":", 1)[0] not in ("role", "block", "layer") or ":" not in str(key):
-                raise RecipeError(f"unknown override {key!r}; use role:…, block:… or layer:….")
-            checked_sparsity(value, f"the override {key}")
+                raise RecipeError(
+                    "unknown override {key!r}; use role:…, block:… or layer:….", key=key
+                )
+            checked_sparsity(value, Sentence("the override {key}", key=key))
         overrides = {str(key): float(value) for key, value in self.overrides.items()}
         object.__setattr__(self, "overrides", overrides)
         object.__setattr__(self, "criterion_args", self._plain_criterion_args())
@@ -234,11 +244,15 @@ class Recipe:
             try:
                 object.__setattr__(self, "neurons", NeuronShare(**self.neurons))
             except TypeError as error:
-                raise RecipeError(f"the share of neurons is not readable: {error}.") from None
+                raise RecipeError(
+                    "the share of neurons is not readable: {error}.", error=error
+                ) from None
         if self.neurons is not None and not isinstance(self.neurons, NeuronShare):
             raise RecipeError("the share of neurons must map names to values.")
         if not isinstance(self.compensate, bool):
-            raise RecipeError(f"compensate must be true or false, got {self.compensate!r}.")
+            raise RecipeError(
+                "compensate must be true or false, got {compensate!r}.", compensate=self.compensate
+            )
         # what removes nothing must not part equal recipes
         if self.neurons is not None and not self.neurons.fraction:
             object.__setattr__(self, "neurons", None)
@@ -248,12 +262,14 @@ class Recipe:
     def _check_arguments(self) -> None:
         for name in ("criterion_args", "overrides", "allocation_args"):
             if not isinstance(getattr(self, name), Mapping):
-                raise RecipeError(f"{name} must map names to values.")
+                raise RecipeError("{name} must map names to values.", name=name)
         if isinstance(self.calibration, Mapping):
             try:
                 object.__setattr__(self, "calibration", Calibration(**self.calibration))
             except TypeError as error:
-                raise RecipeError(f"the calibration is not readable: {error}.") from None
+                raise RecipeError(
+                    "the calibration is not readable: {error}.", error=error
+                ) from None
         if not isinstance(self.calibration, Calibration):
             raise RecipeError("the calibration must map names to values.")
         self._check_allocation_args()
@@ -263,19 +279,33 @@ class Recipe:
         for name, value in self.allocation_args.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise RecipeError(
-                    f"the allocation argument {name} must be a number, got {value!r}."
+                    "the allocation argument {name} must be a number, got {value!r}.",
+                    name=name,
+                    value=value,
                 )
             if not math.isfinite(value) or not 0 <= value <= 1000:
                 raise RecipeError(
-                    f"the allocation argument {name} must lie between 0 and 1000, got {value}."
+                    "the allocation argument {name} must lie between 0 and 1000, got {value}.",
+                    name=name,
+                    value=value,
                 )
             # what another allocation takes waits in a session and is dropped here
             fits = self.allocation == "per-role" or allocation_taking(str(name)) is not None
             if not fits:
-                what = "a block's index" if self.allocation == "manual" else ", ".join(known)
+                index = [Sentence("a block's index")]
+                takes = index if self.allocation == "manual" else list(known)
+                if takes:
+                    raise RecipeError(
+                        "the allocation {allocation} has no argument {name!r}; it takes "
+                        "{takes:list}.",
+                        allocation=self.allocation,
+                        name=str(name)[:40],
+                        takes=takes,
+                    )
                 raise RecipeError(
-                    f"the allocation {self.allocation} has no argument {str(name)[:40]!r}; "
-                    + (f"it takes {what}." if what else "it takes none.")
+                    "the allocation {allocation} has no argument {name!r}; it takes none.",
+                    allocation=self.allocation,
+                    name=str(name)[:40],
                 )
         object.__setattr__(self, "allocation_args", self._plain_allocation_args())
 
@@ -448,19 +478,21 @@ class Recipe:
         schema = content.pop("schema", None)
         if schema != SCHEMA_VERSION:
             raise RecipeError(
-                f"this recipe has schema {schema!r}; this version of Prunescope reads "
-                f"schema {SCHEMA_VERSION}."
+                "this recipe has schema {schema!r}; this version of Prunescope reads schema "
+                "{known}.",
+                schema=schema,
+                known=SCHEMA_VERSION,
             )
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(content) - known)
         if unknown:
-            raise RecipeError(f"unknown field in the recipe: {', '.join(unknown)}.")
+            raise RecipeError("unknown field in the recipe: {unknown:list}.", unknown=unknown)
         try:
             return cls(**content)
         except RecipeError:  # a ValueError too, but a whole sentence already
             raise
         except (TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise RecipeError(f"the recipe is not readable: {error}.") from None
+            raise RecipeError("the recipe is not readable: {error}.", error=error) from None
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -468,7 +500,7 @@ class Recipe:
         try:
             data = json.loads(text.removeprefix("\ufeff"))  # Windows editors put it before
         except (ValueError, RecursionError) as error:
-            raise RecipeError(f"the recipe is not valid JSON: {error}.") from None
+            raise RecipeError("the recipe is not valid JSON: {error}.", error=error) from None
         if not isinstance(data, dict):
             raise RecipeError("the recipe is not a JSON object.")
         return cls.from_dict(data)

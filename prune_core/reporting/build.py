@@ -12,6 +12,7 @@ from pathlib import Path
 from prune_core.errors import ReportError
 from prune_core.reporting.content import Content
 from prune_core.reporting.tables import csv_bytes, recipes_zip
+from prune_core.sentences import Sentence
 
 FORMATS = ("html", "pptx", "csv", "recipes")
 
@@ -40,7 +41,9 @@ def made(content: Content, format: str) -> bytes:
         "recipes": recipes_zip,
     }
     if format not in makers:
-        raise ReportError(f"a report is made as {', '.join(FORMATS)}, not {format!r}.")
+        raise ReportError(
+            "a report is made as {known:list}, not {format!r}.", known=FORMATS, format=format
+        )
     return makers[format](content)
 
 
@@ -74,17 +77,23 @@ def chosen_files(
     suffix = path.suffix.lower()
     if suffix in kinds and not path.is_dir():
         if format not in (None, kinds[suffix]):
-            raise ReportError(f"{path.name} is a name for {kinds[suffix]}, not for {format}.")
+            raise ReportError(
+                "{name} is a name for {kind}, not for {format}.",
+                name=path.name,
+                kind=kinds[suffix],
+                format=format,
+            )
         if not path.parent.is_dir():
-            raise ReportError(f"there is no folder {path.parent} to write into.")
+            raise ReportError("there is no folder {parent} to write into.", parent=path.parent)
         return {kinds[suffix]: path}
     if path.exists() and not path.is_dir():
         raise ReportError(
-            f"{path.name} is a file and no report; end the name in "
-            f"{', '.join(SUFFIXES.values())}, or name a folder."
+            "{name} is a file and no report; end the name in {suffixes:list}, or name a folder.",
+            name=path.name,
+            suffixes=SUFFIXES.values(),
         )
     if not path.is_dir() and not path.parent.is_dir():
-        raise ReportError(f"there is no folder {path.parent} to write into.")
+        raise ReportError("there is no folder {parent} to write into.", parent=path.parent)
     formats = FORMATS if format in (None, "all") else (format,)
     return {kind: path / content_name(kind) for kind in formats}
 
@@ -97,9 +106,13 @@ def check_free(files: Mapping[str, Path], *, overwrite: bool) -> None:
     """
     for path in files.values():
         if path.is_symlink() or path.is_dir():
-            raise ReportError(f"{path} is a folder or a link; choose another name for the report.")
+            raise ReportError(
+                "{path} is a folder or a link; choose another name for the report.", path=path
+            )
         if path.exists() and not overwrite:
-            raise ReportError(f"{path} exists; choose another name, or ask to overwrite it.")
+            raise ReportError(
+                "{path} exists; choose another name, or ask to overwrite it.", path=path
+            )
 
 
 def put(files: Mapping[Path, bytes], *, overwrite: bool) -> None:
@@ -131,13 +144,15 @@ def put(files: Mapping[Path, bytes], *, overwrite: bool) -> None:
                 os.link(temporary, path)  # fails where another took the name since
     except FileExistsError as error:
         raise ReportError(
-            f"{error.filename2 or error.filename} exists; choose another name."
+            "{path} exists; choose another name.", path=error.filename2 or error.filename
         ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full" if full else (error.strerror or str(error))
+        why = Sentence("the disk is full") if full else (error.strerror or str(error))
         where = next(iter(files)).parent
-        raise ReportError(f"the report could not be written into {where}: {why}.") from error
+        raise ReportError(
+            "the report could not be written into {where}: {why}.", where=where, why=why
+        ) from error
     finally:
         for temporary, _ in waiting:
             with suppress(OSError):

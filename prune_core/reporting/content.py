@@ -9,6 +9,7 @@ from typing import Any
 
 from prune_core.errors import ReportError
 from prune_core.reporting.words import AUDIENCES
+from prune_core.sentences import Sentence
 from prune_core.sweeps.axes import alike_groups, check_alike
 from prune_core.sweeps.frontier import Frontier, frontier
 from prune_core.sweeps.options import Option, lost, quality_axis, three_options
@@ -124,13 +125,19 @@ def gather(
         LeftOut(run.id, run.state, run.error or "") for run in chosen if run.state != "done"
     )
     if not done:
-        states = ", ".join(
-            f"{sum(one.state == state for one in left_out)} {state}"
+        states = [
+            Sentence(
+                "{count} {state}",
+                count=sum(one.state == state for one in left_out),
+                state=Sentence(state),
+            )
             for state in dict.fromkeys(one.state for one in left_out)
-        )
+        ]
         raise ReportError(
-            f"none of these {len(chosen)} runs is finished ({states}), so there is nothing to "
-            "report; let the sweep end, or try its failed cells again."
+            "none of these {count} runs is finished ({states:list}), so there is nothing to "
+            "report; let the sweep end, or try its failed cells again.",
+            count=len(chosen),
+            states=states,
         )
     others = 0
     if strict:
@@ -184,8 +191,9 @@ def from_store(
         missing = sorted(set(ids) - {run.id for run in runs})
         if missing:
             raise ReportError(
-                f"there is no run {missing[0][:60]!r} in the store {store.name}; "
-                "the verb runs lists what it holds."
+                "there is no run {run!r} in the store {store}; the verb runs lists what it holds.",
+                run=missing[0][:60],
+                store=store.name,
             )
         return gather(runs, strict=True, **given)
     return gather(store.runs(), **given)
@@ -193,11 +201,13 @@ def from_store(
 
 def _audience(name: str) -> str:
     if name not in AUDIENCES:
-        raise ReportError(f"a report is for {' or '.join(AUDIENCES)}, not {name!r}.")
+        raise ReportError("a report is for {known:or}, not {name!r}.", known=AUDIENCES, name=name)
     return name
 
 
 def _language(name: str) -> str:
     if name not in LANGUAGES:
-        raise ReportError(f"a report is written in {' or '.join(LANGUAGES)}, not {name!r}.")
+        raise ReportError(
+            "a report is written in {known:or}, not {name!r}.", known=LANGUAGES, name=name
+        )
     return name

@@ -16,6 +16,7 @@ from prune_core.evaluation.metrics import METRICS, qualities
 from prune_core.recipes.calibration import Calibration
 from prune_core.recipes.parts import STRUCTURE
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 from prune_core.sweeps.records import Cell, Run
 
 COSTS = ("nonzero", "bytes", "decode", "prefill", "memory")
@@ -217,10 +218,19 @@ def check_alike(runs: Sequence[Run]) -> None:
         if name is not None:
             one, other = protocol_of(runs[0])[name], protocol_of(run)[name]
             what = {"seq_len": "window length", "windows": "number of windows"}.get(name, name)
-            shown = f" ({one} and {other})" if one != other else ""
+            if one != other:
+                raise UnlikeRunsError(
+                    "these runs were not measured alike: they differ in {what} ({one} and "
+                    "{other}); choose runs of one model, text, window length, number of windows "
+                    "and dtype.",
+                    what=Sentence(what),
+                    one=one,
+                    other=other,
+                )
             raise UnlikeRunsError(
-                f"these runs were not measured alike: they differ in {what}{shown}; "
-                "choose runs of one model, text, window length, number of windows and dtype."
+                "these runs were not measured alike: they differ in {what}; choose runs of one "
+                "model, text, window length, number of windows and dtype.",
+                what=Sentence(what),
             )
 
 

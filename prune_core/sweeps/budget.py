@@ -199,7 +199,7 @@ def solve(
         except Cancelled:
             raise
         except PruneCoreError as error:
-            failed = Answer(family.method, "failed", error=str(error))
+            failed = Answer(family.method, "failed", error=error.sentence)
             answers.append(replace(failed, evaluations=search.evaluations))
     return Solution(promise, tuple(answers), _best(promise, answers))
 
@@ -360,7 +360,7 @@ class _Search:
             except Cancelled:
                 raise
             except PruneCoreError as problem:
-                error = str(problem)
+                error = problem.sentence
             if confirmed is not None and self.promise.kind == "worse":
                 verdict = confirmed.state(self.promise.limit)
         numbers = self.numbers[recipe.fingerprint]

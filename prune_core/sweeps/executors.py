@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_core.errors import GridError
+from prune_core.sentences import Sentence
 
 
 class InlineExecutor(Executor):
@@ -81,12 +82,15 @@ def parse_where(text: str, threads: int | None = None) -> Where:
     fits = kind in ("inline", "processes", "dask") and (not rest or rest.isdecimal())
     if not fits or (kind == "inline" and rest) or rest in ("0", "00"):
         raise GridError(
-            f"unknown executor {text!r}; use inline, processes, processes:2, dask, dask:2 or "
-            "dask://HOST:PORT."
+            "unknown executor {text!r}; use inline, processes, processes:2, dask, dask:2 or "
+            "dask://HOST:PORT.",
+            text=text,
         )
     workers = 1 if kind == "inline" else int(rest or min(cores, 2 if kind == "dask" else cores))
     if threads is not None and not 1 <= threads <= 256:
-        raise GridError(f"the number of threads must lie between 1 and 256, got {threads}.")
+        raise GridError(
+            "the number of threads must lie between 1 and 256, got {threads}.", threads=threads
+        )
     return Where(kind, workers, threads or max(1, cores // workers), address)
 
 
@@ -125,8 +129,10 @@ def _dask(where: Where) -> Executor:
         )
         return _DaskExecutor(Client(cluster), cluster)
     except (OSError, TimeoutError) as error:
-        place = where.address or "this machine"
-        raise GridError(f"the Dask cluster at {place} does not answer: {error}.") from None
+        place = where.address or Sentence("this machine")
+        raise GridError(
+            "the Dask cluster at {place} does not answer: {error}.", place=place, error=error
+        ) from None
 
 
 def _security() -> Any:
@@ -138,7 +144,7 @@ def _security() -> Any:
         return None
     missing = [f"PRUNE_DASK_TLS_{name}" for name, value in files.items() if not value]
     if missing:
-        raise GridError(f"TLS for Dask needs {', '.join(missing)} too.")
+        raise GridError("TLS for Dask needs {missing:list} too.", missing=missing)
     return Security(
         tls_ca_file=files["CA"],
         tls_client_cert=files["CERT"],

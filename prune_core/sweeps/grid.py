@@ -27,6 +27,7 @@ from prune_core.recipes.recipe import (
     Recipe,
     own_pattern,
 )
+from prune_core.sentences import Sentence
 from prune_core.sweeps.records import Cell
 
 MAX_CELLS = 20_000
@@ -109,13 +110,13 @@ class Grid:
         for name in _LISTS:
             values = tuple(dict.fromkeys(getattr(self, name)))
             if not values:
-                raise GridError(f"the grid is empty: {name} lists nothing.")
+                raise GridError("the grid is empty: {name} lists nothing.", name=name)
             object.__setattr__(self, name, values)
         for model in self.models:
             try:
                 parse_source(model)
             except PruneCoreError as error:
-                raise GridError(str(error)) from None
+                raise GridError(error.sentence) from None
         for what, names in _KNOWN.items():
             for name in getattr(self, what):
                 _check_name(what, name, names)
@@ -126,13 +127,18 @@ class Grid:
             try:
                 checked_sparsity(share)
             except RecipeError as error:
-                raise GridError(str(error)) from None
+                raise GridError(error.sentence) from None
         for value, low, high, what in (
             (self.seq_len, 2, 2**20, "seq_len"),
             (self.windows, 1, 4096, "windows"),
         ):
             if type(value) is not int or not low <= value <= high:
-                raise GridError(f"{what} must be a whole number from {low} to {high}.")
+                raise GridError(
+                    "{what} must be a whole number from {low} to {high}.",
+                    what=what,
+                    low=low,
+                    high=high,
+                )
         if self.interval is not None and not (
             isinstance(self.interval, int | float) and 0 < self.interval < 1
         ):
@@ -140,9 +146,11 @@ class Grid:
         count = math.prod(len(getattr(self, name)) for name in _LISTS)
         if count > MAX_CELLS:
             raise GridError(
-                f"this grid has {count:,} cells, which would take about "
-                f"{_duration(count * self.windows * self.seq_len / SPEED)} (an estimate, for a "
-                f"small model on two cores); the most is {MAX_CELLS:,}: list fewer values."
+                "this grid has {count:,} cells, which would take about {time} (an estimate, for a "
+                "small model on two cores); the most is {most:,}: list fewer values.",
+                count=count,
+                time=_duration(count * self.windows * self.seq_len / SPEED),
+                most=MAX_CELLS,
             )
         self._expand()
 
@@ -155,13 +163,13 @@ class Grid:
         return self._expand()[0]
 
     @property
-    def left_out(self) -> list[str]:
+    def left_out(self) -> list[Sentence]:
         """Why combinations are left out, one sentence each."""
         return self._expand()[1]
 
-    def _expand(self) -> tuple[list[Cell], list[str]]:
+    def _expand(self) -> tuple[list[Cell], list[Sentence]]:
         cells: dict[str, Cell] = {}
-        reasons: dict[str, None] = {}
+        reasons: dict[Sentence, None] = {}
         recipes = list(self._recipes(reasons))
         for source, text in itertools.product(self.models, self.texts):
             place = (parse_source(source).text, text_of(text))
@@ -171,7 +179,7 @@ class Grid:
                 cell = Cell(place[0], recipe, place[1], self.seq_len, self.windows, self.cost)
                 cells.setdefault(cell.key, cell)
         if not cells:
-            raise GridError(next(iter(reasons), "the grid is empty."))
+            raise GridError(next(iter(reasons), Sentence("the grid is empty.")))
         return list(cells.values()), list(reasons)
 
     def _name_own_pattern(self) -> None:
@@ -192,12 +200,12 @@ class Grid:
         for values in itertools.product(*choices.values()):
             yield dict(zip(choices, values, strict=True))
 
-    def _recipes(self, reasons: dict[str, None]) -> Iterator[Recipe]:
+    def _recipes(self, reasons: dict[Sentence, None]) -> Iterator[Recipe]:
         for values in self._combinations():
             try:
                 yield self._recipe(values)
             except RecipeError as error:
-                reasons[str(error)] = None
+                reasons[error.sentence] = None
 
     def _calibration_for(self, text: TextSpec) -> Calibration:
         if self.calibration.text != text or text.kind != "preset":
@@ -224,9 +232,13 @@ class Grid:
         defaults = CRITERIA[recipe.criterion].defaults
         for name in recipe.criterion_args:
             if name not in defaults:
-                known = f"it takes {', '.join(defaults)}" if defaults else "it takes none"
+                none = Sentence("it takes none")
+                takes = Sentence("it takes {known:list}", known=defaults) if defaults else none
                 raise RecipeError(
-                    f"the criterion {recipe.criterion} has no argument {name!r}; {known}."
+                    "the criterion {criterion} has no argument {name!r}; {takes}.",
+                    criterion=recipe.criterion,
+                    name=name,
+                    takes=takes,
                 )
         return recipe
 
@@ -256,12 +268,13 @@ class Grid:
         """
         if not isinstance(data, Mapping) or not data:
             raise GridError("a grid is a mapping such as 'criteria: [magnitude, wanda]'.")
-        known = {f.name for f in fields(cls)}
+        keys = {f.name for f in fields(cls)}
         content: dict[str, Any] = {}
         for key, value in data.items():
             name = _PLURAL.get(str(key), str(key))
-            if name not in known:
-                raise GridError(f"the grid has an unknown key {key!r}{_nearest(name, known)}")
+            if name not in keys:
+                near = _nearest(name, keys)
+                raise GridError("the grid has an unknown key {key!r}; {near}", key=key, near=near)
             if name in _LISTS:
                 content[name] = _as_tuple(name, value)
             elif name == "calibration":
@@ -273,7 +286,7 @@ class Grid:
         try:
             return cls(**content)
         except TypeError as error:
-            raise GridError(f"the grid is not readable: {error}.") from None
+            raise GridError("the grid is not readable: {error}.", error=error) from None
 
     @classmethod
     def from_yaml(cls, text: str) -> Grid:
@@ -295,11 +308,13 @@ class Grid:
             with Path(path).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
-                raise GridError(f"the file {path} is too large for a grid.")
+                raise GridError("the file {path} is too large for a grid.", path=path)
             return cls.from_yaml(content.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise GridError(f"the grid {path} cannot be read: {reason}.") from None
+            reason = getattr(error, "strerror", None) or Sentence("it is not text")
+            raise GridError(
+                "the grid {path} cannot be read: {reason}.", path=path, reason=reason
+            ) from None
 
 
 _ADDED = (
@@ -336,8 +351,8 @@ def read_yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
-        where = f" (line {place.line + 1})" if place is not None else ""
-        raise GridError(f"the grid is not valid YAML{where}.") from None
+        where = "" if place is None else Sentence(" (line {line})", line=place.line + 1)
+        raise GridError("the grid is not valid YAML{where}.", where=where) from None
 
 
 def text_of(name: str) -> TextSpec:
@@ -345,15 +360,21 @@ def text_of(name: str) -> TextSpec:
     return TextSpec("preset" if name in PRESET_TEXTS else "file", name)
 
 
-def _check_name(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
+def _check_name(what: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
         kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
-        raise GridError(f"unknown {kind} {name!r}{_nearest(str(name), known)}")
+        raise GridError(
+            "unknown {kind} {name!r}; {near}",
+            kind=Sentence(kind),
+            name=name,
+            near=_nearest(str(name), names),
+        )
 
 
-def _nearest(name: str, names: Collection[str]) -> str:
-    near = get_close_matches(name, sorted(names), 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(names))}."
+def _nearest(name: str, names: Collection[str]) -> Sentence:
+    if near := get_close_matches(name, sorted(names), 1, 0.5):
+        return Sentence("did you mean {near}?", near=near[0])
+    return Sentence("known are {known:list}.", known=sorted(names))
 
 
 def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
@@ -362,7 +383,7 @@ def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
     values = list(content) if isinstance(content, list | tuple) else [content]
     if name == "compensate":
         if not all(isinstance(value, bool) for value in values):
-            raise GridError(f"compensate lists true or false, got {values!r}.")
+            raise GridError("compensate lists true or false, got {values!r}.", values=values)
         return tuple(values)
     if name in _NUMBERED:
         values = [
@@ -375,9 +396,11 @@ def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if numbers and not number:
-            raise GridError(f"{name} are numbers from 0 to 1, got {value!r}.")
+            raise GridError(
+                "{name} are numbers from 0 to 1, got {value!r}.", name=name, value=value
+            )
         if not numbers and isinstance(value, Mapping | list | tuple):
-            raise GridError(f"{name} lists names, got {value!r}.")
+            raise GridError("{name} lists names, got {value!r}.", name=name, value=value)
     if numbers:
         return tuple(float(value) for value in values)
     none = (None, False, "none", "") if name in _ROWS and _ROWS[name].as_text else ()
@@ -390,8 +413,9 @@ def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
                 Recipe().with_pattern(value)
             except RecipeError as error:
                 near = get_close_matches(value, [OWN_PATTERN, *example_patterns()], 1, 0.5)
-                more = f" Did you mean {near[0]}?" if near else ""
-                raise GridError(f"{error}{more}") from None
+                if not near:
+                    raise GridError(error.sentence) from None
+                raise GridError("{error} Did you mean {near}?", error=error, near=near[0]) from None
     return names
 
 
@@ -412,16 +436,17 @@ def _calibration(value: Any) -> Calibration:
     if not isinstance(value, Mapping):
         raise GridError("calibration is a mapping such as {text: andersen, windows: 32}.")
     content = dict(value)
-    known = {f.name for f in fields(Calibration)}
+    keys = {f.name for f in fields(Calibration)}
     for key in content:
-        if key not in known:
-            raise GridError(f"calibration has an unknown key {key!r}{_nearest(str(key), known)}")
+        if key not in keys:
+            near = _nearest(str(key), keys)
+            raise GridError("calibration has an unknown key {key!r}; {near}", key=key, near=near)
     if isinstance(content.get("text"), str):
         content["text"] = text_of(content["text"])
     try:
         return Calibration(**content)
     except (RecipeError, TypeError) as error:
-        raise GridError(f"calibration: {error}") from None
+        raise GridError("calibration: {error}", error=error) from None
 
 
 def _value(form: Form, value: Any) -> Any:
@@ -435,14 +460,22 @@ def _value(form: Form, value: Any) -> Any:
     try:
         return form.read(value, form.grid)
     except RecipeError as error:
-        raise GridError(str(error)) from None
+        raise GridError(error.sentence) from None
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+_UNITS = (
+    ("{count:.0f} years", 31_557_600),
+    ("{count:.0f} days", 86_400),
+    ("{count:.0f} hours", 3600),
+    ("{count:.0f} minutes", 60),
+)
+
+
+def _duration(seconds: float) -> Sentence:
+    for template, size in _UNITS:
         if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+            return Sentence(template, count=seconds / size)
+    return Sentence("{count:.0f} seconds", count=seconds)
 
 
 def estimated_seconds(grid: Grid) -> float:

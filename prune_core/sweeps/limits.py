@@ -48,7 +48,8 @@ def parse_promise(text: str) -> Promise:
     match = _FORM.match(text[:60])
     if match is None:
         raise BudgetError(
-            f"a budget reads like 5% (worse perplexity) or 60MB (bytes on disk), got {text[:60]!r}."
+            "a budget reads like 5% (worse perplexity) or 60MB (bytes on disk), got {text!r}.",
+            text=text[:60],
         )
     amount, unit = float(match.group(1).replace(",", ".")), match.group(2).lower()
     if not amount > 0:

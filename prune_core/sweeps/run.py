@@ -25,6 +25,7 @@ from typing import Any
 from prune_core.allocation import ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.errors import StoreError
+from prune_core.sentences import Sentence
 from prune_core.sweeps.executors import Where
 from prune_core.sweeps.grid import Grid
 from prune_core.sweeps.records import Cell, Run
@@ -35,7 +36,9 @@ from prune_core.sweeps.store.portable import cell_to_dict
 
 POLL = 0.5
 PATIENCE = 1.0
-_ENDED = "The process that measured this cell was ended by the system."
+_ENDED = Sentence("The process that measured this cell was ended by the system.")
+_LONGEST = 500
+"""Characters of what went wrong with a cell."""
 
 
 Measure = Callable[[Mapping[str, Any], int, int], dict[str, Any]]
@@ -144,7 +147,8 @@ class _Runner:
     def run(self) -> str:
         if self.store.read_only:
             raise StoreError(
-                f"the store {self.store.name} is read-only, so nothing can be measured into it."
+                "the store {name} is read-only, so nothing can be measured into it.",
+                name=self.store.name,
             )
         over = threading.Event()
         beat = threading.Thread(
@@ -304,7 +308,7 @@ class _Runner:
             )
             if lost and self.executor is home:
                 self._close()  # a new one is opened for the next cell
-            message = _ENDED if lost else f"The cell could not be measured: {error}"[:500]
+            message = _ENDED if lost else _unmeasured(error)
             return {"error": message, "again": True}
         if "numbers" in result:
             self.spent.append(time.monotonic())
@@ -356,3 +360,9 @@ class _Runner:
 def progress_to_dict(progress: Progress) -> dict[str, Any]:
     """Plain data."""
     return asdict(progress)
+
+
+def _unmeasured(error: BaseException) -> Sentence:
+    most = _LONGEST - len("The cell could not be measured: ")
+    short = error if len(str(error)) <= most else str(error)[:most]
+    return Sentence("The cell could not be measured: {error}", error=short)

@@ -62,5 +62,5 @@ def answer_to(job: Job) -> Callable[..., Result]:
         PruneCoreError: no file registers one for the job's class.
     """
     if type(job) not in all_answers():
-        raise PruneCoreError(f"There is no such job: {type(job).__name__}.")
+        raise PruneCoreError("There is no such job: {name}.", name=type(job).__name__)
     return all_answers()[type(job)]

@@ -97,7 +97,7 @@ def layer_importance(
         scores = {"scores": found["mean"], "stderr": found["stderr"]}
         return {**named, **scores, **_measured(windows, started)}
     if job.method != "score":
-        raise RecipeError(f"unknown method {job.method!r}; use ablation or score.")
+        raise RecipeError("unknown method {method!r}; use ablation or score.", method=job.method)
     recipe, means = job.recipe, []
     statistics = dense_statistics(loaded, recipe, progress)
     scoring = progress.stage("ranks", len(layers))

@@ -31,7 +31,9 @@ def block_damage(
     from prune_core.analysis.blocks.damage import loss_damage, output_damage
 
     if job.measure not in MEASURES:
-        raise RecipeError(f"unknown measure {job.measure!r}; use {' or '.join(MEASURES)}.")
+        raise RecipeError(
+            "unknown measure {measure!r}; use {known:or}.", measure=job.measure, known=MEASURES
+        )
     if job.measure == "loss" and not loaded.handle.info.has_language_head:
         raise RecipeError("This model is an encoder without a loss; measure the blocks' outputs.")
     started = time.perf_counter()

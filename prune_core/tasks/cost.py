@@ -71,5 +71,7 @@ def check_repeats(repeats: int) -> None:
     """
     if not 0 <= repeats <= MAX_REPEATS:
         raise RecipeError(
-            f"speed is measured 0 (not at all) to {MAX_REPEATS} times, got {repeats}."
+            "speed is measured 0 (not at all) to {most} times, got {repeats}.",
+            most=MAX_REPEATS,
+            repeats=repeats,
         )

@@ -100,12 +100,16 @@ def begin(
     """
     check_windows(job.seq_len, job.windows)
     if not 0 <= start <= MAX_WINDOWS:
-        raise RecipeError(f"0 to {MAX_WINDOWS} windows can be left out, got {start}.")
+        raise RecipeError(
+            "0 to {most} windows can be left out, got {start}.", most=MAX_WINDOWS, start=start
+        )
     started = time.perf_counter()
     seconds = {"load": load_seconds, "statistics": 0.0, "ranks": 0.0, "apply": 0.0, "evaluate": 0.0}
     windows = loaded.windows(job.text, job.seq_len, start + job.windows)[start:]
     if not windows:
-        raise TextError(f"the text has no windows after the first {start}; name a longer text.")
+        raise TextError(
+            "the text has no windows after the first {start}; name a longer text.", start=start
+        )
     before = progress.stage("", windows=len(windows))
     mark = time.perf_counter()
     prepared = prepare(loaded, job.recipe, before, apart_from=windows)

@@ -24,8 +24,9 @@ def generate(loaded: LoadedModel, job: Generate, progress: Progress = NONE) -> d
         raise RecipeError("This model is an encoder; it writes no text.")
     if not 1 <= job.max_new_tokens <= generation.MAX_NEW_TOKENS:
         raise RecipeError(
-            f"the number of new tokens must lie between 1 and {generation.MAX_NEW_TOKENS}, "
-            f"got {job.max_new_tokens}."
+            "the number of new tokens must lie between 1 and {most}, got {asked}.",
+            most=generation.MAX_NEW_TOKENS,
+            asked=job.max_new_tokens,
         )
     sampling = generation.Sampling(job.greedy, job.seed, job.temperature, job.top_p)
     prompt = generation.encode_prompt(

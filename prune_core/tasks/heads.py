@@ -34,7 +34,9 @@ def head_importance(
     from prune_core.analysis.heads.scores import all_sites
 
     if job.method not in HEAD_METHODS:
-        raise RecipeError(f"unknown method {job.method!r}; use {', '.join(HEAD_METHODS)}.")
+        raise RecipeError(
+            "unknown method {method!r}; use {known:list}.", method=job.method, known=HEAD_METHODS
+        )
     method, sites = HEAD_METHODS[job.method], all_sites(loaded.handle.structure)
     started = time.perf_counter()
     windows = []

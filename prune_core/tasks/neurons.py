@@ -87,7 +87,11 @@ def neuron_details(
     structure, model = loaded.handle.structure, loaded.handle.model
     down = mlp_layers(structure, "mlp.down").get(job.block)
     if down is None or not 0 <= job.neuron < structure.layers[down].in_features:
-        raise RecipeError(f"this model has no neuron {job.neuron} in block {job.block}.")
+        raise RecipeError(
+            "this model has no neuron {neuron} in block {block}.",
+            neuron=job.neuron,
+            block=job.block,
+        )
     started = time.perf_counter()
     found = loaded.neurons.statistics(loaded.calibration(job.calibration), progress=progress)
     block, k = structure.blocks[job.block], job.neuron

@@ -52,7 +52,7 @@ def known_layer(loaded: LoadedModel, name: str) -> Layer:
     """The layer of a name."""
     structure = loaded.handle.structure
     if name not in structure.layers:
-        raise RecipeError(f"this model has no layer {name}.")
+        raise RecipeError("this model has no layer {name}.", name=name)
     return structure.layers[name]
 
 

@@ -44,6 +44,8 @@ def check_apart(calibration: Tensor, evaluation: list[Tensor]) -> None:
             shared += int(covered.sum())
     if shared:
         raise TextError(
-            f"{shared} of the {total} evaluation tokens are in the calibration text too; "
-            "choose another calibration text, or skip that part of it."
+            "{shared} of the {total} evaluation tokens are in the calibration text too; choose "
+            "another calibration text, or skip that part of it.",
+            shared=shared,
+            total=total,
         )

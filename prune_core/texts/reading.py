@@ -15,6 +15,7 @@ from prune_core.errors import TextError
 from prune_core.models.sources import mode, shown
 from prune_core.progress import NONE, Progress
 from prune_core.recipes.calibration import TextSpec
+from prune_core.sentences import Sentence
 from prune_core.texts.windows import MIN_TOKENS
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def read_text(spec: TextSpec, progress: Progress = NONE) -> str:
     if spec.kind == "preset":
         if spec.value not in TEXTS:
             raise TextError(
-                f"There is no text called {shown(spec.value)}; presets are {', '.join(TEXTS)}."
+                "There is no text called {value}; presets are {known:list}.",
+                value=shown(spec.value),
+                known=TEXTS,
             )
         path = fetch_asset(spec.value, progress=progress)
         return _table_text(path.read_text(encoding="utf-8"))
@@ -116,7 +119,7 @@ def read_text(spec: TextSpec, progress: Progress = NONE) -> str:
         return _read_file(spec.value)
     if spec.kind == "inline":
         return _read_inline(spec.value)
-    raise TextError(f"A text is a preset, a file or inline, not {shown(spec.kind)}.")
+    raise TextError("A text is a preset, a file or inline, not {kind}.", kind=shown(spec.kind))
 
 
 def _table_text(table: str) -> str:
@@ -135,20 +138,28 @@ def _read_file(value: str) -> str:
     try:
         path = Path(value).expanduser()
         if path.suffix.lower() in NO_TEXTS:
-            raise TextError(f"{name} is no text file; use .txt, .md, .jsonl or .csv.")
+            raise TextError("{name} is no text file; use .txt, .md, .jsonl or .csv.", name=name)
         if not path.is_file():
-            raise TextError(f"There is no text file {shown(value)}.")
+            raise TextError("There is no text file {value}.", value=shown(value))
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise TextError(f"{name} has {size / 1e6:.1f} MB; at most 20 MB are read.")
+            raise TextError(
+                "{name} has {size:.1f} MB; at most 20 MB are read.",
+                name=name,
+                size=size / 1e6,
+            )
         content = path.read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, TextError):
             raise
-        raise TextError(f"The text file {name} cannot be read.") from error
+        raise TextError("The text file {name} cannot be read.", name=name) from error
     for start, kind in OTHER_KINDS.items():
         if content.startswith(start):
-            raise TextError(f"{name} is no text but {kind}; save its text as UTF-8 (.txt).")
+            raise TextError(
+                "{name} is no text but {kind}; save its text as UTF-8 (.txt).",
+                name=name,
+                kind=Sentence(kind),
+            )
     text = decode(content, name)
     ending = path.suffix.lower()
     if ending in JSON_LINES:
@@ -170,14 +181,19 @@ def decode(content: bytes, name: str) -> str:
         encoding = guessed_encoding(content)
         if encoding is None:
             raise TextError(
-                f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8 and try again."
+                "{name} is not UTF-8 (byte {byte}); save it as UTF-8 and try again.",
+                name=name,
+                byte=error.start,
             ) from error
         raise TextError(
-            f"{name} is not UTF-8 (byte {error.start}) but probably {encoding}; convert it, for "
-            f"example with iconv -f {encoding} -t UTF-8, or save it as UTF-8 in an editor."
+            "{name} is not UTF-8 (byte {place}) but probably {encoding}; convert it, for example "
+            "with iconv -f {encoding} -t UTF-8, or save it as UTF-8 in an editor.",
+            name=name,
+            place=error.start,
+            encoding=encoding,
         ) from error
     if "\0" in text:
-        raise TextError(f"{name} holds NUL characters; it is no plain text.")
+        raise TextError("{name} holds NUL characters; it is no plain text.", name=name)
     return text
 
 
@@ -219,10 +235,10 @@ def _jsonl_text(text: str, name: str) -> str:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise TextError(f"Line {number} of {name} is not JSON.") from error
+            raise TextError("Line {line} of {name} is not JSON.", line=number, name=name) from error
         part = entry.get("text") if isinstance(entry, dict) else entry
         if not isinstance(part, str):
-            raise TextError(f'Line {number} of {name} has no "text".')
+            raise TextError('Line {line} of {name} has no "text".', line=number, name=name)
         parts.append(part)
     return "\n\n".join(parts)
 
@@ -235,13 +251,17 @@ def _csv_text(text: str, name: str, delimiter: str) -> str:
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise TextError(f"{name} is not a readable CSV file.") from error
+        raise TextError("{name} is not a readable CSV file.", name=name) from error
     finally:
         csv.field_size_limit(before)
     if not rows or "text" not in rows[0]:
-        raise TextError(f"{name} has no column called text.")
+        raise TextError("{name} has no column called text.", name=name)
     column = rows[0].index("text")
     return "\n\n".join(row[column] for row in rows[1:] if len(row) > column)
+
+
+_PASTED = Sentence("The text")
+"""What stands for the name of a text that came without a file."""
 
 
 def _read_inline(value: str) -> str:
@@ -250,17 +270,21 @@ def _read_inline(value: str) -> str:
     except UnicodeEncodeError as error:
         raise TextError("The text holds characters that are not valid Unicode.") from error
     if len(content) > MAX_INLINE_BYTES:
-        raise TextError(f"The text has {len(content) / 1e6:.1f} MB; at most 1 MB can be pasted.")
-    return _checked(decode(content, "The text"), "The text")
+        raise TextError(
+            "The text has {size:.1f} MB; at most 1 MB can be pasted.", size=len(content) / 1e6
+        )
+    return _checked(decode(content, _PASTED), _PASTED)
 
 
 def _checked(text: str, name: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:  # JSON can spell half a character
-        raise TextError(f"{name} holds characters that are not valid Unicode.") from error
+        raise TextError("{name} holds characters that are not valid Unicode.", name=name) from error
     if "\0" in text:
-        raise TextError(f"{name} holds NUL characters; it is no plain text.")
+        raise TextError("{name} holds NUL characters; it is no plain text.", name=name)
     if not text.strip():
-        raise TextError(f"{name} is empty; at least {MIN_TOKENS} tokens are needed.")
+        raise TextError(
+            "{name} is empty; at least {least} tokens are needed.", name=name, least=MIN_TOKENS
+        )
     return text

@@ -32,8 +32,11 @@ def check_windows(seq_len: int, windows: int) -> None:
     """
     if seq_len < MIN_TOKENS or not 1 <= windows <= MAX_WINDOWS:
         raise RecipeError(
-            f"a window has at least 2 tokens and there are 1 to {MAX_WINDOWS} windows, got "
-            f"{seq_len} and {windows}."
+            "a window has at least 2 tokens and there are 1 to {most} windows, got {seq_len} and "
+            "{windows}.",
+            most=MAX_WINDOWS,
+            seq_len=seq_len,
+            windows=windows,
         )
 
 
@@ -75,19 +78,26 @@ def token_windows(
     if room < MIN_TOKENS or windows < 1 or skip_tokens < 0:
         least = MIN_TOKENS + seq_len - room
         raise TextError(
-            f"A window needs at least {least} tokens and there must be at least 1 window, got "
-            f"{windows} of {seq_len}."
+            "A window needs at least {least} tokens and there must be at least 1 window, got "
+            "{windows} of {seq_len}.",
+            least=least,
+            windows=windows,
+            seq_len=seq_len,
         )
     if max_context is not None and seq_len > max_context:
         raise TextError(
-            f"Windows of {seq_len} tokens are longer than the model's context of {max_context}; "
-            "choose shorter ones."
+            "Windows of {seq_len} tokens are longer than the model's context of {context}; choose "
+            "shorter ones.",
+            seq_len=seq_len,
+            context=max_context,
         )
     # verbose=False: the length warning is about feeding the text whole, which never happens
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     ids = ids[skip_tokens : skip_tokens + windows * room]
     if len(ids) < MIN_TOKENS:
-        raise TextError(f"The text has {len(ids)} tokens to score; it needs at least 2 tokens.")
+        raise TextError(
+            "The text has {count} tokens to score; it needs at least 2 tokens.", count=len(ids)
+        )
     width = min(room, len(ids))
     starts = range(0, len(ids) - width + 1, width)
     rows = [[*before, *ids[start : start + width], *after] for start in starts]
@@ -105,12 +115,14 @@ def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
     Raises:
         TextError: ``PRUNE_BOS`` is none of its values, or the tokenizer has no such token.
     """
-    chosen = os.environ.get(START, "").strip().lower() or "auto"
-    if chosen not in STARTS:
-        raise TextError(f"{START} must be auto, yes or no, got {shown(chosen)}.")
-    needs_start = chosen == "yes" or (chosen == "auto" and family in NEEDS_START)
+    setting = os.environ.get(START, "").strip().lower() or "auto"
+    if setting not in STARTS:
+        raise TextError(
+            "{name} must be auto, yes or no, got {value}.", name=START, value=shown(setting)
+        )
+    needs_start = setting == "yes" or (setting == "auto" and family in NEEDS_START)
     token = tokenizer.bos_token_id
-    if kind != "decoder" or not needs_start or (token is None and chosen == "auto"):
+    if kind != "decoder" or not needs_start or (token is None and setting == "auto"):
         return ()
     if token is None:
         raise TextError(

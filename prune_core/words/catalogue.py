@@ -34,7 +34,9 @@ class Words:
 
     def __init__(self, language: str) -> None:
         if language not in LANGUAGES:
-            raise ReportError(f"a report is written in {' or '.join(LANGUAGES)}, not {language!r}.")
+            raise ReportError(
+                "a report is written in {known:or}, not {name!r}.", known=LANGUAGES, name=language
+            )
         self.language = language
         self._texts = catalogue(language)
 

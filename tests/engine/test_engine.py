@@ -20,6 +20,8 @@ from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.jobs.weights import LayerTable
 from prune_core.progress import Progress
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
+from prune_core.words.translated_errors import translated
 
 TEXT = TextSpec("inline", "The quick brown fox jumps over the lazy dog. " * 60)
 OTHER = TextSpec("inline", "Once upon a time there was a king who had three sons. " * 200)
@@ -269,6 +271,9 @@ def test_errors_are_one_sentence_and_harm_nobody(engine: Engine) -> None:
     assert bad.error
     assert "\n" not in bad.error
     assert "Traceback" not in bad.error
+    assert isinstance(bad.error, Sentence)
+    assert bad.error.values["text"] == "no-such-model"
+    assert translated(bad.error, "zh").startswith("没有名为 no-such-model 的模型；预设模型有：")
     numbers(good)
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from prune_core.errors import StoreError
+from prune_core.errors import PruneCoreError, StoreError
 from prune_core.paths import PROJECT_ROOT
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 from prune_core.sweeps.records import Cell
 from prune_core.sweeps.store import leases as workers
 from prune_core.sweeps.store import opening as database
@@ -30,6 +31,7 @@ from prune_core.sweeps.store import schema
 from prune_core.sweeps.store.journal import MAX_ATTEMPTS, RunStore
 from prune_core.sweeps.store.leases import Worker
 from prune_core.sweeps.store.portable import cell_from_dict, cell_to_dict, run_to_dict
+from prune_core.words.translated_errors import translated
 
 FIRST_SCHEMA = Path(__file__).parents[1] / "fixtures" / "store-schema-1.sql"
 
@@ -277,6 +279,21 @@ def test_a_cell_that_goes_wrong_again_and_again_is_given_up(store: RunStore) -> 
     assert store.claim(Worker.here(), sweep=sweep) is None
     assert store.retry(sweep) == 1
     assert store.claim(Worker.here(), sweep=sweep) is not None
+
+
+def test_what_went_wrong_with_a_cell_is_kept_with_its_template(store: RunStore) -> None:
+    sweep = store.add_sweep(grid(2))
+    inner = PruneCoreError("{name} is not valid JSON.", name="é{}")
+    said = Sentence("The cell could not be measured: {error}", error=inner)
+    for error in (said, "a sentence of\n{an} earlier version"):
+        run = store.claim(Worker.here(), sweep=sweep)
+        assert run is not None
+        store.fail(run.id, error)
+
+    first, second = store.runs(sweep=sweep)
+    assert first.error == said == store.errors(first.id)[0]["error"]
+    assert translated(first.error, "zh") == "无法测量此单元：é{} 不是有效的 JSON。"
+    assert second.error == translated(second.error, "zh") == "a sentence of\n{an} earlier version"
 
 
 def test_released_cells_are_free_and_no_attempt(store: RunStore) -> None:
@@ -557,7 +574,7 @@ def test_a_read_only_store_is_shown_and_not_changed(
 FULL = """
 import resource, sys
 from tests.sweeps.test_sweeps_store import grid
-from prune_core.errors import StoreError
+from prune_core.errors import PruneCoreError, StoreError
 from prune_core.sweeps.store.journal import RunStore
 store = RunStore(sys.argv[1])
 size = int(sys.argv[2])

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from prune_core.criteria import CRITERIA
 from prune_core.engine.client import Engine
 from prune_core.engine.tickets import Computation, Ticket
 from prune_core.jobs.base import Job
 from prune_core.jobs.weights import Histograms
 from prune_core.recipes.calibration import Calibration, TextSpec
 from prune_core.recipes.recipe import Recipe
+from prune_core.ui.frame.method_cards import method_card
 from tests.browser import chromium, require_browser, visitor
 from tests.ui.apps import app, by_label, drawn, fine
 
@@ -467,14 +469,17 @@ def test_an_old_link_without_a_pattern_is_per_layer() -> None:
     assert recipe_shown(at) == wanda("per-layer").fingerprint
 
 
-def test_every_criterion_has_a_card_in_both_languages() -> None:
-    from prune_core.criteria import CRITERIA
-    from prune_core.ui.session.language import LANGUAGES, catalogue
-
-    for language in LANGUAGES:
-        texts = catalogue(language)
-        for name in CRITERIA:
-            assert all(texts[f"methods.{name}_{part}"] for part in ("measures", "cost", "fails"))
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_criterion_has_a_card_in_both_languages(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("session.language", "frame.method_cards"):
+        monkeypatch.setattr(f"prune_core.ui.{module}.language", lambda: language)
+    for entry in CRITERIA.values():
+        card = method_card(entry.name)
+        for text in ("title", "measures", "cost", "fails"):
+            assert entry.texts[language][text] in card
+        assert entry.reference in card
 
 
 def test_an_answer_without_a_word_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,11 @@ def block_costs(
         Cancelled: by ``progress``.
     """
     if not parts or set(parts) - set(PARTS):
-        raise RecipeError(f"a block is removed by {', '.join(PARTS)}, got {', '.join(parts)!r}.")
+        raise RecipeError(
+            "a block is removed by {known:list}, got {parts!r}.",
+            known=PARTS,
+            parts=", ".join(parts),
+        )
     structure = handle.structure
     costs: dict[str, list[list[Values]]] = {p: [[] for _ in structure.blocks] for p in parts}
     dense: list[Values] = []

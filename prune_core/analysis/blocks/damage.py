@@ -158,7 +158,9 @@ def _by_block(windows: list[list[float]]) -> ByBlock:
     values = np.asarray(windows)  # windows x blocks
     if not np.isfinite(values).all():
         bad = int(np.nonzero(~np.isfinite(values).all(axis=0))[0][0])
-        raise ModelFileError(f"Block {bad} gives values that are not finite on this text.")
+        raise ModelFileError(
+            "Block {block} gives values that are not finite on this text.", block=bad
+        )
     count = len(values)
     errors = values.std(axis=0, ddof=1) / count**0.5 if count > 1 else [None] * values.shape[1]
     means = [max(0.0, float(x)) for x in values.mean(axis=0)]  # rounding can fall below 0

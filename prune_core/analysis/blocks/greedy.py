@@ -57,8 +57,9 @@ def candidates(structure: Structure, *, ends: bool) -> list[int]:
     if count == 1 or ends:
         raise RecipeError("This model has one block only, and one must stay; none can be removed.")
     raise RecipeError(
-        f"This model has {count} blocks and the first and the last stay, so none can be removed; "
-        "allow the first and the last to go."
+        "This model has {count} blocks and the first and the last stay, so none can be removed; "
+        "allow the first and the last to go.",
+        count=count,
     )
 
 
@@ -95,7 +96,11 @@ def greedy_path(
     stacks = {structure.blocks[b].stack for b in open_blocks}
     most = most_removable([block.stack for block in structure.blocks], ends=ends)
     if not 1 <= steps <= most:
-        raise RecipeError(f"between 1 and {most} blocks can be removed one by one, got {steps}.")
+        raise RecipeError(
+            "between 1 and {most} blocks can be removed one by one, got {steps}.",
+            most=most,
+            steps=steps,
+        )
     path = path if path is not None else []
     search = _Search(handle, windows, steps, progress, path)
     while len(path) < steps:

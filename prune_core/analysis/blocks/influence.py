@@ -77,7 +77,9 @@ def block_influence(
     influence = [1 - c / max(n, 1) for c, n in zip(cosines, tokens, strict=True)]
     if not all(math.isfinite(x) for x in influence):
         bad = next(i for i, x in enumerate(influence) if not math.isfinite(x))
-        raise ModelFileError(f"Block {bad} gives values that are not finite on this text.")
+        raise ModelFileError(
+            "Block {block} gives values that are not finite on this text.", block=bad
+        )
     by_stack = []
     for stack, blocks in stacks.items():
         size = len(blocks)

@@ -51,8 +51,10 @@ def pattern_scores(
     shortest = min((len(window) for window in windows), default=least)
     if shortest < least:
         raise TextError(
-            f"Attention patterns of this model need windows of at least {least} tokens, got "
-            f"{shortest}; choose longer ones."
+            "Attention patterns of this model need windows of at least {least} tokens, got "
+            "{length}; choose longer ones.",
+            least=least,
+            length=shortest,
         )
     view: Any = clone_shared(model)
     view.set_attn_implementation("eager")

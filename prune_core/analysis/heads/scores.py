@@ -14,6 +14,7 @@ from prune_core.evaluation.loss import mean_loss
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Attention, Block, Structure
 from prune_core.progress import NONE, Progress
+from prune_core.sentences import Sentence
 
 Site = tuple[Block, Attention]
 
@@ -209,7 +210,9 @@ def attention_pattern(
     if owner is not None:
         attention = owner.attention_of(kind)
     if owner is None or attention is None:
-        raise RecipeError(f"Block {block} of this model has no {kind}-attention.")
+        raise RecipeError(
+            "Block {block} of this model has no {kind}-attention.", block=block, kind=Sentence(kind)
+        )
     view: Any = clone_shared(model)
     view.set_attn_implementation("eager")
     arguments: dict[str, Any] = {"output_attentions": True}

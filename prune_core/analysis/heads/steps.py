@@ -12,6 +12,7 @@ from transformers.masking_utils import eager_mask
 from prune_core.errors import RecipeError, TextError
 from prune_core.models.clone import clone_shared
 from prune_core.models.structure import Structure
+from prune_core.sentences import Sentence
 
 NAME = "prunescope_steps"
 
@@ -100,13 +101,22 @@ def attention_steps(
     if owner is not None:
         attention = owner.attention_of(kind)
     if attention is None:
-        raise RecipeError(f"Block {block} of this model has no {kind}-attention.")
+        raise RecipeError(
+            "Block {block} of this model has no {kind}-attention.", block=block, kind=Sentence(kind)
+        )
     if not 0 <= head < attention.num_heads:
         raise RecipeError(
-            f"Block {block} has {attention.num_heads} heads; there is no head {head}."
+            "Block {block} has {heads} heads; there is no head {head}.",
+            block=block,
+            heads=attention.num_heads,
+            head=head,
         )
     if not 0 <= query < tokens.shape[1]:
-        raise TextError(f"the sentence has {tokens.shape[1]} tokens; there is no token {query}.")
+        raise TextError(
+            "the sentence has {tokens} tokens; there is no token {query}.",
+            tokens=tokens.shape[1],
+            query=query,
+        )
     view: Any = clone_shared(model)
     module = view.get_submodule(attention.module)
     try:

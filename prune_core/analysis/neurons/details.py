@@ -139,8 +139,9 @@ def block_activations(
     values = torch.stack(inputs)
     if not bool(torch.isfinite(values).all()):
         raise ModelFileError(
-            f"The activations of the neurons of block {block.index} are not finite on this text; "
-            "the model's weights hold NaN or Inf, or its dtype overflows."
+            "The activations of the neurons of block {block} are not finite on this text; the "
+            "model's weights hold NaN or Inf, or its dtype overflows.",
+            block=block.index,
         )
     return torch.stack([_tokens_read(model, structure, block, w) for w in windows]), values
 

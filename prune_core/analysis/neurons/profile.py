@@ -40,7 +40,11 @@ def neuron_profile(
         Cancelled: by ``progress``.
     """
     if not 2 <= bins <= MAX_BINS:
-        raise RecipeError(f"the number of bins must lie between 2 and {MAX_BINS}, got {bins}.")
+        raise RecipeError(
+            "the number of bins must lie between 2 and {most}, got {bins}.",
+            most=MAX_BINS,
+            bins=bins,
+        )
     methods = {}
     for method in NEURON_METHODS:
         progress.check("Cancelled while neurons were sorted.")

@@ -125,7 +125,9 @@ def checked_method(method: str) -> str:
     """
     name = ALIASES.get(method, method)
     if name not in NEURON_METHODS:
-        raise RecipeError(f"unknown method {method!r}; use {', '.join(NEURON_METHODS)}.")
+        raise RecipeError(
+            "unknown method {method!r}; use {known:list}.", method=method, known=NEURON_METHODS
+        )
     return name
 
 
@@ -226,9 +228,11 @@ def gather_neurons(
         sums[index][[0, 2, 3, 4]] /= max(counts[index], 1)
         if not bool(torch.isfinite(sums[index]).all()):
             raise ModelFileError(
-                f"The activations of the neurons of block {index} (the inputs of the layer {name}) "
+                "The activations of the neurons of block {block} (the inputs of the layer {name}) "
                 "are not finite on this text; the model's weights hold NaN or Inf, or its dtype "
-                "overflows."
+                "overflows.",
+                block=index,
+                name=name,
             )
     return sums
 

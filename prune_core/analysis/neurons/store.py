@@ -96,9 +96,10 @@ class NeuronStore:
             raise RecipeError("This model has no MLP, so it has no intermediate neurons.")
         if recipe.compensate and not has_bias_place(model, downs.values()):
             raise RecipeError(
-                f"a {structure.family} model has no bias in its MLPs and its configuration has no "
-                "place for one, so what dropped neurons gave on average cannot be added back; "
-                "switch compensation off."
+                "a {family} model has no bias in its MLPs and its configuration has no place for "
+                "one, so what dropped neurons gave on average cannot be added back; switch "
+                "compensation off.",
+                family=structure.family,
             )
 
     def resolved(self, recipe: Recipe, statistics: NeuronStatistics) -> Recipe:

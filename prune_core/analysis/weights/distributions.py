@@ -62,7 +62,7 @@ def magnitude_histograms(
         RecipeError: bins out of range.
     """
     if not 1 <= bins <= 1024:
-        raise RecipeError(f"a histogram has 1 to 1024 bins, got {bins}.")
+        raise RecipeError("a histogram has 1 to 1024 bins, got {bins}.", bins=bins)
     values = {x.name: x.weight(model).float().abs().cpu() for x in layers}
     top = max((float(v.max()) for v in values.values()), default=1.0) or 1.0
     edges = np.linspace(0.0, top, bins + 1)

@@ -48,7 +48,7 @@ def score_bins(scores: Tensor, mask: Tensor | None, bins: int) -> dict[str, Any]
         RecipeError: bins out of range.
     """
     if not 1 <= bins <= 1024:
-        raise RecipeError(f"a histogram has 1 to 1024 bins, got {bins}.")
+        raise RecipeError("a histogram has 1 to 1024 bins, got {bins}.", bins=bins)
     values = scores.float().cpu().reshape(-1).numpy().astype(np.float64)
     keep = np.ones(values.size, bool) if mask is None else mask.cpu().reshape(-1).numpy()
     positive = values > 0

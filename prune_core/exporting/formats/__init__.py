@@ -11,8 +11,9 @@ from importlib import metadata
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
 from prune_core.registry import Registry
+from prune_core.sentences import Sentence
 
-FORMATS: Registry[Callable[[ModelInfo, Recipe], str | None]] = Registry(
+FORMATS: Registry[Callable[[ModelInfo, Recipe], Sentence | None]] = Registry(
     "format", "prune_core.exporting.formats", ("title", "measures", "card")
 )
 """A format is registered with what stands against it: a sentence, or None.
@@ -31,22 +32,29 @@ POST_NORM = frozenset(("bert", "roberta", "distilbert", "bart", "marian"))
 INSTALL = "pip install -r requirements-export.txt"
 
 
-def library_problem() -> str | None:
+def library_problem() -> Sentence | None:
     """Why ``compressed`` cannot be written here, in one sentence; None if it can."""
     try:
         version = metadata.version(LIBRARY)
     except metadata.PackageNotFoundError:
-        return f"compressed files need the library {LIBRARY}: {INSTALL}."
+        return Sentence(
+            "compressed files need the library {library}: {install}.",
+            library=LIBRARY,
+            install=INSTALL,
+        )
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < LAST_SPARSE:
         return None
-    return (
-        f"{LIBRARY} {version} no longer writes or reads bitmask files (they were removed after "
-        f"0.14): {INSTALL} brings the last version that does."
+    return Sentence(
+        "{library} {version} no longer writes or reads bitmask files (they were removed after "
+        "0.14): {install} brings the last version that does.",
+        library=LIBRARY,
+        version=version,
+        install=INSTALL,
     )
 
 
-def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> str | None:
+def format_problem(form: str, info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """Why a recipe cannot be exported in a format, in one sentence; None if nothing is known.
 
     Args:

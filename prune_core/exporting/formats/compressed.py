@@ -5,6 +5,7 @@ from __future__ import annotations
 from prune_core.exporting.formats import FORMATS, library_problem
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
 
 @FORMATS.register(
@@ -28,8 +29,7 @@ from prune_core.recipes.recipe import Recipe
         },
     },
 )
-def compressed_problem(info: ModelInfo, recipe: Recipe) -> str | None:
+def compressed_problem(info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """The library must be there, and zeros."""
-    return library_problem() or (
-        "nothing is removed, so there are no zeros to leave out." if recipe.is_dense else None
-    )
+    nothing = Sentence("nothing is removed, so there are no zeros to leave out.")
+    return library_problem() or (nothing if recipe.is_dense else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prune_core.exporting.formats import FORMATS, POST_NORM
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
 
 @FORMATS.register(
@@ -26,11 +27,12 @@ from prune_core.recipes.recipe import Recipe
         },
     },
 )
-def masked_problem(info: ModelInfo, recipe: Recipe) -> str | None:
+def masked_problem(info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """A dropped block cannot be written as zeros where its norms still act."""
     if not (recipe.drop_blocks and info.family in POST_NORM):
         return None
-    return (
-        f"a dropped block of a {info.family} model is not the same as one of zeros, whose "
-        "norms still act; export it as shrunk, or drop its attention and its MLP instead."
+    return Sentence(
+        "a dropped block of a {family} model is not the same as one of zeros, whose "
+        "norms still act; export it as shrunk, or drop its attention and its MLP instead.",
+        family=info.family,
     )

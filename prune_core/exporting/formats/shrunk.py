@@ -7,6 +7,7 @@ from prune_core.exporting.formats import FORMATS
 from prune_core.exporting.shippable import MASKED, kept_parts, shapes_of
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.recipe import Recipe
+from prune_core.sentences import Sentence
 
 
 @FORMATS.register(
@@ -27,16 +28,17 @@ from prune_core.recipes.recipe import Recipe
         },
     },
 )
-def shrunk_problem(info: ModelInfo, recipe: Recipe) -> str | None:
+def shrunk_problem(info: ModelInfo, recipe: Recipe) -> Sentence | None:
     """Only what plain transformers loads can be written."""
     share = recipe.neurons
     if share is not None and share.fraction > 0 and share.scope == "global":
-        return (
+        return Sentence(
             "neurons ranked over all blocks leave blocks of different widths, and plain "
-            f"transformers needs as many in every block: take the share of each block, or {MASKED}."
+            "transformers needs as many in every block: take the share of each block, or {masked}.",
+            masked=MASKED,
         )
     try:
         kept_parts(recipe, shapes_of(info), info.family, info.hidden_size)
     except RecipeError as error:
-        return str(error)
+        return error.sentence
     return None

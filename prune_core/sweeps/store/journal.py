@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from prune_core.errors import StoreError
+from prune_core.sentences import Sentence, packed, unpacked
 from prune_core.sweeps.records import Cell, Run, Sweep
 from prune_core.sweeps.store.leases import LEASE, MAX_LEASE, Worker
 from prune_core.sweeps.store.opening import default_url, open_database
@@ -34,7 +35,7 @@ MAX_ATTEMPTS = 3
 MAX_NOTE = 4000
 SWEEP_STATES = ("active", "paused", "cancelled")
 
-_LOST = "The process that measured this cell ended."
+_LOST = Sentence("The process that measured this cell ended.")
 """No fault of the cell: whoever resumes a sweep that was killed often must not be refused."""
 
 
@@ -146,7 +147,9 @@ class RunStore:
         with self._database.transaction(write=False) as ask:
             sweeps = self._sweeps(ask, "s.deleted IS NULL AND s.id = ?", (sweep,))
         if not sweeps:
-            raise StoreError(f"there is no sweep {sweep} in the store {self.name}.")
+            raise StoreError(
+                "there is no sweep {sweep} in the store {store}.", sweep=sweep, store=self.name
+            )
         return sweeps[0]
 
     @staticmethod
@@ -177,9 +180,10 @@ class RunStore:
     def errors(self, run: str) -> list[dict[str, Any]]:
         """What went wrong with a run, attempt by attempt: ``attempt``, ``at``, ``error``."""
         with self._database.transaction(write=False) as ask:
-            return ask(
+            rows = ask(
                 "SELECT attempt, at, error FROM prune_errors WHERE run = ? ORDER BY number", (run,)
             )
+        return [{**row, "error": unpacked(row["error"])} for row in rows]
 
     # ---- asking ----------------------------------------------------------------------------
 
@@ -252,7 +256,7 @@ class RunStore:
                 " ".join(words).lower().replace("\0", ""),
                 run.state,
                 json.dumps(kept_numbers(run.numbers)),
-                run.error,
+                None if run.error is None else packed(run.error),
                 run.note,
                 run.created,
                 run.finished,
@@ -284,7 +288,9 @@ class RunStore:
             ids: one of these only.
         """
         if not 0 < lease <= MAX_LEASE:
-            raise StoreError(f"a lease lasts up to {MAX_LEASE:.0f} seconds, got {lease}.")
+            raise StoreError(
+                "a lease lasts up to {most:.0f} seconds, got {lease}.", most=MAX_LEASE, lease=lease
+            )
         where, values = "deleted IS NULL", list[Any]()
         if sweep is None:
             where += (
@@ -410,7 +416,7 @@ class RunStore:
             )
             wrong = ask(
                 "SELECT count(*) AS n FROM prune_errors WHERE run = ? AND error <> ?",
-                (run_id, _LOST),
+                (run_id, packed(_LOST)),
             )[0]["n"]
             for row in rows:
                 if again and wrong + 1 < MAX_ATTEMPTS:
@@ -439,7 +445,7 @@ class RunStore:
     def _note_error(ask: Ask, run: str, attempt: int, worker: str | None, error: str) -> None:
         ask(
             "INSERT INTO prune_errors (run, attempt, at, worker, error) VALUES (?, ?, ?, ?, ?)",
-            (run, attempt, time.time(), worker, error),
+            (run, attempt, time.time(), worker, packed(error)),
         )
 
     def _fail(self, ask: Ask, run: str, attempt: int, worker: str | None, error: str) -> None:
@@ -447,7 +453,7 @@ class RunStore:
         ask(
             "UPDATE prune_runs SET state = 'failed', error = ?, finished = ?, lease_ends = NULL "
             "WHERE id = ?",
-            (error, time.time(), run),
+            (packed(error), time.time(), run),
         )
 
     def set_state(self, sweep: str, state: str) -> None:
@@ -457,14 +463,18 @@ class RunStore:
             StoreError: no such state or sweep.
         """
         if state not in SWEEP_STATES:
-            raise StoreError(f"a sweep is {', '.join(SWEEP_STATES)}; got {state!r}.")
+            raise StoreError(
+                "a sweep is {known:list}; got {state!r}.", known=SWEEP_STATES, state=state
+            )
         with self._database.transaction(write=True) as ask:
             rows = ask(
                 "UPDATE prune_sweeps SET state = ? WHERE id = ? AND deleted IS NULL RETURNING id",
                 (state, sweep),
             )
         if not rows:
-            raise StoreError(f"there is no sweep {sweep} in the store {self.name}.")
+            raise StoreError(
+                "there is no sweep {sweep} in the store {store}.", sweep=sweep, store=self.name
+            )
 
     # ---- keeping order ---------------------------------------------------------------------
 
@@ -475,7 +485,11 @@ class RunStore:
             StoreError: there is neither of that id, or the note is too long.
         """
         if len(text) > MAX_NOTE:
-            raise StoreError(f"a note has at most {MAX_NOTE} characters, this one {len(text)}.")
+            raise StoreError(
+                "a note has at most {most} characters, this one {count}.",
+                most=MAX_NOTE,
+                count=len(text),
+            )
         text = text.replace("\0", "")
         with self._database.transaction(write=True) as ask:
             rows = [
@@ -487,7 +501,7 @@ class RunStore:
                 )
             ]
         if not rows:
-            raise StoreError(f"there is no run {id} in the store {self.name}.")
+            raise StoreError("there is no run {id} in the store {store}.", id=id, store=self.name)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Hide runs, and with a sweep's id all of its runs; :meth:`restore` brings them back.
@@ -516,7 +530,9 @@ class RunStore:
                 runs = ask("SELECT id FROM prune_runs WHERE id = ?", (id,))
                 sweeps = ask("SELECT id FROM prune_sweeps WHERE id = ?", (id,))
                 if not runs and not sweeps:
-                    raise StoreError(f"there is no run {id} in the store {self.name}.")
+                    raise StoreError(
+                        "there is no run {id} in the store {store}.", id=id, store=self.name
+                    )
                 for table, column in (
                     ("prune_sweeps", "id"),
                     ("prune_runs", "id" if runs else "sweep"),
@@ -539,9 +555,11 @@ class RunStore:
         """
         runs = self.runs(ids=[id])
         if not runs:
-            raise StoreError(f"there is no run {id} in the store {self.name}.")
+            raise StoreError("there is no run {id} in the store {store}.", id=id, store=self.name)
         if runs[0].state not in ("done", "failed"):
-            raise StoreError(f"the run {id} is not finished; only finished runs are exported.")
+            raise StoreError(
+                "the run {id} is not finished; only finished runs are exported.", id=id
+            )
         data = run_to_dict(runs[0])
         return json.dumps(data, allow_nan=False, sort_keys=True, indent=1).encode() + b"\n"
 
@@ -603,7 +621,7 @@ def _run(row: Row) -> Run:
         cell_from_dict(json.loads(row["cell"])),
         row["state"],
         json.loads(row["numbers"]),
-        row["error"],
+        None if row["error"] is None else unpacked(row["error"]),
         row["note"],
         row["created"],
         row["finished"],

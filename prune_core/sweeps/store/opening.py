@@ -31,7 +31,7 @@ def open_database(url: str) -> Database:
         path = path.removeprefix(prefix)
     if "://" in path or not path.strip() or "\0" in path:
         raise StoreError(
-            "a store is a file, sqlite:///FILE or postgresql://USER@HOST/NAME; "
-            f"got {path.split('://')[0]!r}."
+            "a store is a file, sqlite:///FILE or postgresql://USER@HOST/NAME; got {scheme!r}.",
+            scheme=path.split("://")[0],
         )
     return SqliteDatabase(Path(path).expanduser())

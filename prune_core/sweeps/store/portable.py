@@ -35,13 +35,13 @@ def cell_from_dict(data: Mapping[str, Any]) -> Cell:
     content = dict(data)
     unknown = sorted(set(content) - {f.name for f in fields(Cell)})
     if unknown:
-        raise StoreError(f"unknown field in the cell: {unknown[0]}.")
+        raise StoreError("unknown field in the cell: {unknown}.", unknown=unknown[0])
     try:
         content["recipe"] = Recipe.from_dict(content["recipe"])
         content["text"] = TextSpec(**content["text"])
         cell = Cell(**content)
     except (KeyError, TypeError) as error:
-        raise StoreError(f"the cell is not readable: {error}.") from None
+        raise StoreError("the cell is not readable: {error}.", error=error) from None
     whole = [cell.seq_len, cell.windows]
     words = [cell.source, cell.text.kind, cell.text.value]
     if not all(type(x) is int for x in whole) or not all(isinstance(x, str) for x in words):
@@ -74,8 +74,9 @@ def run_from_dict(data: Any) -> Run:
         raise StoreError("this file holds no run of Prunescope.")
     if data.get("schema") != RUN_SCHEMA:
         raise StoreError(
-            f"this run has schema {data.get('schema')!r}; this version of Prunescope reads "
-            f"schema {RUN_SCHEMA}."
+            "this run has schema {schema!r}; this version of Prunescope reads schema {known}.",
+            schema=data.get("schema"),
+            known=RUN_SCHEMA,
         )
     content = {key: value for key, value in data.items() if key not in ("format", "schema")}
     if content.get("state") not in ("done", "failed"):
@@ -94,7 +95,7 @@ def run_from_dict(data: Any) -> Run:
         if not all(type(x) in (int, float) and math.isfinite(x) for x in times):
             raise TypeError("a time is not a number")
     except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"this run is not readable: {error}.") from None
+        raise StoreError("this run is not readable: {error}.", error=error) from None
     return run
 
 
@@ -105,7 +106,9 @@ def run_from_bytes(content: bytes) -> Run:
         StoreError: besides, not JSON or too large.
     """
     if len(content) > MAX_RUN_BYTES:
-        raise StoreError(f"this file has {len(content) / 1e6:.0f} MB; a run has less than 8 MB.")
+        raise StoreError(
+            "this file has {size:.0f} MB; a run has less than 8 MB.", size=len(content) / 1e6
+        )
     try:
         return run_from_dict(json.loads(content.decode("utf-8-sig")))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:

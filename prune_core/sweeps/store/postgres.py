@@ -48,8 +48,9 @@ class PostgresDatabase:
             connection.execute(f"SET lock_timeout = {int(BUSY_SECONDS * 1000)}")
         except self._psycopg.Error:
             raise StoreError(
-                f"the store {self.name} does not answer; check that the server runs and that "
-                "name and password are right."
+                "the store {name} does not answer; check that the server runs and that name and "
+                "password are right.",
+                name=self.name,
             ) from None
         return connection
 
@@ -65,24 +66,29 @@ class PostgresDatabase:
                     yield self._ask
             except errors.LockNotAvailable as error:
                 raise StoreError(
-                    f"the store {self.name} is locked by another program; try again in a moment."
+                    "the store {name} is locked by another program; try again in a moment.",
+                    name=self.name,
                 ) from error
             except (errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege) as error:
                 raise StoreError(
-                    f"the store {self.name} is read-only for this user; name another with --store."
+                    "the store {name} is read-only for this user; name another with --store.",
+                    name=self.name,
                 ) from error
             except errors.DiskFull as error:
                 raise StoreError(
-                    f"the disk of the store {self.name} is full; make room, then resume: nothing "
-                    "that was stored is lost."
+                    "the disk of the store {name} is full; make room, then resume: nothing that "
+                    "was stored is lost.",
+                    name=self.name,
                 ) from error
             except self._psycopg.OperationalError as error:
                 raise StoreError(
-                    f"the store {self.name} went away; nothing that was stored is lost."
+                    "the store {name} went away; nothing that was stored is lost.", name=self.name
                 ) from error
             except self._psycopg.Error as error:
                 raise StoreError(
-                    f"the store {self.name} failed: {type(error).__name__}."
+                    "the store {name} failed: {reason}.",
+                    name=self.name,
+                    reason=type(error).__name__,
                 ) from error
 
     def _ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from prune_core import faults
 from prune_core.errors import StoreError
+from prune_core.sentences import Sentence
 from prune_core.sweeps.store import leases as workers
 from prune_core.sweeps.store.protocol import BUSY_SECONDS, Ask, Row
 
@@ -61,15 +62,17 @@ class SqliteDatabase:
             if not self.path.exists():
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             elif self.path.is_dir():
-                raise StoreError(f"the store {self.name} is a folder; name a file in it.")
+                raise StoreError("the store {name} is a folder; name a file in it.", name=self.name)
             else:
                 folder = self.path.parent
                 writable = os.access(self.path, os.W_OK) and os.access(folder, os.W_OK)
                 self.read_only = not writable
         except OSError as error:
             raise StoreError(
-                f"the store {self.name} cannot be made ({error.strerror}); name another place "
-                "with --store or PRUNE_STORE."
+                "the store {name} cannot be made ({reason}); name another place with --store or "
+                "PRUNE_STORE.",
+                name=self.name,
+                reason=error.strerror,
             ) from None
         with self._translated_errors():
             self._connection = self._open()
@@ -98,7 +101,8 @@ class SqliteDatabase:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if owner != APPLICATION and (owner or tables):
             raise StoreError(
-                f"the file {self.name} is a database of another program; name another store."
+                "the file {name} is a database of another program; name another store.",
+                name=self.name,
             )
         size = self.path.stat().st_size if self.path.exists() else 0
         if 0 < size <= CHECKED_BYTES:
@@ -123,38 +127,50 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise StoreError(self._sentence(error)) from error
         except OSError as error:
-            raise StoreError(f"the store {self.name}: {error.strerror or error}.") from error
+            raise StoreError(
+                "the store {name}: {reason}.", name=self.name, reason=error.strerror or error
+            ) from error
 
-    def _sentence(self, error: sqlite3.Error) -> str:
+    def _sentence(self, error: sqlite3.Error) -> Sentence:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         text = str(error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return (
-                f"the store {self.name} is locked by another program; "
-                "close that program or try again in a moment."
+            return Sentence(
+                "the store {name} is locked by another program; close that program or try again "
+                "in a moment.",
+                name=self.name,
             )
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return (
-                f"the disk did not take what was to be written to the store {self.name} ({text}); "
-                "make room, then resume: nothing that was stored is lost."
+            return Sentence(
+                "the disk did not take what was to be written to the store {name} ({reason}); "
+                "make room, then resume: nothing that was stored is lost.",
+                name=self.name,
+                reason=text,
             )
         if code == sqlite3.SQLITE_READONLY:
-            return f"the store {self.name} is read-only; name another with --store or PRUNE_STORE."
+            return Sentence(
+                "the store {name} is read-only; name another with --store or PRUNE_STORE.",
+                name=self.name,
+            )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "malformed" in text:
-            return (
-                f"the store {self.name} is damaged; it was left as it is. Move it away, or name "
-                "another with --store or PRUNE_STORE."
+            return Sentence(
+                "the store {name} is damaged; it was left as it is. Move it away, or name another "
+                "with --store or PRUNE_STORE.",
+                name=self.name,
             )
         if code == sqlite3.SQLITE_CANTOPEN:
-            return f"the store {self.name} cannot be opened; name another with --store."
-        return f"the store {self.name} failed: {text}."
+            return Sentence(
+                "the store {name} cannot be opened; name another with --store.", name=self.name
+            )
+        return Sentence("the store {name} failed: {reason}.", name=self.name, reason=text)
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool) -> Iterator[Ask]:
         """See :class:`Database`."""
         if write and self.read_only:
             raise StoreError(
-                f"the store {self.name} is read-only; name another with --store or PRUNE_STORE."
+                "the store {name} is read-only; name another with --store or PRUNE_STORE.",
+                name=self.name,
             )
         with self._lock, self._translated_errors():
             self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -105,7 +105,7 @@ def _take_link() -> None:
         if known is not None and parse_source(source).text != known.source:
             raise RecipeError(t("compare.other_model", model=source, loaded=known.source))
     except PruneCoreError as error:
-        st.session_state[NOTE] = str(error)
+        st.session_state[NOTE] = error.sentence
         return
     try_add(*(packed.values() or [recipe]))
 

@@ -52,7 +52,7 @@ def choose(text: str) -> None:
     try:
         source = parse_source(text).text
     except PruneCoreError as error:
-        st.session_state["_model_error"] = str(error)
+        st.session_state["_model_error"] = error.sentence
         return
     if source == value("model"):
         forget(PANEL)  # asked for again: try again
@@ -200,7 +200,7 @@ def _submit_typed(typed: str) -> None:
     try:
         st.session_state["_wanted_model"] = parse_source(typed).text
     except PruneCoreError as error:
-        st.session_state["_model_error"] = str(error)
+        st.session_state["_model_error"] = error.sentence
         return
     st.rerun()
 

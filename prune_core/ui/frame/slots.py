@@ -58,7 +58,7 @@ def try_add(*recipes: Recipe) -> None:
         try:
             add(recipe)
         except PruneCoreError as error:
-            st.session_state[NOTE] = str(error)
+            st.session_state[NOTE] = error.sentence
 
 
 def remove(name: str) -> None:

@@ -328,7 +328,7 @@ def _load_recipe() -> None:
         set_recipe(read_recipe(upload.getvalue()))
         st.session_state["_recipe_error"] = ""
     except PruneCoreError as error:
-        st.session_state["_recipe_error"] = str(error)
+        st.session_state["_recipe_error"] = error.sentence
 
 
 def _files(recipe: Recipe) -> None:

@@ -131,7 +131,7 @@ def _guarded(act: Callable[[], object]) -> Callable[[], None]:
         try:
             act()
         except StoreError as error:
-            st.session_state["_runs_error"] = str(error)
+            st.session_state["_runs_error"] = error.sentence
 
     return run
 

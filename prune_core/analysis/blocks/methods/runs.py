@@ -53,7 +53,9 @@ def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float |
         raise RecipeError("this model has one block only, and one must stay; no run can go.")
     if not 1 <= length <= longest:
         raise RecipeError(
-            f"--run takes between 1 and {longest} blocks, so that one stays, got {length}."
+            "--run takes between 1 and {longest} blocks, so that one stays, got {length}.",
+            longest=longest,
+            length=length,
         )
     scores: list[float | None] = [None] * sum(len(stack["blocks"]) for stack in stacks)
     best: tuple[float, list[int]] | None = None
