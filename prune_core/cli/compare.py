@@ -24,12 +24,7 @@ from prune_core.recipes.calibration import apart
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.texts.windows import check_windows
-from prune_core.words.numbers import (
-    counted_share,
-    error_in,
-    error_of,
-    measured,
-)
+from prune_core.words.numbers import counted_share, error_in, error_of, measured
 
 NAMES = "ABCD"
 BLOCK_WINDOWS = 2
