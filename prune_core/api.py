@@ -274,7 +274,7 @@ class Model(View):
             RecipeError: no such parts.
             PruneCoreError: no such method, or the text does not fit the model.
         """
-        from prune_core.analysis.blocks.methods import Asked
+        from prune_core.analysis.blocks.methods import BlockRequest
 
         measured = (_text(text), seq_len, windows)
         match of, method:
@@ -289,7 +289,7 @@ class Model(View):
                 scores = result["scores"]
             case "blocks", _:
                 method = method or next(iter(BLOCK_METHODS))
-                asked = Asked(self.source, *measured, self.run)
+                asked = BlockRequest(self.source, *measured, self.run)
                 result = dict(BLOCK_METHODS[method].fn(asked))
                 scores = result["scores"]
             case "layers", "ablation":
