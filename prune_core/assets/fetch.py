@@ -241,25 +241,25 @@ def _wheel_opener(wheel: Path) -> Opener:
     def open_member(member: Member) -> Iterator[IO[bytes]]:
         try:
             with zipfile.ZipFile(wheel) as archive:
-                found = [info for info in archive.infolist() if info.filename == member.path]
-                if len(found) != 1:
+                matches = [info for info in archive.infolist() if info.filename == member.path]
+                if len(matches) != 1:
                     raise AssetError(
                         "{name} holds {count} files called {path} where the manifest names one; "
                         "it was not used.",
                         name=wheel.name,
-                        count=len(found),
+                        count=len(matches),
                         path=member.path,
                     )
-                if found[0].file_size != member.size:
+                if matches[0].file_size != member.size:
                     raise AssetError(
                         "{path} in {name} has {found} bytes where the manifest names {size}; it "
                         "was not used.",
                         path=member.path,
                         name=wheel.name,
-                        found=found[0].file_size,
+                        found=matches[0].file_size,
                         size=member.size,
                     )
-                with archive.open(found[0]) as stream:
+                with archive.open(matches[0]) as stream:
                     yield stream
         except zipfile.BadZipFile as error:
             raise AssetError("{name} is damaged; it was not used.", name=wheel.name) from error

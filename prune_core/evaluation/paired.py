@@ -173,15 +173,15 @@ def check_alike(protocols: Mapping[str, Mapping[str, Any]]) -> None:
     for (first, ours), (second, theirs) in combinations(protocols.items(), 2):
         for field in ALIKE:
             if ours.get(field) != theirs.get(field):
-                shown = [_field_text(protocol, field) for protocol in (ours, theirs)]
+                texts = [_field_text(protocol, field) for protocol in (ours, theirs)]
                 raise ProtocolError(
                     "{first} and {second} were not measured alike ({field}: {one} and {other}); "
                     "measure both in the same way.",
                     first=first,
                     second=second,
                     field=Sentence(_NAMES.get(field, field)),
-                    one=shown[0],
-                    other=shown[1],
+                    one=texts[0],
+                    other=texts[1],
                 )
 
 

@@ -363,23 +363,23 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
     indices = [name for name in names if name.endswith(".safetensors.index.json")]
     if len(indices) == 1:
         return _indexed(folder, folder / indices[0]), False
-    found = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
-    if any(name.endswith(".compressed.safetensors") for name in found):
+    files = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
+    if any(name.endswith(".compressed.safetensors") for name in files):
         raise ModelFileError(
             "The weights of this folder are compressed (a file that ends in "
             ".compressed.safetensors), which is not read here; export the model as masked instead."
         )
-    shards = [_SHARD.match(name) for name in found]
-    if len(found) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
-        return (folder / found[0],), False
-    if found and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
-        return _numbered(folder, found), False
-    if found:
+    shards = [_SHARD.match(name) for name in files]
+    if len(files) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
+        return (folder / files[0],), False
+    if files and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
+        return _numbered(folder, files), False
+    if files:
         raise ModelFileError(
             "{name} holds several safetensors files ({files}) and no {index} that says which "
             "belong to the model; leave those of one model only.",
             name=shown(str(folder)),
-            files=shown(", ".join(found), 200),
+            files=shown(", ".join(files), 200),
             index=INDEX_NAME,
         )
     pickles = [name for name in names if Path(name).suffix in PICKLE_SUFFIXES]

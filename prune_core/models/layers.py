@@ -102,16 +102,16 @@ class _Reader:
             raise self.refusal("{name} holds packed or quantized weights", name=name)
         transposed = isinstance(module, Conv1D)
         out_features, in_features = weight.T.shape if transposed else weight.shape
-        wanted = (out_features if rows is None else rows, columns)
-        if (out_features, in_features) != wanted:
+        expected = (out_features if rows is None else rows, columns)
+        if (out_features, in_features) != expected:
             raise self.refusal(
                 "{name} has the shape {rows} x {columns} where its configuration means "
                 "{wanted_rows} x {wanted_columns}",
                 name=name,
                 rows=out_features,
                 columns=in_features,
-                wanted_rows=wanted[0],
-                wanted_columns=wanted[1],
+                wanted_rows=expected[0],
+                wanted_columns=expected[1],
             )
         return Layer(name, block, role, out_features, in_features, transposed)
 

@@ -176,7 +176,9 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
     if FAMILIES[model_type].kind == "encoder":
         return
     architectures = config.get("architectures")
-    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    architecture = (
+        str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    )
     heads = [n for n in names if n.startswith(("score.", "classifier.", "classification_head."))]
     heads += [n for n in names if n.startswith("qa_outputs.")]
     speaks = any(name.startswith(("lm_head.", "embed_out.")) for name in names)
@@ -184,14 +186,14 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
         raise ModelFileError(
             "This is a model for classes, rewards or answers ({what:list}) without a head for "
             "language; choose the language model that it was made from.",
-            what=[shown(heads[0]), *([shown(named)] if named else [])],
+            what=[shown(heads[0]), *([shown(architecture)] if architecture else [])],
         )
     tied = plain_config(config).tie_word_embeddings
     if not speaks and not tied and names:
         raise ModelFileError(
             "This is a bare model without its output head ({name}, no lm_head.weight), so that it "
             "has no perplexity and writes nothing; choose the one for causal language modeling.",
-            name=shown(named or model_type),
+            name=shown(architecture or model_type),
         )
 
 

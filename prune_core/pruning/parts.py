@@ -57,11 +57,11 @@ class LayerCut:
         return bool(self.whole or self.rows or self.columns)
 
     @property
-    def gone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def dropped(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Rows and columns that dropped parts take."""
         return self.rows, self.columns
 
-    def left(self, layer: Layer) -> tuple[int, int]:
+    def rest_shape(self, layer: Layer) -> tuple[int, int]:
         """Rows and columns of the layer that stay."""
         if self.whole:
             return 0, 0
@@ -237,16 +237,16 @@ def remove_parts(weight: Tensor, cut: LayerCut, value: float | bool = 0) -> None
 
 def left_shape(layer: Layer, pattern: Pattern, cut: LayerCut) -> tuple[int, int]:
     """Rows and columns over which a pattern counts its places in what is left of a layer."""
-    if not all(cut.left(layer)):
+    if not all(cut.rest_shape(layer)):
         return 0, 0
-    return pattern.left_shape(layer.out_features, layer.in_features, cut.gone)
+    return pattern.left_shape(layer.out_features, layer.in_features, cut.dropped)
 
 
 def counts_by_hand(pattern: Pattern, layer: Layer, cut: LayerCut) -> bool:
     """The mask must be counted: dropped columns run through N:M groups or squares of weights."""
     if cut.whole or not cut.cut:
         return False
-    return pattern.counts_by_hand(layer.out_features, layer.in_features, cut.gone)
+    return pattern.counts_by_hand(layer.out_features, layer.in_features, cut.dropped)
 
 
 class Remaining:
@@ -267,7 +267,7 @@ class Remaining:
         if cut.whole or not cut.structural:
             return
         values = ranks.numpy()
-        gaps, lifted = pattern.gaps(values, cut.gone), pattern.lifted(values, cut.gone)
+        gaps, lifted = pattern.gaps(values, cut.dropped), pattern.lifted(values, cut.dropped)
         self._gaps = None if gaps is None else _gaps(gaps)
         self._lifted = None if lifted is None else torch.from_numpy(lifted)
 
@@ -278,7 +278,7 @@ class Remaining:
         return size + (self._lifted.nbytes if self._lifted is not None else 0)
 
     @property
-    def gone(self) -> Places:
+    def dropped_ranks(self) -> Places:
         """Ranks that dropped parts take, ascending; for ranks over the whole layer."""
         if self._gaps is None:
             return np.empty(0, dtype=np.int32)

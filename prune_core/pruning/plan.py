@@ -195,7 +195,7 @@ class AllocationNeeds:
         whole = {name for name, cut in self.parts.items() if cut.whole}
         remaining = {name: scores for name, scores in ordered.items() if name not in whole}
         return remaining, {
-            name: remaining[name][self.store.remaining(ranked, pattern, name, cut).gone]
+            name: remaining[name][self.store.remaining(ranked, pattern, name, cut).dropped_ranks]
             for name, cut in self.parts.items()
             if name in remaining
         }
@@ -311,7 +311,7 @@ def count_removed(plan: CutPlan, structure: Structure) -> dict[str, int]:
     removed = {}
     for name, layer in structure.layers.items():
         cut = plan.cuts[name]
-        rows, columns = cut.left(layer)
+        rows, columns = cut.rest_shape(layer)
         removed[name] = layer.numel - rows * columns
         if not cut.cut:
             continue

@@ -208,7 +208,7 @@ def _check_groups(
         if not cuts[name]:
             continue
         width = pattern.group[1]
-        sides = zip(cut.gone, pattern.group, strict=True)
+        sides = zip(cut.dropped, pattern.group, strict=True)
         if any(not _in_whole_groups(dropped, size) for dropped, size in sides):
             raise RecipeError(
                 "dropped parts run through the groups of {pattern} in block {block}; with a "

@@ -108,7 +108,7 @@ class WorkingCopy:
                 changed.append(name)
         layers, removed_total = self.structure.layers, sum(removed.values())
         total = sum(layer.numel for layer in layers.values())
-        rest = sum(math.prod(plan.cuts[name].left(layer)) for name, layer in layers.items())
+        rest = sum(math.prod(plan.cuts[name].rest_shape(layer)) for name, layer in layers.items())
         of_rest = (removed_total - (total - rest)) / rest if rest else 0.0
         zeros = {name: self._zeros.after(name, count) for name, count in removed.items()}
         counts = replace(
@@ -172,7 +172,7 @@ class WorkingCopy:
         mask = torch.ones(layer.in_features, dtype=torch.bool)
         mask[list(cut.columns)] = False
         places = mask.nonzero()[:, 0].to(self._buffers[layer.name].device)
-        module.__dict__["forward"] = partial(narrow, module=module, layer=layer, kept=places)
+        module.__dict__["forward"] = partial(narrow, module=module, layer=layer, places=places)
 
     def _write_bias(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
         """Shared with the dense model, so never written: another stands in for it."""
@@ -277,7 +277,7 @@ class _Zeros:
         return self._added.get(name, self.after(name, removed) - self._before[name])
 
 
-def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, kept: Tensor) -> Tensor:
+def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, places: Tensor) -> Tensor:
     """What a layer gives without the input columns that are gone.
 
     A single token, as in decoding, goes through the whole weight: picking columns would cost more
@@ -287,15 +287,15 @@ def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, kept: Tensor) -> 
         inputs: (..., seq, in).
         module: the layer's.
         layer: of the structure.
-        kept: (columns,) places of the columns that stay.
+        places: (columns,) indices of the columns that stay.
     """
     if inputs.dim() < 2 or inputs.shape[-2] == 1:
         whole: Tensor = type(module).forward(module, inputs)
         return whole
     weight: Any = module.weight
     bias: Any = module.bias
-    columns = layer.from_stored(weight).index_select(1, kept)
-    return F.linear(inputs.index_select(-1, kept), columns, bias)
+    columns = layer.from_stored(weight).index_select(1, places)
+    return F.linear(inputs.index_select(-1, places), columns, bias)
 
 
 def count_zeros(weight: Tensor) -> int | None:

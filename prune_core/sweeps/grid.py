@@ -268,12 +268,12 @@ class Grid:
         """
         if not isinstance(data, Mapping) or not data:
             raise GridError("a grid is a mapping such as 'criteria: [magnitude, wanda]'.")
-        known = {f.name for f in fields(cls)}
+        keys = {f.name for f in fields(cls)}
         content: dict[str, Any] = {}
         for key, value in data.items():
             name = _PLURAL.get(str(key), str(key))
-            if name not in known:
-                near = _nearest(name, known)
+            if name not in keys:
+                near = _nearest(name, keys)
                 raise GridError("the grid has an unknown key {key!r}; {near}", key=key, near=near)
             if name in _LISTS:
                 content[name] = _as_tuple(name, value)
@@ -360,14 +360,14 @@ def text_of(name: str) -> TextSpec:
     return TextSpec("preset" if name in PRESET_TEXTS else "file", name)
 
 
-def _check_name(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
+def _check_name(what: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
         kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
         raise GridError(
             "unknown {kind} {name!r}; {near}",
             kind=Sentence(kind),
             name=name,
-            near=_nearest(str(name), known),
+            near=_nearest(str(name), names),
         )
 
 
@@ -436,10 +436,10 @@ def _calibration(value: Any) -> Calibration:
     if not isinstance(value, Mapping):
         raise GridError("calibration is a mapping such as {text: andersen, windows: 32}.")
     content = dict(value)
-    known = {f.name for f in fields(Calibration)}
+    keys = {f.name for f in fields(Calibration)}
     for key in content:
-        if key not in known:
-            near = _nearest(str(key), known)
+        if key not in keys:
+            near = _nearest(str(key), keys)
             raise GridError("calibration has an unknown key {key!r}; {near}", key=key, near=near)
     if isinstance(content.get("text"), str):
         content["text"] = text_of(content["text"])

@@ -227,7 +227,7 @@ def test_pause_cancel_and_going_on(
         if progress.done == 2:
             store.set_state(sweep, "paused")
 
-    assert run_sweep(store, sweep, where, measure_cell, told=pause) == "paused"
+    assert run_sweep(store, sweep, where, measure_cell, listener=pause) == "paused"
     assert store.sweep(sweep).counts == {"done": 2, "pending": 4}
     assert (
         run_sweep(store, sweep, where, measure_cell) == "paused"
@@ -241,12 +241,12 @@ def test_pause_cancel_and_going_on(
         if progress.done == 4:
             stop.set()
 
-    assert run_sweep(store, sweep, where, measure_cell, told=halt, stop=stop) == "stopped"
+    assert run_sweep(store, sweep, where, measure_cell, listener=halt, stop=stop) == "stopped"
     assert said[-1].done == 4
     store.set_state(sweep, "cancelled")
     assert run_sweep(store, sweep, where, measure_cell) == "cancelled"
     store.set_state(sweep, "active")
-    assert run_sweep(store, sweep, where, measure_cell, told=said.append) == "ended"
+    assert run_sweep(store, sweep, where, measure_cell, listener=said.append) == "ended"
     assert (said[-1].done, said[-1].cells, said[-1].state) == (6, 6, "ended")
     assert contents(store, sweep) == undisturbed
 
