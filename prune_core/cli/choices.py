@@ -15,8 +15,8 @@ from prune_core.exporting.formats import FORMATS
 from prune_core.jobs.blocks import BLOCK_METHODS
 from prune_core.jobs.heads import HEAD_METHODS
 from prune_core.patterns import PATTERNS
+from prune_core.recipes.choices import RECONSTRUCTIONS
 from prune_core.recipes.parts import NEURON_METHODS
-from prune_core.recipes.recipe import RECONSTRUCTIONS
 from prune_core.registry import Entry, Registry
 
 REGISTRIES: tuple[Registry[Any], ...] = (

@@ -24,8 +24,11 @@ from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.jobs.base import LoadModel, TextSpec
 from prune_core.jobs.questions import held_out_job, measure_job
 from prune_core.models.sources import parse_source
-from prune_core.recipes.forms import BY_FIELD, option_values, recipe_of
-from prune_core.recipes.recipe import OWN_PATTERN, Recipe
+from prune_core.recipes.choices import OWN_PATTERN
+from prune_core.recipes.forms import BY_FIELD
+from prune_core.recipes.options import option_values
+from prune_core.recipes.recipe import Recipe
+from prune_core.recipes.values import recipe_of
 from prune_core.sweeps.axes import COSTS, QUALITIES, alike_groups, same_question
 from prune_core.sweeps.budget import FileSize, families, solve
 from prune_core.sweeps.frontier import frontier

@@ -16,7 +16,8 @@ from prune_core.cli.options import (
 from prune_core.cli.running import Result, run_job
 from prune_core.cli.verbs import Verbs, new_verb
 from prune_core.jobs.weights import LayerTable
-from prune_core.recipes.forms import BY_FIELD, option_values
+from prune_core.recipes.forms import BY_FIELD
+from prune_core.recipes.options import option_values
 from prune_core.recipes.recipe import Recipe
 
 QUANTILES = ("q01", "q25", "q50", "q75", "q99")

@@ -12,8 +12,11 @@ from prune_core.cli import checks
 from prune_core.errors import RecipeError
 from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration, apart, usual_text
-from prune_core.recipes.forms import BY_FIELD, FORMS, Form, forms_of, option_values, recipe_of
-from prune_core.recipes.recipe import RECONSTRUCTIONS, Recipe, allocation_taking
+from prune_core.recipes.choices import RECONSTRUCTIONS, allocation_taking
+from prune_core.recipes.forms import BY_FIELD, FORMS, Form, forms_of
+from prune_core.recipes.options import option_values
+from prune_core.recipes.recipe import Recipe
+from prune_core.recipes.values import recipe_of
 from prune_core.texts.reading import text_named
 from prune_core.texts.windows import STARTS
 

@@ -13,7 +13,8 @@ from prune_core.jobs.exports import Cost, Export
 from prune_core.jobs.heads import HeadImportance
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance, NeuronProfile
 from prune_core.jobs.weights import Histograms, LayerTable, ScoreHistogram
-from prune_core.recipes.forms import BY_FIELD, forms_of, option_words
+from prune_core.recipes.forms import BY_FIELD, forms_of
+from prune_core.recipes.options import option_words
 from prune_core.recipes.packing import pack
 from prune_core.recipes.recipe import Recipe
 

@@ -15,13 +15,10 @@ from prune_core.assets.fetch import fetch_asset
 from prune_core.assets.manifest import Asset, project_manifest
 from prune_core.errors import SourceError
 from prune_core.models.checks import (
-    INDEX_NAME,
     check_contained,
     check_tokenizer_files,
-    merged_header,
     parameter_count,
     read_config,
-    weight_files,
 )
 from prune_core.models.convert import convert_gguf, converted_path, converted_record
 from prune_core.models.fingerprint import file_sha256, folder_fingerprint
@@ -46,6 +43,7 @@ from prune_core.models.sources import (
     shown,
 )
 from prune_core.models.stored import Stored, understand
+from prune_core.models.weight_files import INDEX_NAME, merged_header, weight_files
 from prune_core.progress import NONE, Progress
 from prune_core.sentences import Sentence, unpacked
 

@@ -12,9 +12,10 @@ import torch
 import transformers
 
 from prune_core.errors import ModelFileError
+from prune_core.models.dequantized import read_state
 from prune_core.models.families import FAMILIES
 from prune_core.models.sources import shown
-from prune_core.models.stored import Stored, read_state
+from prune_core.models.stored import Stored
 from prune_core.sentences import Sentence
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from prune_core.models.sources import shown
 from prune_core.sentences import Sentence
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 """Numbers that are the weights themselves."""
@@ -265,14 +265,14 @@ def _scaled(
         return None
     odd = [name for end, name in about.items() if end not in (*MULTIPLIERS, ZERO, ROW_MAXIMA)]
     if odd:
-        raise _unknown(odd[0], weight)
+        raise unknown(odd[0], weight)
     if ROW_MAXIMA in about:
         if kind != "I8" or factors or header.tensors[about[ROW_MAXIMA]][0] not in FLOATS:
-            raise _unknown(about[ROW_MAXIMA], weight)
+            raise unknown(about[ROW_MAXIMA], weight)
         block = _block(weight, shape, about[ROW_MAXIMA], header, config)
         return Scaled(about[ROW_MAXIMA], None, block, INT8_MOST, beside.get(ROW_LAYOUT))
     if len(factors) != 1:
-        raise _unknown(next(iter(about.values())), weight)
+        raise unknown(next(iter(about.values())), weight)
     scale, zero = about[factors[0]], about.get(ZERO)
     if kind in FLOATS:
         raise ModelFileError(
@@ -285,14 +285,15 @@ def _scaled(
     if kind not in FLOAT8 and kind != "I8" and not (kind == "U8" and zero is not None):
         raise _quantized(kind, weight)  # several small numbers in one
     if header.tensors[scale][0] not in {*FLOATS, "F8_E8M0"}:
-        raise _unknown(scale, weight)
+        raise unknown(scale, weight)
     block = _block(weight, shape, scale, header, config)
     if zero is not None and header.tensors[zero][1] != header.tensors[scale][1]:
-        raise _unknown(zero, weight)
+        raise unknown(zero, weight)
     return Scaled(scale, zero, block)
 
 
-def _unknown(name: str, weight: str) -> ModelFileError:
+def unknown(name: str, weight: str) -> ModelFileError:
+    """The refusal of a tensor that lies beside a weight."""
     return ModelFileError(
         "Beside {weight} lies {other}, and how the two make a weight is not known here; choose "
         "the float or GGUF version of the model.",
@@ -315,7 +316,7 @@ def _block(
     family = FAMILIES.get(str(config.get("model_type")))
     # of weights stored as (in, out) nothing says which axis a scale belongs to
     if len(shape) != 2 or len(sides) > 2 or (family is not None and family.columns_first):
-        raise _unknown(scale, weight)
+        raise unknown(scale, weight)
     rows, columns = (*sides, 1)[:2]
     config_block = _named_block(config)
     block = []
@@ -441,80 +442,3 @@ def _check_bare(
 
 
 # ---- reading ---------------------------------------------------------------------------------
-
-
-def read_state(stored: Stored, dtype: Any) -> dict[str, Tensor]:
-    """Every tensor of a folder under the model's name, stored numbers multiplied out.
-
-    Args:
-        stored: see :func:`understand`.
-        dtype: of the weights that are multiplied out; the products are formed in float32.
-
-    Raises:
-        ModelFileError: bitsandbytes' numbers lie in another order than rows.
-    """
-    from safetensors import safe_open
-
-    place: dict[str, Any] = {}
-    for path in stored.files:
-        with safe_open(path, framework="pt") as file:
-            place |= dict.fromkeys(file.keys(), path)
-    opened = {path: safe_open(path, framework="pt") for path in stored.files}
-
-    def tensor(name: str) -> Tensor:
-        value: Tensor = opened[place[name]].get_tensor(name)
-        return value
-
-    state: dict[str, Tensor] = {}
-    for name, shown_name in stored.names.items():
-        rule = stored.scaled.get(name)
-        if rule is None:
-            state[shown_name] = tensor(name)
-            continue
-        if rule.layout is not None and int(tensor(rule.layout).flatten()[0]) != 0:
-            raise _unknown(rule.layout, name)
-        zero = tensor(rule.zero) if rule.zero is not None else None
-        state[shown_name] = product(
-            tensor(name), tensor(rule.scale), rule.block, zero=zero, most=rule.most
-        ).to(dtype)
-    return state
-
-
-def product(
-    numbers: Tensor,
-    scale: Tensor,
-    block: tuple[int, int],
-    *,
-    zero: Tensor | None = None,
-    most: int = 1,
-) -> Tensor:
-    """Weights from stored numbers: ``(numbers - zero) * scale / most``, in float32.
-
-    Args:
-        numbers: (out, in), float8 or whole.
-        scale: one number, (out,), or (rows / block, columns / block) rounded up.
-        block: rows and columns that share one scale.
-        zero: of the scale's shape, or None for 0.
-        most: 1, or the stored number that stands for the scale itself.
-
-    Returns:
-        (out, in) float32.
-    """
-
-    def spread(values: Tensor) -> Tensor:
-        values = values.float()
-        if values.numel() == 1:
-            return values.reshape(())
-        rows, columns = block
-        if values.dim() == 1:
-            values = values[:, None]
-        for axis, size in ((0, rows), (1, columns)):
-            if values.shape[axis] > 1 and size > 1:
-                values = values.repeat_interleave(size, axis)
-        return values[: numbers.shape[0], : numbers.shape[1]]
-
-    weights = numbers.float()
-    if zero is not None:
-        weights = weights - spread(zero)
-    weights = weights * spread(scale)
-    return weights / most if most != 1 else weights

@@ -20,7 +20,8 @@ from prune_core.progress import NONE, Progress
 from prune_core.pruning.edits import Edits, pack
 from prune_core.pruning.parts import LayerCut, remove_parts
 from prune_core.pruning.ranks import weight_scores
-from prune_core.recipes.recipe import RECONSTRUCTIONS, Recipe
+from prune_core.recipes.choices import RECONSTRUCTIONS
+from prune_core.recipes.recipe import Recipe
 
 
 def prune_by_block(

@@ -8,29 +8,34 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from prune_core.criteria import CRITERIA
 from prune_core.errors import GridError, PruneCoreError, RecipeError
 from prune_core.models.sources import parse_source
-from prune_core.patterns import example_patterns
 from prune_core.recipes.calibration import PRESET_TEXTS, Calibration, TextSpec
 from prune_core.recipes.checks import checked_sparsity
-from prune_core.recipes.forms import BY_FIELD, Form, forms_of, recipe_of
+from prune_core.recipes.choices import OWN_PATTERN, RECONSTRUCTIONS, own_pattern
+from prune_core.recipes.forms import BY_FIELD
 from prune_core.recipes.parts import NEURON_METHOD, NEURON_METHODS, NEURON_SCOPES
-from prune_core.recipes.recipe import (
-    ALLOCATIONS,
-    OWN_PATTERN,
-    RECONSTRUCTIONS,
-    Recipe,
-    own_pattern,
-)
+from prune_core.recipes.recipe import ALLOCATIONS, Recipe
+from prune_core.recipes.values import recipe_of
 from prune_core.sentences import Sentence
+from prune_core.sweeps.grid_values import (
+    MAX_CELLS,
+    ROWS,
+    as_tuple,
+    calibration_of,
+    check_name,
+    duration,
+    nearest,
+    read_yaml,
+    text_of,
+    value_said,
+)
 from prune_core.sweeps.records import Cell
 
-MAX_CELLS = 20_000
 SPEED = 1000.0
 """Tokens per second of an evaluation of a small model on two cores: only for a rough estimate."""
 
@@ -38,11 +43,9 @@ FIRST_WINDOWS = 2
 """Windows of the first look at every cell, where the grid asks for an interval."""
 
 MAX_BYTES = 1_000_000
-_ROWS = {form.grid: form for form in forms_of("weights", "structure") if form.grid}
-"""Rows of a recipe's fields by the grid's key."""
 
 _PLURAL = {"model": "models", "text": "texts"} | {
-    form.field: key for key, form in _ROWS.items() if "." not in form.field
+    form.field: key for key, form in ROWS.items() if "." not in form.field
 }
 """A key that may be said in place of the grid's own: that of the recipe's field."""
 
@@ -119,10 +122,10 @@ class Grid:
                 raise GridError(error.sentence) from None
         for what, names in _KNOWN.items():
             for name in getattr(self, what):
-                _check_name(what, name, names)
+                check_name(what, name, names)
         self._name_own_pattern()
-        _check_name("neuron_method", self.neuron_method, NEURON_METHODS)
-        _check_name("neuron_scope", self.neuron_scope, NEURON_SCOPES)
+        check_name("neuron_method", self.neuron_method, NEURON_METHODS)
+        check_name("neuron_scope", self.neuron_scope, NEURON_SCOPES)
         for share in (*self.sparsities, *self.neurons):
             try:
                 checked_sparsity(share)
@@ -149,7 +152,7 @@ class Grid:
                 "this grid has {count:,} cells, which would take about {time} (an estimate, for a "
                 "small model on two cores); the most is {most:,}: list fewer values.",
                 count=count,
-                time=_duration(count * self.windows * self.seq_len / SPEED),
+                time=duration(count * self.windows * self.seq_len / SPEED),
                 most=MAX_CELLS,
             )
         self._expand()
@@ -194,8 +197,8 @@ class Grid:
         """Every combination of what is listed, as values of a recipe by field."""
         choices: dict[str, list[Any]] = {}
         for key in _ORDER:
-            form = _ROWS[key]
-            choices[form.field] = [_value(form, value) for value in getattr(self, key)]
+            form = ROWS[key]
+            choices[form.field] = [value_said(form, value) for value in getattr(self, key)]
         choices["sparsity"].sort()
         for values in itertools.product(*choices.values()):
             yield dict(zip(choices, values, strict=True))
@@ -273,12 +276,12 @@ class Grid:
         for key, value in data.items():
             name = _PLURAL.get(str(key), str(key))
             if name not in keys:
-                near = _nearest(name, keys)
+                near = nearest(name, keys)
                 raise GridError("the grid has an unknown key {key!r}; {near}", key=key, near=near)
             if name in _LISTS:
-                content[name] = _as_tuple(name, value)
+                content[name] = as_tuple(name, value)
             elif name == "calibration":
-                content[name] = _calibration(value)
+                content[name] = calibration_of(value)
             else:
                 content[name] = value
         if "models" not in content:
@@ -336,146 +339,6 @@ _KNOWN: Mapping[str, Collection[str]] = {
     "allocations": ALLOCATIONS,
     "reconstructions": RECONSTRUCTIONS,
 }
-_NUMBERED = ("criterion_args", "allocation_args", "overrides")
-
-
-def read_yaml(text: str) -> Any:
-    """What a grid's YAML holds.
-
-    Raises:
-        GridError: not YAML; the sentence names the line.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = "" if place is None else Sentence(" (line {line})", line=place.line + 1)
-        raise GridError("the grid is not valid YAML{where}.", where=where) from None
-
-
-def text_of(name: str) -> TextSpec:
-    """A preset's name, or a file's path."""
-    return TextSpec("preset" if name in PRESET_TEXTS else "file", name)
-
-
-def _check_name(what: str, name: str, names: Collection[str]) -> None:
-    if name not in names:
-        kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
-        raise GridError(
-            "unknown {kind} {name!r}; {near}",
-            kind=Sentence(kind),
-            name=name,
-            near=_nearest(str(name), names),
-        )
-
-
-def _nearest(name: str, names: Collection[str]) -> Sentence:
-    if near := get_close_matches(name, sorted(names), 1, 0.5):
-        return Sentence("did you mean {near}?", near=near[0])
-    return Sentence("known are {known:list}.", known=sorted(names))
-
-
-def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
-    if isinstance(content, Mapping) and name == "sparsities":
-        return _steps(content)
-    values = list(content) if isinstance(content, list | tuple) else [content]
-    if name == "compensate":
-        if not all(isinstance(value, bool) for value in values):
-            raise GridError("compensate lists true or false, got {values!r}.", values=values)
-        return tuple(values)
-    if name in _NUMBERED:
-        values = [
-            ",".join(f"{key}={number}" for key, number in value.items())
-            if isinstance(value, Mapping)
-            else value
-            for value in values
-        ]
-    numbers = name in ("sparsities", "neurons")
-    for value in values:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if numbers and not number:
-            raise GridError(
-                "{name} are numbers from 0 to 1, got {value!r}.", name=name, value=value
-            )
-        if not numbers and isinstance(value, Mapping | list | tuple):
-            raise GridError("{name} lists names, got {value!r}.", name=name, value=value)
-    if numbers:
-        return tuple(float(value) for value in values)
-    none = (None, False, "none", "") if name in _ROWS and _ROWS[name].as_text else ()
-    names = tuple("" if value in none else str(value) for value in values)
-    for value in names:
-        if name in _ROWS and _ROWS[name].as_text:
-            _value(_ROWS[name], value)
-        if name == "patterns":
-            try:
-                Recipe().with_pattern(value)
-            except RecipeError as error:
-                near = get_close_matches(value, [OWN_PATTERN, *example_patterns()], 1, 0.5)
-                if not near:
-                    raise GridError(error.sentence) from None
-                raise GridError("{error} Did you mean {near}?", error=error, near=near[0]) from None
-    return names
-
-
-def _steps(value: Mapping[str, Any]) -> tuple[float, ...]:
-    try:
-        low, high, step = (float(value[key]) for key in ("from", "to", "step"))
-        count = int((high - low) / step + 1e-9) + 1
-        if set(value) != {"from", "to", "step"} or step <= 0 or not 1 <= count <= MAX_CELLS:
-            raise ValueError
-    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
-        raise GridError(
-            "sparsities are a list, or {from: 0.1, to: 0.8, step: 0.1} with a step above 0."
-        ) from None
-    return tuple(round(low + index * step, 9) for index in range(count))
-
-
-def _calibration(value: Any) -> Calibration:
-    if not isinstance(value, Mapping):
-        raise GridError("calibration is a mapping such as {text: andersen, windows: 32}.")
-    content = dict(value)
-    keys = {f.name for f in fields(Calibration)}
-    for key in content:
-        if key not in keys:
-            near = _nearest(str(key), keys)
-            raise GridError("calibration has an unknown key {key!r}; {near}", key=key, near=near)
-    if isinstance(content.get("text"), str):
-        content["text"] = text_of(content["text"])
-    try:
-        return Calibration(**content)
-    except (RecipeError, TypeError) as error:
-        raise GridError("calibration: {error}", error=error) from None
-
-
-def _value(form: Form, value: Any) -> Any:
-    """What a grid lists under the key of a row, as the field's value.
-
-    Raises:
-        GridError: it is nothing that the field can be; the sentence names the key.
-    """
-    if not form.as_text:
-        return value
-    try:
-        return form.read(value, form.grid)
-    except RecipeError as error:
-        raise GridError(error.sentence) from None
-
-
-_UNITS = (
-    ("{count:.0f} years", 31_557_600),
-    ("{count:.0f} days", 86_400),
-    ("{count:.0f} hours", 3600),
-    ("{count:.0f} minutes", 60),
-)
-
-
-def _duration(seconds: float) -> Sentence:
-    for template, size in _UNITS:
-        if seconds >= 2 * size:
-            return Sentence(template, count=seconds / size)
-    return Sentence("{count:.0f} seconds", count=seconds)
 
 
 def estimated_seconds(grid: Grid) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from prune_core.allocation import ALLOCATIONS
 from prune_core.criteria import CRITERIA
 from prune_core.patterns import PATTERNS, pattern_text
-from prune_core.recipes.recipe import RECONSTRUCTIONS
+from prune_core.recipes.choices import RECONSTRUCTIONS
 from prune_core.words.catalogue import Words
 
 Method = tuple[str, ...]

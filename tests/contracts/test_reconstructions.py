@@ -7,7 +7,8 @@ import torch
 
 from prune_core.criteria import CRITERIA
 from prune_core.patterns import parse_pattern
-from prune_core.recipes.recipe import RECONSTRUCTIONS, Recipe
+from prune_core.recipes.choices import RECONSTRUCTIONS
+from prune_core.recipes.recipe import Recipe
 
 every_one = pytest.mark.parametrize("name", list(RECONSTRUCTIONS))
 

@@ -25,25 +25,20 @@ from prune_core.jobs.command_lines import command_line, compare_line
 from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.weights import LayerTable
 from prune_core.recipes.calibration import CALIBRATION_MODES, Calibration, apart, usual_text
-from prune_core.recipes.forms import (
-    BY_FIELD,
-    FORMS,
-    GROUPS,
+from prune_core.recipes.choices import RECONSTRUCTIONS, own_pattern
+from prune_core.recipes.forms import BY_FIELD, FORMS, GROUPS, value_of
+from prune_core.recipes.notation import (
     MAX_LINK_SEED,
-    link_texts,
-    option_words,
     read_indices,
     read_numbers,
     read_pairs,
-    recipe_of,
-    recipe_of_link,
-    value_of,
-    values_of,
     write_numbers,
 )
+from prune_core.recipes.options import option_words
 from prune_core.recipes.packing import pack, unpack
 from prune_core.recipes.parts import NEURON_METHODS, NEURON_SCOPES, NeuronShare
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, own_pattern
+from prune_core.recipes.recipe import ALLOCATIONS, Recipe
+from prune_core.recipes.values import link_texts, recipe_of, recipe_of_link, values_of
 from prune_core.sweeps.grid import Grid
 
 BEFORE = json.loads(

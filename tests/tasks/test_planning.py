@@ -21,8 +21,9 @@ from prune_core.jobs.weights import LayerTable
 from prune_core.models.handle import ModelHandle
 from prune_core.progress import Progress
 from prune_core.recipes.calibration import Calibration, TextSpec
+from prune_core.recipes.choices import choices_read_calibration
 from prune_core.recipes.parts import NeuronShare
-from prune_core.recipes.recipe import Recipe, choices_read_calibration
+from prune_core.recipes.recipe import Recipe
 from prune_core.tasks import loaded as loaded_file
 from prune_core.tasks import planning
 from prune_core.tasks.evaluate import measure

@@ -19,10 +19,11 @@ from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.evaluation.paired import check_alike, paired_difference
 from prune_core.exporting.formats import format_problem
 from prune_core.exporting.shippable import Shape, kept_parts
-from prune_core.models.checks import check_tokenizer_files, check_weights, read_config
+from prune_core.models.checks import check_tokenizer_files, read_config
 from prune_core.models.headers import read_gguf_header, read_safetensors_header
 from prune_core.models.memory import guard_memory
 from prune_core.models.sources import parse_source
+from prune_core.models.weight_files import check_weights
 from prune_core.paths import PROJECT_ROOT
 from prune_core.pruning.ranks import check_arguments
 from prune_core.recipes.calibration import Calibration, TextSpec

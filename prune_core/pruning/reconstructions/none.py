@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prune_core.patterns import Pattern
-from prune_core.recipes.recipe import RECONSTRUCTIONS
+from prune_core.recipes.choices import RECONSTRUCTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor

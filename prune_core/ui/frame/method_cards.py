@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from prune_core.criteria import CRITERIA
-from prune_core.recipes.forms import BY_FIELD, write_numbers
+from prune_core.recipes.forms import BY_FIELD
+from prune_core.recipes.notation import write_numbers
 from prune_core.ui.session.keys import set_value, value
 from prune_core.ui.session.language import language, name_of, t
 

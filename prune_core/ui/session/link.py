@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from prune_core.errors import PruneCoreError, RecipeError
-from prune_core.recipes.forms import write_plain
+from prune_core.recipes.notation import write_plain
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.ui.session.keys import KEYS, value

@@ -11,15 +11,11 @@ import streamlit as st
 from prune_core.errors import RecipeError
 from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration, apart, usual_text
-from prune_core.recipes.forms import (
-    BY_FIELD,
-    FORMS,
-    MAX_CUT,
-    forms_of,
-    recipe_that_waits,
-    value_of,
-)
-from prune_core.recipes.recipe import Recipe, own_pattern
+from prune_core.recipes.choices import own_pattern
+from prune_core.recipes.forms import BY_FIELD, FORMS, forms_of, value_of
+from prune_core.recipes.notation import MAX_CUT
+from prune_core.recipes.recipe import Recipe
+from prune_core.recipes.values import recipe_that_waits
 from prune_core.ui.session.keys import Get, set_value, value
 
 RECIPE_KEYS = tuple(form.key for form in FORMS)

@@ -8,7 +8,7 @@ import streamlit as st
 from prune_core.allocation import ALLOCATIONS
 from prune_core.models.info import ModelInfo
 from prune_core.recipes.calibration import CALIBRATION_MODES, MAX_CALIBRATION_WINDOWS
-from prune_core.recipes.forms import MAX_CUT, MAX_LINK_SEED, write_indices, write_numbers
+from prune_core.recipes.notation import MAX_CUT, MAX_LINK_SEED, write_indices, write_numbers
 from prune_core.recipes.parts import NEURON_METHODS
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.echoes import chosen, put

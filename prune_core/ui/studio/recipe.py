@@ -11,7 +11,8 @@ from prune_core.criteria import CRITERIA
 from prune_core.errors import PruneCoreError
 from prune_core.models.info import ModelInfo
 from prune_core.patterns import example_patterns, parse_pattern
-from prune_core.recipes.recipe import ALLOCATIONS, RECONSTRUCTIONS, Recipe, own_pattern
+from prune_core.recipes.choices import RECONSTRUCTIONS, own_pattern
+from prune_core.recipes.recipe import ALLOCATIONS, Recipe
 from prune_core.ui.frame.components import choice, percent, plain
 from prune_core.ui.frame.measured_on import measured_on
 from prune_core.ui.frame.method_cards import about_method, method_card

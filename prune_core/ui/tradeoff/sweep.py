@@ -11,8 +11,10 @@ from prune_core.engine.background import Background
 from prune_core.errors import GridError
 from prune_core.models.info import ModelInfo
 from prune_core.patterns import example_patterns
-from prune_core.recipes.recipe import ALLOCATIONS, OWN_PATTERN
-from prune_core.sweeps.grid import Grid, estimated_seconds, read_yaml
+from prune_core.recipes.choices import OWN_PATTERN
+from prune_core.recipes.recipe import ALLOCATIONS
+from prune_core.sweeps.grid import Grid, estimated_seconds
+from prune_core.sweeps.grid_values import read_yaml
 from prune_core.sweeps.records import Sweep
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.loading import engine
