@@ -13,7 +13,8 @@ from prune_core.errors import RecipeError
 from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration, apart, usual_text
 from prune_core.recipes.choices import RECONSTRUCTIONS, allocation_taking
-from prune_core.recipes.forms import BY_FIELD, FORMS, Form, forms_of
+from prune_core.recipes.form import Form
+from prune_core.recipes.forms import BY_FIELD, FORMS, forms_of
 from prune_core.recipes.options import option_values
 from prune_core.recipes.recipe import Recipe
 from prune_core.recipes.values import recipe_of

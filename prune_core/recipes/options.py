@@ -7,7 +7,8 @@ from typing import Any
 
 from prune_core.errors import RecipeError
 from prune_core.recipes.calibration import TextSpec
-from prune_core.recipes.forms import BY_FIELD, FORMS, Form, value_of
+from prune_core.recipes.form import Form, value_of
+from prune_core.recipes.forms import BY_FIELD, FORMS
 from prune_core.recipes.notation import write_plain
 from prune_core.recipes.recipe import Recipe
 from prune_core.recipes.values import recipe_of

@@ -7,7 +7,8 @@ from typing import Any
 
 from prune_core.recipes.calibration import Calibration, TextSpec, usual_text
 from prune_core.recipes.choices import OWN_PATTERN
-from prune_core.recipes.forms import BY_FIELD, BY_KEY, FORMS, Values, value_of
+from prune_core.recipes.form import value_of
+from prune_core.recipes.forms import BY_FIELD, BY_KEY, FORMS, Values
 from prune_core.recipes.parts import NeuronShare
 from prune_core.recipes.recipe import Recipe
 

@@ -11,7 +11,8 @@ from prune_core.errors import GridError, RecipeError
 from prune_core.patterns import example_patterns
 from prune_core.recipes.calibration import PRESET_TEXTS, Calibration, TextSpec
 from prune_core.recipes.choices import OWN_PATTERN
-from prune_core.recipes.forms import Form, forms_of
+from prune_core.recipes.form import Form
+from prune_core.recipes.forms import forms_of
 from prune_core.recipes.recipe import Recipe
 from prune_core.sentences import Sentence
 

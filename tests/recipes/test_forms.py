@@ -26,7 +26,8 @@ from prune_core.jobs.evaluate import Evaluate
 from prune_core.jobs.weights import LayerTable
 from prune_core.recipes.calibration import CALIBRATION_MODES, Calibration, apart, usual_text
 from prune_core.recipes.choices import RECONSTRUCTIONS, own_pattern
-from prune_core.recipes.forms import BY_FIELD, FORMS, GROUPS, value_of
+from prune_core.recipes.form import value_of
+from prune_core.recipes.forms import BY_FIELD, FORMS, GROUPS
 from prune_core.recipes.notation import (
     MAX_LINK_SEED,
     read_indices,

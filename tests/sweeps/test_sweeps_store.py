@@ -28,7 +28,8 @@ from prune_core.sweeps.records import Cell
 from prune_core.sweeps.store import leases as workers
 from prune_core.sweeps.store import opening as database
 from prune_core.sweeps.store import schema
-from prune_core.sweeps.store.journal import MAX_ATTEMPTS, RunStore
+from prune_core.sweeps.store.claims import MAX_ATTEMPTS
+from prune_core.sweeps.store.journal import RunStore
 from prune_core.sweeps.store.leases import Worker
 from prune_core.sweeps.store.portable import cell_from_dict, cell_to_dict, run_to_dict
 from prune_core.words.translated_errors import translated

@@ -14,29 +14,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from prune_core.errors import StoreError
-from prune_core.sentences import Sentence, packed, unpacked
+from prune_core.sentences import packed
 from prune_core.sweeps.records import Cell, Run, Sweep
-from prune_core.sweeps.store.leases import LEASE, MAX_LEASE, Worker
-from prune_core.sweeps.store.opening import default_url, open_database
+from prune_core.sweeps.store.claims import RunClaims
 from prune_core.sweeps.store.portable import (
-    cell_from_dict,
     cell_to_dict,
     kept_numbers,
     run_from_bytes,
     run_from_dict,
     run_to_dict,
 )
-from prune_core.sweeps.store.protocol import Ask, Row
-from prune_core.sweeps.store.schema import migrate
-
-MAX_ATTEMPTS = 3
-"""A cell that went wrong that often is given up."""
+from prune_core.sweeps.store.protocol import Ask
 
 MAX_NOTE = 4000
-SWEEP_STATES = ("active", "paused", "cancelled")
-
-_LOST = Sentence("The process that measured this cell ended.")
-"""No fault of the cell: whoever resumes a sweep that was killed often must not be refused."""
 
 
 class GridLike(Protocol):
@@ -61,129 +51,11 @@ class GridLike(Protocol):
         ...
 
 
-class RunStore:
-    """A store of sweeps and runs; usable from any thread.
+class RunStore(RunClaims):
+    """A store of sweeps and runs: what is asked, kept in order, handed over.
 
-    Args:
-        url: a path, ``sqlite:///PATH`` or ``postgresql://…``; None for ``PRUNE_STORE`` or a file
-            in the user's data folder.
-
-    Raises:
-        StoreError: it cannot be opened, is damaged, another program's or from a newer version.
-            All methods raise it where the store is locked, full, read-only or gone.
+    See :class:`prune_core.sweeps.store.reading.RunReader` for its arguments and errors.
     """
-
-    def __init__(self, url: str | None = None) -> None:
-        self._database = open_database(url or default_url())
-        try:
-            migrate(self._database)
-        except BaseException:
-            self._database.close()
-            raise
-
-    @property
-    def name(self) -> str:
-        """Where it is, for people; never a password."""
-        return self._database.name
-
-    @property
-    def read_only(self) -> bool:
-        """Nothing can be written: it is shown, not changed."""
-        return self._database.read_only
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._database.close()
-
-    # ---- reading ---------------------------------------------------------------------------
-
-    def runs(
-        self, *, sweep: str | None = None, ids: Sequence[str] | None = None, search: str = ""
-    ) -> list[Run]:
-        """Runs in the order they were asked for; deleted ones are left out.
-
-        Args:
-            sweep: of this sweep only; ``""`` those of none.
-            ids: these only, in the store's order.
-            search: words that must all stand in the note, the recipe's names, the model, the
-                text, the state or the id, whatever their case.
-        """
-        where, values = ["r.deleted IS NULL"], []
-        if sweep is not None:
-            where.append("coalesce(r.sweep, '') = ?")
-            values.append(sweep)
-        for word in search.lower().split():
-            where.append(
-                "(lower(r.note) LIKE ? ESCAPE '!' OR r.words LIKE ? ESCAPE '!' OR r.state = ?)"
-            )
-            values += [_like_pattern(word), _like_pattern(word), word]
-        unique_ids = None if ids is None else list(dict.fromkeys(ids))
-        parts = (
-            [None]
-            if unique_ids is None
-            else [unique_ids[i : i + 400] for i in range(0, len(unique_ids), 400)]
-        )
-        rows: list[Row] = []
-        with self._database.transaction(write=False) as ask:
-            for part in parts:
-                limit = [] if part is None else [f"r.id IN ({','.join('?' * len(part))})"]
-                rows += ask(
-                    f"SELECT * FROM prune_runs r WHERE {' AND '.join([*where, *limit])}",
-                    [*values, *(part or [])],
-                )
-        return [_run(row) for row in sorted(rows, key=lambda row: row["number"])]
-
-    def sweeps(self) -> list[Sweep]:
-        """All sweeps, the newest first; deleted ones are left out."""
-        with self._database.transaction(write=False) as ask:
-            return self._sweeps(ask, "s.deleted IS NULL", ())
-
-    def sweep(self, sweep: str) -> Sweep:
-        """One sweep.
-
-        Raises:
-            StoreError: there is no such sweep.
-        """
-        with self._database.transaction(write=False) as ask:
-            sweeps = self._sweeps(ask, "s.deleted IS NULL AND s.id = ?", (sweep,))
-        if not sweeps:
-            raise StoreError(
-                "there is no sweep {sweep} in the store {store}.", sweep=sweep, store=self.name
-            )
-        return sweeps[0]
-
-    @staticmethod
-    def _sweeps(ask: Ask, where: str, values: Sequence[Any]) -> list[Sweep]:
-        counts: dict[str, dict[str, int]] = {}
-        for row in ask(
-            "SELECT sweep, state, count(*) AS n FROM prune_runs "
-            "WHERE sweep IS NOT NULL AND deleted IS NULL GROUP BY sweep, state"
-        ):
-            counts.setdefault(row["sweep"], {})[row["state"]] = int(row["n"])
-        rows = ask(
-            f"SELECT * FROM prune_sweeps s WHERE {where} ORDER BY s.created DESC, s.id", values
-        )
-        return [
-            Sweep(
-                row["id"],
-                row["name"],
-                json.loads(row["grid"]),
-                row["created"],
-                row["state"],
-                row["origin"],
-                row["note"],
-                counts.get(row["id"], {}),
-            )
-            for row in rows
-        ]
-
-    def errors(self, run: str) -> list[dict[str, Any]]:
-        """What went wrong with a run, attempt by attempt: ``attempt``, ``at``, ``error``."""
-        with self._database.transaction(write=False) as ask:
-            rows = ask(
-                "SELECT attempt, at, error FROM prune_errors WHERE run = ? ORDER BY number", (run,)
-            )
-        return [{**row, "error": unpacked(row["error"])} for row in rows]
 
     # ---- asking ----------------------------------------------------------------------------
 
@@ -263,218 +135,6 @@ class RunStore:
                 run.attempts,
             ),
         )
-
-    # ---- working ---------------------------------------------------------------------------
-
-    def claim(
-        self,
-        worker: Worker,
-        lease: float = LEASE,
-        *,
-        sweep: str | None = None,
-        shard: tuple[int, int] = (1, 1),
-        ids: Sequence[str] | None = None,
-    ) -> Run | None:
-        """Take the next cell that nobody works on; None if there is none.
-
-        A cell whose worker gave no sign of life within its lease, or is known to have ended, is
-        taken over.
-
-        Args:
-            worker: who takes it.
-            lease: seconds it may be silent.
-            sweep: of this sweep only; None for every ``app`` sweep that is active.
-            shard: (i, n): the i-th of n parts of equal length, of a sweep's cells in their order.
-            ids: one of these only.
-        """
-        if not 0 < lease <= MAX_LEASE:
-            raise StoreError(
-                "a lease lasts up to {most:.0f} seconds, got {lease}.", most=MAX_LEASE, lease=lease
-            )
-        where, values = "deleted IS NULL", list[Any]()
-        if sweep is None:
-            where += (
-                " AND sweep IN (SELECT id FROM prune_sweeps WHERE origin = 'app' "
-                "AND state = 'active' AND deleted IS NULL)"
-            )
-        else:
-            where += " AND sweep = ?"
-            values.append(sweep)
-        if ids is not None:
-            where += f" AND id IN ({','.join('?' * len(ids))})"
-            values += ids
-        with self._database.transaction(write=True) as ask:
-            if sweep is not None and shard != (1, 1):
-                low, high = self._shard(ask, sweep, shard)
-                where += " AND place >= ? AND place < ?"
-                values += [low, high]
-            name, now, wall = self._database.clock(ask)
-            out = (
-                "(lease_clock = ? AND (lease_ends < ? OR lease_ends > ?)) "
-                "OR (lease_clock <> ? AND (lease_wall < ? OR lease_wall > ?))"
-            )
-            late = [name, now, now + MAX_LEASE, name, wall, wall + MAX_LEASE]
-            self._free_lost(ask, where, values, out, late)
-            rows = ask(
-                "UPDATE prune_runs SET state = 'running', attempts = attempts + 1, worker = ?, "
-                "lease_clock = ?, lease_ends = ?, lease_wall = ? WHERE number = ("
-                f"SELECT number FROM prune_runs WHERE {where} AND state = 'pending' "
-                f"ORDER BY number LIMIT 1 {self._database.skip_locked}) RETURNING *",
-                [str(worker), name, now + lease, wall + lease, *values],
-            )
-        return _run(rows[0]) if rows else None
-
-    @staticmethod
-    def _shard(ask: Ask, sweep: str, shard: tuple[int, int]) -> tuple[int, int]:
-        part, parts = shard
-        total = ask("SELECT count(*) AS n FROM prune_runs WHERE sweep = ?", (sweep,))[0]["n"]
-        return total * (part - 1) // parts, total * part // parts
-
-    def _free_lost(
-        self, ask: Ask, where: str, values: Sequence[Any], out: str, late: Sequence[Any]
-    ) -> None:
-        """Free cells whose lease ran out, and those of workers known to have ended at once."""
-        rows = ask(
-            f"SELECT id, worker, attempts, CASE WHEN {out} THEN 1 ELSE 0 END AS late "
-            f"FROM prune_runs WHERE {where} AND state = 'running'",
-            [*late, *values],
-        )
-        for row in rows:
-            holder = Worker.parse(row["worker"] or "")
-            if not row["late"] and (holder is None or not holder.is_gone):
-                continue
-            freed = ask(
-                "UPDATE prune_runs SET state = 'pending', worker = NULL WHERE id = ? "
-                "AND worker = ? AND attempts = ? AND state = 'running' RETURNING id",
-                (row["id"], row["worker"], row["attempts"]),
-            )
-            if freed:
-                self._note_error(ask, row["id"], row["attempts"], row["worker"], _LOST)
-
-    def heartbeat(self, worker: Worker, lease: float = LEASE) -> int:
-        """A sign of life: extends all leases of a worker; returns how many it still holds."""
-        with self._database.transaction(write=True) as ask:
-            name, now, wall = self._database.clock(ask)
-            rows = ask(
-                "UPDATE prune_runs SET lease_clock = ?, lease_ends = ?, lease_wall = ? "
-                "WHERE worker = ? AND state = 'running' RETURNING id",
-                (name, now + lease, wall + lease, str(worker)),
-            )
-        return len(rows)
-
-    def release(self, worker: Worker) -> int:
-        """Give back what a worker holds, without counting the attempt; returns how many."""
-        with self._database.transaction(write=True) as ask:
-            rows = ask(
-                "UPDATE prune_runs SET state = 'pending', attempts = attempts - 1, worker = NULL "
-                "WHERE worker = ? AND state = 'running' RETURNING id",
-                (str(worker),),
-            )
-        return len(rows)
-
-    def finish(self, run_id: str, numbers: Mapping[str, Any]) -> bool:
-        """Write down what a run found; False if it was done already, which changes nothing."""
-        with self._database.transaction(write=True) as ask:
-            rows = ask(
-                "UPDATE prune_runs SET state = 'done', numbers = ?, error = NULL, finished = ?, "
-                "lease_ends = NULL WHERE id = ? AND state <> 'done' RETURNING id",
-                (json.dumps(kept_numbers(numbers)), time.time(), run_id),
-            )
-        return bool(rows)
-
-    def refine(self, run_id: str, numbers: Mapping[str, Any], *, windows: int) -> bool:
-        """Replace a done run's numbers by ones over more windows.
-
-        Args:
-            run_id: which.
-            numbers: over more windows than before.
-            windows: how many the numbers had that were refined; otherwise nothing changes.
-        """
-        with self._database.transaction(write=True) as ask:
-            rows = ask("SELECT numbers FROM prune_runs WHERE id = ? AND state = 'done'", (run_id,))
-            if not rows or json.loads(rows[0]["numbers"]).get("windows") != windows:
-                return False
-            ask(
-                "UPDATE prune_runs SET numbers = ?, finished = ? WHERE id = ?",
-                (json.dumps(kept_numbers(numbers)), time.time(), run_id),
-            )
-        return True
-
-    def fail(self, run_id: str, error: str, *, again: bool = False) -> None:
-        """Write down that an attempt went wrong.
-
-        Args:
-            run_id: which.
-            error: one sentence.
-            again: the cell is free for another attempt, unless it went wrong
-                :data:`MAX_ATTEMPTS` times.
-        """
-        with self._database.transaction(write=True) as ask:
-            rows = ask(
-                "SELECT attempts, worker FROM prune_runs WHERE id = ? AND state <> 'done'",
-                (run_id,),
-            )
-            wrong = ask(
-                "SELECT count(*) AS n FROM prune_errors WHERE run = ? AND error <> ?",
-                (run_id, packed(_LOST)),
-            )[0]["n"]
-            for row in rows:
-                if again and wrong + 1 < MAX_ATTEMPTS:
-                    self._note_error(ask, run_id, row["attempts"], row["worker"], error)
-                    ask(
-                        "UPDATE prune_runs SET state = 'pending', worker = NULL WHERE id = ?",
-                        (run_id,),
-                    )
-                else:
-                    self._fail(ask, run_id, row["attempts"], row["worker"], error)
-
-    def retry(self, sweep: str) -> int:
-        """Free the failed cells of a sweep for new attempts; returns how many."""
-        with self._database.transaction(write=True) as ask:
-            rows = ask(
-                "UPDATE prune_runs SET state = 'pending', error = NULL, finished = NULL, "
-                "worker = NULL WHERE sweep = ? AND state = 'failed' "
-                "AND deleted IS NULL RETURNING id",
-                (sweep,),
-            )
-            for row in rows:
-                ask("DELETE FROM prune_errors WHERE run = ?", (row["id"],))
-        return len(rows)
-
-    @staticmethod
-    def _note_error(ask: Ask, run: str, attempt: int, worker: str | None, error: str) -> None:
-        ask(
-            "INSERT INTO prune_errors (run, attempt, at, worker, error) VALUES (?, ?, ?, ?, ?)",
-            (run, attempt, time.time(), worker, packed(error)),
-        )
-
-    def _fail(self, ask: Ask, run: str, attempt: int, worker: str | None, error: str) -> None:
-        self._note_error(ask, run, attempt, worker, error)
-        ask(
-            "UPDATE prune_runs SET state = 'failed', error = ?, finished = ?, lease_ends = NULL "
-            "WHERE id = ?",
-            (packed(error), time.time(), run),
-        )
-
-    def set_state(self, sweep: str, state: str) -> None:
-        """Pause, go on with or cancel a sweep: ``paused``, ``active``, ``cancelled``.
-
-        Raises:
-            StoreError: no such state or sweep.
-        """
-        if state not in SWEEP_STATES:
-            raise StoreError(
-                "a sweep is {known:list}; got {state!r}.", known=SWEEP_STATES, state=state
-            )
-        with self._database.transaction(write=True) as ask:
-            rows = ask(
-                "UPDATE prune_sweeps SET state = ? WHERE id = ? AND deleted IS NULL RETURNING id",
-                (state, sweep),
-            )
-        if not rows:
-            raise StoreError(
-                "there is no sweep {sweep} in the store {store}.", sweep=sweep, store=self.name
-            )
 
     # ---- keeping order ---------------------------------------------------------------------
 
@@ -576,7 +236,7 @@ class RunStore:
         with self._database.transaction(write=True) as ask:
             rows = ask("SELECT * FROM prune_runs WHERE id = ?", (run.id,))
             if rows:
-                existing = _run(rows[0])
+                existing = run_of(rows[0])
                 if (existing.cell, dict(existing.numbers)) == (run.cell, kept_numbers(run.numbers)):
                     ask("UPDATE prune_runs SET deleted = NULL WHERE id = ?", (run.id,))
                     return run.id
@@ -605,25 +265,3 @@ class RunStore:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:12]
-
-
-def _like_pattern(word: str) -> str:
-    """A LIKE pattern that finds a word as it stands."""
-    for sign in "!%_":
-        word = word.replace(sign, "!" + sign)
-    return f"%{word}%"
-
-
-def _run(row: Row) -> Run:
-    return Run(
-        row["id"],
-        row["sweep"] or "",
-        cell_from_dict(json.loads(row["cell"])),
-        row["state"],
-        json.loads(row["numbers"]),
-        None if row["error"] is None else unpacked(row["error"]),
-        row["note"],
-        row["created"],
-        row["finished"],
-        row["attempts"],
-    )

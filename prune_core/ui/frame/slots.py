@@ -11,7 +11,8 @@ from prune_core.criteria import CRITERIA
 from prune_core.engine.client import Ticket
 from prune_core.errors import PruneCoreError, RecipeError
 from prune_core.recipes.calibration import TextSpec
-from prune_core.recipes.forms import FORMS, Form, value_of
+from prune_core.recipes.form import Form, value_of
+from prune_core.recipes.forms import FORMS
 from prune_core.recipes.notation import write_numbers
 from prune_core.recipes.packing import NAMES, pack, unpack
 from prune_core.recipes.parts import NEURON_METHODS, STRUCTURE

@@ -19,7 +19,8 @@ from prune_core.jobs.blocks import BLOCK_METHODS
 from prune_core.jobs.heads import HEAD_METHODS
 from prune_core.models.sources import DEFAULT_PRESET
 from prune_core.recipes.calibration import PRESET_TEXTS
-from prune_core.recipes.forms import FORMS, Form
+from prune_core.recipes.form import Form
+from prune_core.recipes.forms import FORMS
 from prune_core.recipes.notation import read_pairs
 from prune_core.recipes.packing import NAMES, unpack
 from prune_core.sweeps.axes import COSTS, QUALITIES

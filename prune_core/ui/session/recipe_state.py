@@ -12,7 +12,8 @@ from prune_core.errors import RecipeError
 from prune_core.jobs.base import TextSpec
 from prune_core.recipes.calibration import Calibration, apart, usual_text
 from prune_core.recipes.choices import own_pattern
-from prune_core.recipes.forms import BY_FIELD, FORMS, forms_of, value_of
+from prune_core.recipes.form import value_of
+from prune_core.recipes.forms import BY_FIELD, FORMS, forms_of
 from prune_core.recipes.notation import MAX_CUT
 from prune_core.recipes.recipe import Recipe
 from prune_core.recipes.values import recipe_that_waits
