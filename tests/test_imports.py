@@ -136,6 +136,11 @@ def test_the_web_process_never_loads_torch(module: str) -> None:
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("path", [*FILES, *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_holds_one_thing(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
 def test_no_page_renders_raw_markup() -> None:
     for path in [*FILES, *(ROOT / "pages").glob("*.py"), ROOT / "app.py"]:
         text = path.read_text()
