@@ -20,7 +20,7 @@ from prune_core.sweeps.store.portable import (
     kept_numbers,
 )
 from prune_core.sweeps.store.protocol import Ask
-from prune_core.sweeps.store.reading import RunReader
+from prune_core.sweeps.store.reading import RunReader, run_of
 
 MAX_ATTEMPTS = 3
 """A cell that went wrong that often is given up."""

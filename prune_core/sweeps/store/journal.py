@@ -25,6 +25,7 @@ from prune_core.sweeps.store.portable import (
     run_to_dict,
 )
 from prune_core.sweeps.store.protocol import Ask
+from prune_core.sweeps.store.reading import run_of
 
 MAX_NOTE = 4000
 
