@@ -40,11 +40,9 @@ SCHEMA_VERSION = 1
 class Recipe:
     """Names and numbers only; the registries give them meaning.
 
-    What nothing could ever read is dropped, and values are brought to one form, so that recipes
-    that ask for the same are equal: the calibration where nothing reads a text, arguments that are
-    the default or of another allocation, a share of 0 neurons.
-    What only waits for another value stays (an allocation at sparsity 0): a slider passes through
-    0, and a criterion scores the weights whether they go or not. Arguments that a criterion does
+    What nothing could ever read is dropped, so that recipes that ask for the same are equal: a
+    calibration, arguments that are the default or of another allocation, a share of 0 neurons.
+    What only waits for another value stays (an allocation at sparsity 0). Arguments that a criterion does
     not take are refused where they are used, never dropped.
 
     Attributes:
