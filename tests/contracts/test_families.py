@@ -14,7 +14,6 @@ from prune_core.models.reading import quiet
 from prune_core.models.tiny import tiny_model, tiny_tokenizer
 from tests.contracts.families import CHECKS, PAGE, case_of, page, rows_of_the_page, table_row
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
 
 

@@ -48,7 +48,8 @@ def test_the_slider_is_the_recipe(method: str, scope: str) -> None:
     job = Evaluate("tiny-llama", recipe, TextSpec("preset", "grimm"), 64, 2)
     found = Core().run(job)
     shown = float(perplexity.replace(",", ""))
-    assert shown == pytest.approx(found["perplexity"], rel=1e-3)
+    # shown to the digits that its error leaves it: a unit of the third is at most 1 %
+    assert shown == pytest.approx(found["perplexity"], rel=5e-3)
     assert at.query_params["neuron_share"] == "0.25"
 
 
