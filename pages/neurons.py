@@ -140,7 +140,7 @@ def overview(page: Page, found: Found, neuron: tuple[int, int], closely: Found |
             found["blocks"],
             shares_gone(found),
             page.look,
-            chosen=neuron,
+            selection=neuron,
             below=share_below(found, neuron, closely),
             words=texts,
         ),

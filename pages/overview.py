@@ -144,8 +144,8 @@ def fine_print(model: ModelInfo) -> None:
                 provenance=plain(model.provenance or t("common.unknown")),
             )
         )
-        if model.quantised:
-            st.caption(t("overview.quantised", name=plain(model.quantised)))
+        if model.quantized:
+            st.caption(t("overview.quantised", name=plain(model.quantized)))
 
 
 def start_here() -> None:

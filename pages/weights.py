@@ -138,8 +138,8 @@ def pictures(page: Page, model: ModelInfo) -> None:
         )
     with right:
         one_layer(page, outcome.result["edges"], found, layers, chosen, texts, log=log)
-        if model.quantised:
-            st.caption(t("weights.combs", name=plain(model.quantised)))
+        if model.quantized:
+            st.caption(t("weights.combs", name=plain(model.quantized)))
         if recipe.is_dense:
             st.caption(t("weights.no_cut"))
             page_link("studio", label=t("weights.to_studio"))

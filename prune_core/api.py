@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core.criteria import CRITERIA as CRITERIA
 from prune_core.errors import RecipeError
 from prune_core.jobs.base import Job, LoadModel
-from prune_core.jobs.blocks import BlockAblation, BlockImportance, LayerImportance
+from prune_core.jobs.blocks import BLOCK_METHODS, LayerImportance
 from prune_core.jobs.evaluate import Evaluate, Generate
 from prune_core.jobs.exports import Export
 from prune_core.jobs.heads import HeadImportance
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from prune_core.engine.core import Core
+    from prune_core.evaluation.evaluation import Evaluation
     from prune_core.sweeps.grid import Grid
     from prune_core.sweeps.records import Run
 
@@ -48,40 +49,6 @@ Text = str | Path | TextSpec
 """What is read: the name of a preset, else the path of a file; or a text spec."""
 
 DENSE = Recipe()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model under a recipe, measured on a text; what a kind of model has no number for is None.
-
-    Attributes:
-        perplexity, perplexity_dense: of the pruned and of the dense model, on the same tokens.
-        perplexity_low, perplexity_high: 95 % interval, from the paired difference.
-        nll, delta_nll, delta_nll_stderr: loss in nats per token, and how much it grew.
-        kl: mean KL(dense || pruned) per token, in nats.
-        top1: share of tokens whose likeliest next token is the dense model's.
-        similarity: cosine of dense and pruned sentence embeddings, of encoders.
-        sparsity: weights removed over all prunable ones, counted.
-        tokens: predictions that were scored.
-    """
-
-    perplexity: float | None
-    perplexity_dense: float | None
-    perplexity_low: float | None
-    perplexity_high: float | None
-    nll: float | None
-    delta_nll: float | None
-    delta_nll_stderr: float | None
-    kl: float | None
-    top1: float | None
-    similarity: float | None
-    sparsity: float
-    tokens: int
-    everything: Mapping[str, Any] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything that was measured, see ``prune_core.jobs.evaluate.Evaluate``."""
-        return dict(self.everything)
 
 
 @dataclass(frozen=True)
@@ -153,9 +120,10 @@ class View(ABC):
         Raises:
             PruneCoreError: the text or the recipe does not fit the model.
         """
+        from prune_core.evaluation.evaluation import Evaluation
+
         result = self.run(Evaluate(self.source, self.recipe, _text(text), seq_len, windows))
-        values: dict[str, Any] = {row.name: result.get(row.name) for row in fields(Evaluation)}
-        return Evaluation(**{**values, "everything": result})
+        return Evaluation.from_dict(result)
 
     def generate(
         self,
@@ -296,16 +264,18 @@ class Model(View):
             of: ``heads``, ``neurons``, ``blocks`` or ``layers``.
             method: heads: ``gradient`` (default), ``weight-norm``, ``ablation``, ``confidence``,
                 ``entropy``; neurons: ``mean-activation`` (default), ``firing``, ``weighted``,
-                ``fluctuation``; blocks: ``block-influence`` (default), ``ablation``; layers: a
-                criterion (default: ``magnitude``), ``ablation``.
+                ``fluctuation``; blocks: ``block-influence`` (default), ``angular``, ``ablation``,
+                ``greedy``; layers: a criterion (default: ``magnitude``), ``ablation``.
             text: what is read.
             windows: of the text.
             seq_len: tokens in a window.
 
         Raises:
-            RecipeError: no such parts or method.
-            PruneCoreError: the text does not fit the model.
+            RecipeError: no such parts.
+            PruneCoreError: no such method, or the text does not fit the model.
         """
+        from prune_core.analysis.blocks.methods import BlockRequest
+
         measured = (_text(text), seq_len, windows)
         match of, method:
             case "heads", _:
@@ -317,13 +287,11 @@ class Model(View):
                 method = method or "mean-activation"
                 result = self.run(NeuronImportance(self.source, method, *measured))
                 scores = result["scores"]
-            case "blocks", None | "block-influence":
-                method = "block-influence"
-                result = self.run(BlockImportance(self.source, *measured))
-                scores = result["influence"]
-            case "blocks", "ablation":
-                result = self.run(BlockAblation(self.source, *measured))
-                scores = result["block"]["mean"]
+            case "blocks", _:
+                method = method or next(iter(BLOCK_METHODS))
+                asked = BlockRequest(self.source, *measured, self.run)
+                result = dict(BLOCK_METHODS[method].fn(asked))
+                scores = result["scores"]
             case "layers", "ablation":
                 result = self.run(LayerImportance(self.source, "ablation", DENSE, *measured))
                 scores = result["scores"]
@@ -332,11 +300,6 @@ class Model(View):
                 recipe = Recipe(method, calibration=Calibration(_text(text), windows, seq_len))
                 result = self.run(LayerImportance(self.source, "score", recipe, *measured))
                 scores = result["scores"]
-            case "blocks", _:
-                raise RecipeError(
-                    "unknown method {method!r} for blocks; use block-influence or ablation.",
-                    method=method,
-                )
             case _:
                 raise RecipeError(
                     "importance is of heads, neurons, blocks or layers, got {of!r}; choose one.",

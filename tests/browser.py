@@ -31,8 +31,25 @@ FLAGS = (
 )
 # a deep link asks below its own path first
 ALLOWED_404 = ("/_stcore/health", "/_stcore/host-config", "host-config")
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 SETTLED = '[data-testid="gauge-perplexity"][data-state="settled"][data-recipe="{}"]'
+
+RESTS = """() => new Promise((resolve) => {
+    const app = document.querySelector('[data-testid="stApp"]');
+    let timer = 0;
+    const again = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+            if (app.dataset.testScriptState !== "notRunning") return again();
+            watch.disconnect();
+            resolve();
+        }, 1000);
+    };
+    const watch = new MutationObserver(again);
+    watch.observe(app, {subtree: true, childList: true, attributes: true});
+    again();
+})"""
+"""Ends when the app has been at rest for a second."""
 
 
 def require_browser() -> None:
@@ -59,7 +76,7 @@ def serve(**environment: str) -> Iterator[str]:
     """Run the app with extra environment variables; gives its address without a slash.
 
     Raises:
-        RuntimeError: it ended or was not healthy within a minute; the log's end is in the text.
+        RuntimeError: it ended or was not healthy in time; the log's end is in the text.
     """
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -158,6 +175,10 @@ class Tab:
         self.page.goto(url)
         self.page.wait_for_selector('[data-testid="stApp"][data-test-connection-state="CONNECTED"]')
         return self
+
+    def rest(self) -> None:
+        """Wait until no script has run for a second and nothing on the page changed meanwhile."""
+        self.page.evaluate(RESTS)
 
     def settled(self, recipe: str) -> Locator:
         """The perplexity gauge once it shows the measurement of the recipe of this fingerprint."""

@@ -35,8 +35,8 @@ def _phase(item: pytest.Item) -> Iterator[Any]:
     before = spent()
     try:
         return (yield)
-    finally:  # the report of this phase takes it along, from another process too
-        item.user_properties.append((NAME, spent() - before))
+    finally:  # the report of this phase takes it along; what was killed unwaited is lost
+        item.user_properties.append((NAME, max(0.0, spent() - before)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

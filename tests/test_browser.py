@@ -188,7 +188,7 @@ def test_a_click_on_a_point_of_the_trade_off_opens_it_in_the_studio(address: str
     tab.open(f"{address}/tradeoff")
     figure = tab.page.locator(".js-plotly-plot").first
     figure.locator(".points path.point").first.wait_for()
-    tab.page.wait_for_timeout(1000)  # a figure's first layout comes after its points
+    tab.rest()  # a figure's first layout comes after its points
     wanted = figure.evaluate(
         """(figure) => {
             const trace = figure.data.findIndex(t => (t.customdata || []).length > 3);
@@ -213,7 +213,7 @@ def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
     tab.open(f"{address}/attention")
     tab.page.locator(".js-plotly-plot").nth(1).wait_for()
     tab.page.get_by_text("A click drops a head", exact=False).click()
-    tab.page.wait_for_timeout(2500)  # the page has come to rest: no figure is being replaced
+    tab.rest()  # no figure is being replaced
 
     def click(block: int, head: int, left: int) -> None:
         tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
@@ -221,8 +221,8 @@ def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
         box = cell.bounding_box()
         assert box is not None
         tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        tab.page.get_by_text(f"{left} of 270").first.wait_for(timeout=60_000)
-        tab.page.wait_for_timeout(2500)
+        tab.page.get_by_text(f"{left} of 270").first.wait_for()
+        tab.rest()
         # nothing that the browser repeats afterwards undoes it
         assert tab.page.get_by_text(f"{left} of 270").first.is_visible()
         assert parse_qs(urlsplit(tab.page.url).query)["head"] == [f"self:{block}:{head}"]
@@ -237,7 +237,7 @@ def test_clicks_drop_heads_and_keep_them_again(address: str, tab: Tab) -> None:
 def test_clicks_drop_blocks_and_keep_them_again(address: str, tab: Tab) -> None:
     tab.open(f"{address}/layers")
     tab.page.get_by_text("30 of 30 blocks kept").wait_for()
-    tab.page.locator(".js-plotly-plot .bars .point path").first.wait_for(timeout=180_000)
+    tab.page.locator(".js-plotly-plot .bars .point path").first.wait_for()
     gone: set[int] = set()
     for block in (4, 9, 9, 14, 4):
         tab.page.wait_for_timeout(1500)
@@ -252,7 +252,7 @@ def test_clicks_drop_blocks_and_keep_them_again(address: str, tab: Tab) -> None:
         # on its logarithmic axis a bar ends far below the figure
         tab.page.mouse.click(middle, middles[middle] + 4)
         gone ^= {block}
-        tab.page.get_by_text(f"{30 - len(gone)} of 30 blocks kept").wait_for(timeout=60_000)
+        tab.page.get_by_text(f"{30 - len(gone)} of 30 blocks kept").wait_for()
     tab.page.wait_for_timeout(1500)
     assert parse_qs(urlsplit(tab.page.url).query)["drop_blocks"] == ["14"]
 
@@ -286,10 +286,10 @@ def test_another_prompt_is_answered_and_linked(address: str, tab: Tab) -> None:
     tab.open(f"{address}/studio?model=tiny-gpt2")
     tab.settled(Recipe().fingerprint)
     done = tab.page.locator(f"{PRUNED}[data-finished='true']:not(.stale)")
-    done.wait_for(timeout=60_000)
+    done.wait_for()
     box = tab.page.get_by_role("textbox", name="Prompt")
     box.fill("A prompt that nobody has asked before")
     box.press("Enter")
-    tab.page.wait_for_url("**prompt=A*prompt*", timeout=30_000)
-    tab.page.get_by_role("button", name="Write", exact=True).wait_for(timeout=60_000)
-    done.wait_for(timeout=60_000)
+    tab.page.wait_for_url("**prompt=A*prompt*")
+    tab.page.get_by_role("button", name="Write", exact=True).wait_for()
+    done.wait_for()

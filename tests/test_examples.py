@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import prune_core as pc
 from prune_core.paths import PROJECT_ROOT
@@ -79,3 +80,16 @@ def test_a_recipe_is_read_and_measured(path: Path) -> None:
     assert measured.sparsity > 0.05
     assert measured.perplexity is not None
     assert measured.perplexity != measured.perplexity_dense
+
+
+@pytest.mark.real
+def test_the_five_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand in the README, on the preset and the texts of a first start."""
+    readme = (Path(PROJECT_ROOT) / "README.md").read_text(encoding="utf-8")
+    lines = readme.split("```python\n")[1].split("```")[0]
+    assert lines.startswith("import prune_core as pc\n") and len(lines.split("\n\n")) == 2
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert isinstance(names["pruned"].torch, nn.Module)
+    assert (tmp_path / "out" / "model.safetensors").is_file()

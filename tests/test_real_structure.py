@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prune_core.analysis.blocks.ablation import Ablator
 from prune_core.analysis.blocks.influence import block_influence
-from prune_core.analysis.heads.ablation import _nearby, _silenced
+from prune_core.analysis.heads.ablation import _answers_without_heads, _nearby
 from prune_core.analysis.heads.scores import all_sites
 from prune_core.analysis.neurons.statistics import gather_neurons
 from prune_core.engine.core import Core
@@ -111,7 +111,7 @@ def test_a_head_is_ablated_as_by_a_hook(
     # in one batch with the others of its block, as the heat map does it
     nearby = _nearby(ablator, base)
     assert nearby is not None and nearby.common is not None, "most words are left out"
-    answers = _silenced(ablator, base, nearby, site, [(other,) for other in range(9)])
+    answers = _answers_without_heads(ablator, base, nearby, site, [(other,) for other in range(9)])
     known = nearby.losses_of(nearby.hidden[None])[0].cpu()
     cost = ablator.cost(answers[head], known)
     assert float(cost.mean()) == pytest.approx(without - dense, abs=4e-6)

@@ -5,7 +5,7 @@ One for each file; one that is added here is in every list by itself.
 
 from prune_core.allocation.base import ALLOCATIONS as ALLOCATIONS
 from prune_core.allocation.base import SCORED as SCORED
-from prune_core.allocation.base import Asked as Asked
+from prune_core.allocation.base import AllocationRequest as AllocationRequest
 from prune_core.allocation.base import Cuts as Cuts
 from prune_core.allocation.base import Part as Part
 from prune_core.allocation.by_part import by_hand as by_hand

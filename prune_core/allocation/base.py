@@ -29,7 +29,7 @@ Parts = Mapping[str, Part]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AllocationRequest:
     """What every allocation is asked.
 
     Attributes:
@@ -60,7 +60,7 @@ SCORED = frozenset({"ordered", "outliers", "increases"})
 """Needs that the scores of all layers must be known for."""
 
 ALLOCATIONS: Registry[Callable[..., Cuts]] = Registry("allocation", "prune_core.allocation")
-"""An allocation takes :class:`Asked` and, by name, each of its needs:
+"""An allocation takes :class:`AllocationRequest` and, by name, each of its needs:
 
 ``multipliers``: the recipe's ``allocation_args``. ``roles``, ``blocks``: those the model has.
 ``ordered``: each layer's scores, ascending, and those of parts that are gone; then it cannot be

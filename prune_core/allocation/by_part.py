@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts, Parts, check_known
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts, Parts, check_known
 from prune_core.allocation.shares import cuts_of, scaled
 
 
@@ -36,14 +36,16 @@ def by_hand(multipliers: Mapping[str, float], parts: Parts, target: float) -> di
         },
     },
 )
-def per_role(asked: Asked, multipliers: Mapping[str, float], roles: Collection[str]) -> Cuts:
+def per_role(
+    request: AllocationRequest, multipliers: Mapping[str, float], roles: Collection[str]
+) -> Cuts:
     """Share by the multiplier of each layer's role.
 
     Raises:
         RecipeError: a role that the model does not have.
     """
     check_known(set(multipliers) - set(roles))
-    return cuts_of(by_role(multipliers, asked.parts, asked.sparsity), asked)
+    return cuts_of(by_role(multipliers, request.parts, request.sparsity), request)
 
 
 @ALLOCATIONS.register(
@@ -64,7 +66,9 @@ def per_role(asked: Asked, multipliers: Mapping[str, float], roles: Collection[s
         },
     },
 )
-def manual(asked: Asked, multipliers: Mapping[str, float], blocks: Collection[int]) -> Cuts:
+def manual(
+    request: AllocationRequest, multipliers: Mapping[str, float], blocks: Collection[int]
+) -> Cuts:
     """Share by the multiplier of each layer's block.
 
     Raises:
@@ -72,4 +76,4 @@ def manual(asked: Asked, multipliers: Mapping[str, float], blocks: Collection[in
     """
     check_known({f"block {index}" for index in multipliers if int(index) not in blocks})
     by_block = {str(int(index)): share for index, share in multipliers.items()}
-    return cuts_of(by_hand(by_block, asked.parts, asked.sparsity), asked)
+    return cuts_of(by_hand(by_block, request.parts, request.sparsity), request)

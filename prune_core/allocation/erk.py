@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts, Parts
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts, Parts
 from prune_core.allocation.shares import cuts_of, scaled
 
 
@@ -13,8 +13,8 @@ def erk(parts: Parts, target: float) -> dict[str, float]:
     1, and the others make up for it.
     """
     density = {n: (p.rows + p.columns) / p.numel if p.numel else 0.0 for n, p in parts.items()}
-    kept = scaled(density, parts, 1 - target)
-    return {name: 1 - share for name, share in kept.items()}
+    densities = scaled(density, parts, 1 - target)
+    return {name: 1 - share for name, share in densities.items()}
 
 
 @ALLOCATIONS.register(
@@ -34,6 +34,6 @@ def erk(parts: Parts, target: float) -> dict[str, float]:
         },
     },
 )
-def by_shape(asked: Asked) -> Cuts:
+def by_shape(request: AllocationRequest) -> Cuts:
     """Share by Erdos-Renyi-Kernel, see :func:`erk`."""
-    return cuts_of(erk(asked.parts, asked.sparsity), asked)
+    return cuts_of(erk(request.parts, request.sparsity), request)

@@ -8,14 +8,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts
 from prune_core.patterns import num_pruned
 
 
 def global_counts(
     ordered: Mapping[str, npt.NDArray[np.float32]],
     sparsity: float,
-    gone: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    dropped: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> dict[str, int]:
     """How many of each layer's weights are among the lowest of all.
 
@@ -25,39 +25,39 @@ def global_counts(
     Args:
         ordered: each layer's scores, sorted ascending, >= 0.
         sparsity: of all weights that are left.
-        gone: for layers of which parts are gone already, their scores, sorted ascending; they are
-            among those of ``ordered`` and count nowhere.
+        dropped: for layers of which parts are gone already, their scores, sorted ascending; they
+            are among those of ``ordered`` and count nowhere.
 
     Returns:
         Layer name to count among what is left; the counts sum to round(sparsity * total).
     """
     nothing: npt.NDArray[np.float32] = np.empty(0, dtype=np.float32)
-    without = {name: (gone or {}).get(name, nothing) for name in ordered}
+    without = {name: (dropped or {}).get(name, nothing) for name in ordered}
     sizes = {name: values.size - without[name].size for name, values in ordered.items()}
     total = sum(sizes.values())
-    wanted = num_pruned(total, sparsity)
-    if wanted in (0, total):
-        return {name: size if wanted else 0 for name, size in sizes.items()}
+    target = num_pruned(total, sparsity)
+    if target in (0, total):
+        return {name: size if target else 0 for name, size in sizes.items()}
 
     def count(name: str, value: np.float32, side: Literal["left", "right"]) -> int:
-        found = int(np.searchsorted(ordered[name], value, side))
-        return found - int(np.searchsorted(without[name], value, side))
+        position = int(np.searchsorted(ordered[name], value, side))
+        return position - int(np.searchsorted(without[name], value, side))
 
     low, high = 0, 0x7F800000  # bits of +0.0 and of infinity: non-negative floats sort as integers
-    while low < high:  # smallest score t with at least `wanted` scores <= t
+    while low < high:  # smallest score t with at least `target` scores <= t
         middle = (low + high) // 2
         value = np.uint32(middle).view(np.float32)
-        if sum(count(name, value, "right") for name in ordered) >= wanted:
+        if sum(count(name, value, "right") for name in ordered) >= target:
             high = middle
         else:
             low = middle + 1
     value = np.uint32(low).view(np.float32)
     below = {name: count(name, value, "left") for name in ordered}
-    left = wanted - sum(below.values())
+    remainder = target - sum(below.values())
     for name in ordered:
-        taken = min(left, count(name, value, "right") - below[name])
-        below[name] += taken
-        left -= taken
+        extra = min(remainder, count(name, value, "right") - below[name])
+        below[name] += extra
+        remainder -= extra
     return below
 
 
@@ -82,7 +82,7 @@ Scores = Mapping[str, npt.NDArray[np.float32]]
         },
     },
 )
-def global_ranking(asked: Asked, ordered: tuple[Scores, Scores]) -> Cuts:
+def global_ranking(request: AllocationRequest, ordered: tuple[Scores, Scores]) -> Cuts:
     """Cut all layers at one score, see :func:`global_counts`."""
-    scores, gone = ordered
-    return Cuts(global_counts(scores, asked.sparsity, gone))
+    scores, dropped = ordered
+    return Cuts(global_counts(scores, request.sparsity, dropped))

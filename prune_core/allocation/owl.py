@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts, Parts
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts, Parts
 from prune_core.allocation.shares import cuts_of, shifted
 
 
@@ -52,7 +52,7 @@ def owl(
     },
 )
 def by_outliers(
-    asked: Asked,
+    request: AllocationRequest,
     outliers: Callable[[float], Sequence[float]],
     *,
     m: float = 5.0,
@@ -61,10 +61,10 @@ def by_outliers(
     """Share by outlying scores, see :func:`owl`.
 
     Args:
-        asked: what is asked.
+        request: what is asked.
         outliers: from a limit to each block's share of scores above it times the block's mean.
         m: that limit.
         spread: lambda of the paper.
     """
-    shares = owl(outliers(m), asked.parts, asked.sparsity, spread=spread)
-    return cuts_of(shares, asked)
+    shares = owl(outliers(m), request.parts, request.sparsity, spread=spread)
+    return cuts_of(shares, request)

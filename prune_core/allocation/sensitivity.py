@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts, Parts
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts, Parts
 from prune_core.allocation.shares import cuts_of, shifted
 
 Increases = tuple[Sequence[float], Sequence[Sequence[float]]]
@@ -38,16 +38,16 @@ def curve(sparsities: Sequence[float], increases: Sequence[float]) -> Curve:
     it goes on as steeply; below the first it falls to 0 in a straight line.
     """
     grid = np.linspace(0, 1, _STEPS + 1)
-    known = np.maximum.accumulate(np.maximum(np.asarray(increases, dtype=np.float64), 1e-6))
+    heights = np.maximum.accumulate(np.maximum(np.asarray(increases, dtype=np.float64), 1e-6))
     at = np.asarray(sparsities, dtype=np.float64)
-    logs = np.log(known)
+    logs = np.log(heights)
     values = np.exp(np.interp(grid, at, logs))
     if len(at) > 1:
         slope = (logs[-1] - logs[-2]) / (at[-1] - at[-2])
         beyond = grid > at[-1]
         values[beyond] = np.exp(logs[-1] + slope * (grid[beyond] - at[-1]))
     below = grid < at[0]
-    values[below] = known[0] * grid[below] / at[0]
+    values[below] = heights[0] * grid[below] / at[0]
     return convex(values)
 
 
@@ -106,6 +106,6 @@ def least_loss(
         },
     },
 )
-def by_sensitivity(asked: Asked, increases: Increases) -> Cuts:
+def by_sensitivity(request: AllocationRequest, increases: Increases) -> Cuts:
     """Share by measured losses, see :func:`least_loss`."""
-    return cuts_of(least_loss(*increases, asked.parts, asked.sparsity), asked)
+    return cuts_of(least_loss(*increases, request.parts, request.sparsity), request)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from prune_core.allocation.base import Asked, Cuts, Parts
+from prune_core.allocation.base import AllocationRequest, Cuts, Parts
 from prune_core.patterns import Pattern, num_pruned
 
 
@@ -28,20 +28,20 @@ def scaled(values: Mapping[str, float], parts: Parts, target: float) -> dict[str
     """
     names = list(parts)
     sizes = np.array([parts[n].numel for n in names], dtype=np.float64)
-    wanted = np.array([values.get(n, 1.0) for n in names], dtype=np.float64)
+    weights = np.array([values.get(n, 1.0) for n in names], dtype=np.float64)
     total = sizes.sum()
     if not total:
         return dict.fromkeys(names, target)
-    reachable = sizes[wanted > 0].sum() / total
+    reachable = sizes[weights > 0].sum() / total
     if reachable <= target:
         rest = (target - reachable) / (1 - reachable) if reachable < 1 else 1.0
-        shares = np.where(wanted > 0, 1.0, rest)
+        shares = np.where(weights > 0, 1.0, rest)
     else:
-        high = 1.0 / wanted[wanted > 0].min()
+        high = 1.0 / weights[weights > 0].min()
         factor = _solve(
-            lambda c: float(sizes @ np.minimum(1.0, c * wanted)) / total, target, 0, high
+            lambda c: float(sizes @ np.minimum(1.0, c * weights)) / total, target, 0, high
         )
-        shares = np.minimum(1.0, factor * wanted)
+        shares = np.minimum(1.0, factor * weights)
     return dict(zip(names, shares.tolist(), strict=True))
 
 
@@ -49,17 +49,17 @@ def shifted(values: Mapping[str, float], parts: Parts, target: float) -> dict[st
     """``clip(value + d, 0, 1)`` with the ``d`` that makes the mean over all weights the target."""
     names = list(parts)
     sizes = np.array([parts[n].numel for n in names], dtype=np.float64)
-    wanted = np.array([values[n] for n in names], dtype=np.float64)
+    levels = np.array([values[n] for n in names], dtype=np.float64)
     total = sizes.sum()
     if not total:
         return dict.fromkeys(names, target)
     shift = _solve(
-        lambda d: float(sizes @ np.clip(wanted + d, 0, 1)) / total,
+        lambda d: float(sizes @ np.clip(levels + d, 0, 1)) / total,
         target,
-        -float(wanted.max()),
-        1 - float(wanted.min()),
+        -float(levels.max()),
+        1 - float(levels.min()),
     )
-    return dict(zip(names, np.clip(wanted + shift, 0, 1).tolist(), strict=True))
+    return dict(zip(names, np.clip(levels + shift, 0, 1).tolist(), strict=True))
 
 
 def clipped(shares: Mapping[str, float]) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def exact_cuts(
     Largest remainder: every layer gets the whole places of its share, the rest goes to the
     largest fractions. Per layer that is exact to one weight.
     """
-    wanted = num_pruned(sum(part.numel for part in parts.values()), sparsity)
+    budget = num_pruned(sum(part.numel for part in parts.values()), sparsity)
     cuts, fractions = {}, {}
     for name, part in parts.items():
         places = pattern.places(part.rows, part.columns)
@@ -83,15 +83,15 @@ def exact_cuts(
         cuts[name] = min(int(exact + 1e-9), places)
         fractions[name] = exact - cuts[name] if cuts[name] < places else -1.0
     unit = {n: pattern.removed(p.rows, p.columns, 1) for n, p in parts.items()}
-    left = wanted - sum(cuts[n] * unit[n] for n in parts)
+    remainder = budget - sum(cuts[n] * unit[n] for n in parts)
     for name in sorted(parts, key=lambda n: -fractions[n]):
-        if fractions[name] >= 0 and unit[name] > 0 and unit[name] / 2 <= left:
+        if fractions[name] >= 0 and unit[name] > 0 and unit[name] / 2 <= remainder:
             cuts[name] += 1
-            left -= unit[name]
+            remainder -= unit[name]
     return cuts
 
 
-def cuts_of(shares: Mapping[str, float], asked: Asked) -> Cuts:
+def cuts_of(shares: Mapping[str, float], request: AllocationRequest) -> Cuts:
     """Shares as cuts, with the layers that they remove whole."""
-    full = clipped(shares) if asked.sparsity < 1 else ()
-    return Cuts(exact_cuts(shares, asked.parts, asked.pattern, asked.sparsity), full)
+    full = clipped(shares) if request.sparsity < 1 else ()
+    return Cuts(exact_cuts(shares, request.parts, request.pattern, request.sparsity), full)

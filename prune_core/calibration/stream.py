@@ -59,10 +59,10 @@ class BlockStream:
             with torch.inference_mode():
                 for index, batch in enumerate(self._batches):
                     self._progress.check("Cancelled while the calibration text was read.")
-                    known = [self._before[index][b.stack] for b in self._earlier(block)]
+                    leading = [self._before[index][b.stack] for b in self._blocks_before(block)]
                     record: list[Any] = []
                     with (
-                        self._runner.session(known=known, record=record),
+                        self._runner.session(leading=leading, record=record),
                         suppress(_BlockDoneError),
                     ):
                         run_window(self._model, self._structure, batch)
@@ -71,7 +71,7 @@ class BlockStream:
         finally:
             stop.remove()
 
-    def _earlier(self, block: Block) -> Iterator[Block]:
+    def _blocks_before(self, block: Block) -> Iterator[Block]:
         return (b for b in self._structure.blocks if b.index < block.index)
 
     def see(self, block: Block, visit: Callable[[tuple[str, ...], Tensor], None]) -> None:
@@ -85,10 +85,10 @@ class BlockStream:
         Raises:
             ModelFileError: an input is not finite; the layer is named.
         """
-        seen: list[tuple[Tensor, list[str]]] = []
+        groups: list[tuple[Tensor, list[str]]] = []
 
         def flush() -> None:
-            for inputs, names in seen:
+            for inputs, names in groups:
                 flat = inputs.reshape(-1, inputs.shape[-1]).float()
                 if not bool(torch.isfinite(flat).all()):
                     raise ModelFileError(
@@ -97,15 +97,15 @@ class BlockStream:
                         name=names[0],
                     )
                 visit(tuple(names), flat)
-            seen.clear()
+            groups.clear()
 
         def hook(name: str) -> Callable[..., None]:
             def look(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
-                for inputs, names in seen:
+                for inputs, names in groups:
                     if inputs is arguments[0]:
                         names.append(name)
                         return
-                seen.append((arguments[0], [name]))
+                groups.append((arguments[0], [name]))
 
             return look
 

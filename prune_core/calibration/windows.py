@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def calibration_windows(
-    tokenizer: Any, chosen: Calibration, max_context: int, start: Sequence[int] = ()
+    tokenizer: Any, calibration: Calibration, max_context: int, start: Sequence[int] = ()
 ) -> Tensor:
     """Token windows of a calibration text, (windows, seq_len) int64.
 
@@ -25,7 +25,7 @@ def calibration_windows(
 
     Args:
         tokenizer: of the model.
-        chosen: which text and how much of it.
+        calibration: which text and how much of it.
         max_context: most tokens the model was built for.
         start: what each window starts with.
 
@@ -34,36 +34,36 @@ def calibration_windows(
     """
     import torch
 
-    text = read_text(chosen.text)
-    if chosen.seq_len == Calibration().seq_len:
-        chosen = replace(chosen, seq_len=min(chosen.seq_len, max_context))
+    text = read_text(calibration.text)
+    if calibration.seq_len == Calibration().seq_len:
+        calibration = replace(calibration, seq_len=min(calibration.seq_len, max_context))
     # told here, so that the sentence does not pass for one about the evaluation's windows
-    if chosen.seq_len > max_context:
+    if calibration.seq_len > max_context:
         raise TextError(
             "Calibration windows of {seq_len} tokens are longer than the model's context of "
             "{context}; choose shorter calibration windows.",
-            seq_len=chosen.seq_len,
+            seq_len=calibration.seq_len,
             context=max_context,
         )
-    everything = chosen.windows if chosen.seed is None else 2**31
-    found = token_windows(
+    everything = calibration.windows if calibration.seed is None else 2**31
+    windows = token_windows(
         tokenizer,
         text,
-        seq_len=chosen.seq_len,
+        seq_len=calibration.seq_len,
         windows=everything,
-        skip_tokens=chosen.skip,
+        skip_tokens=calibration.skip,
         max_context=max_context,
         ends=(start, ()),
     )
-    if found.shape[1] < chosen.seq_len:
+    if windows.shape[1] < calibration.seq_len:
         raise TextError(
             "The calibration text has {tokens} tokens, fewer than one window of {seq_len}; choose "
             "a longer text or shorter windows.",
-            tokens=found.shape[1],
-            seq_len=chosen.seq_len,
+            tokens=windows.shape[1],
+            seq_len=calibration.seq_len,
         )
-    if chosen.seed is None:
-        return found
-    generator = torch.Generator().manual_seed(chosen.seed)
-    order = torch.randperm(len(found), generator=generator)[: chosen.windows]
-    return found[order.sort().values]
+    if calibration.seed is None:
+        return windows
+    generator = torch.Generator().manual_seed(calibration.seed)
+    order = torch.randperm(len(windows), generator=generator)[: calibration.windows]
+    return windows[order.sort().values]

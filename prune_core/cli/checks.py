@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from prune_core.errors import RecipeError
-from prune_core.recipes.checks import MAX_DIGITS
 
 
 def index_of(text: str, option: str) -> int:
@@ -16,6 +15,8 @@ def index_of(text: str, option: str) -> int:
     Raises:
         RecipeError: more of them than any model has use for; Python reads no number of thousands.
     """
+    from prune_core.recipes.checks import MAX_DIGITS  # --help needs nothing of recipes
+
     digits = text.lstrip("0") or "0"
     if len(digits) > MAX_DIGITS:
         raise RecipeError(

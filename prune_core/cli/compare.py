@@ -24,12 +24,7 @@ from prune_core.recipes.calibration import apart
 from prune_core.recipes.packing import unpack
 from prune_core.recipes.recipe import Recipe
 from prune_core.texts.windows import check_windows
-from prune_core.words.numbers import (
-    counted_share,
-    error_in,
-    error_of,
-    measured,
-)
+from prune_core.words.numbers import counted_share, error_in, error_of, measured
 
 NAMES = "ABCD"
 BLOCK_WINDOWS = 2
@@ -139,7 +134,7 @@ def _run(model: ShownModel, job: Job, what: str) -> Result:
     except Cancelled:
         raise
     except PruneCoreError as error:
-        raise PruneCoreError(f"{what}: {error}") from error
+        raise PruneCoreError("{what}: {error}", what=what, error=error) from error
 
 
 def show(result: Result) -> None:

@@ -144,7 +144,13 @@ def _budget(parsed: argparse.Namespace) -> Result:
         info = ModelInfo.from_dict(ask(LoadModel(source)))
         size = FileSize(info.parameters, info.prunable, info.bytes_in_memory, info.zeros)
         solution = solve(
-            promise, families(recipes), measure, confirm=confirm, known=known, size=size, told=_told
+            promise,
+            families(recipes),
+            measure,
+            confirm=confirm,
+            finished_runs=known,
+            size=size,
+            listener=_told,
         )
     finally:
         if store is not None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from prune_core.analysis.blocks.methods import STEPS, Asked
+from prune_core.analysis.blocks.methods import STEPS, BlockRequest
 from prune_core.cli.checks import belongs
 from prune_core.cli.running import Result
 from prune_core.criteria import CRITERIA
@@ -74,7 +74,7 @@ def blocks(parsed: argparse.Namespace, text: TextSpec, run: Callable[[Job], Resu
         raise RecipeError(
             "unknown method {method!r} for blocks; use {known}.", method=method, known=known
         )
-    asked = Asked(
+    asked = BlockRequest(
         parsed.model,
         text,
         parsed.seq_len,

@@ -10,7 +10,7 @@ from prune_core.api import Model
 from prune_core.cli.checks import say
 from prune_core.cli.verbs import Result as Result
 from prune_core.jobs.base import Job
-from prune_core.models.info import LICENCE
+from prune_core.models.info import UNKNOWN_LICENSE
 
 
 class ShownModel(Model):
@@ -60,9 +60,9 @@ def run_job(job: Job) -> Result:
 
 
 def say_warnings(warnings: Sequence[str]) -> None:
-    """Each on a line of standard error, but for that of the licence."""
+    """Each on a line of standard error, but for that of the license."""
     for warning in warnings:
-        if not warning.startswith(LICENCE):
+        if not warning.startswith(UNKNOWN_LICENSE):
             say(warning)
 
 

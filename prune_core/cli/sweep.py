@@ -63,7 +63,9 @@ def run(parsed: argparse.Namespace) -> Result:
         )
         stop = threading.Event()
         with _interrupts(stop):
-            state = run_sweep(store, id, where, measure_cell, told=_Line(), stop=stop, shard=shard)
+            state = run_sweep(
+                store, id, where, measure_cell, listener=_Line(), stop=stop, shard=shard
+            )
         if sys.stderr.isatty():
             print(file=sys.stderr)
         runs = store.runs(sweep=id)

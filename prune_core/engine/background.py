@@ -86,8 +86,8 @@ class Background:
 
     def seconds_left(self, sweep: Sweep) -> float | None:
         """How long the first round of a sweep still takes: an estimate from the last cells."""
-        left = sweep.counts.get("pending", 0) + sweep.counts.get("running", 0)
-        return None if not self._pace else left * sum(self._pace) / len(self._pace)
+        cells = sweep.counts.get("pending", 0) + sweep.counts.get("running", 0)
+        return None if not self._pace else cells * sum(self._pace) / len(self._pace)
 
     # ---- the thread ------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Background:
             try:
                 store = store or RunStore(self._url)
                 self.error = None
-                worked = self._first(store) or self._later(store)
+                worked = self._run_first_round(store) or self._run_later_round(store)
             except StoreError as error:
                 self.error, worked = error.sentence, False
             except PruneCoreError as error:
@@ -110,14 +110,14 @@ class Background:
                 store.release(self._worker)
             store.close()
 
-    def _first(self, store: RunStore) -> bool:
+    def _run_first_round(self, store: RunStore) -> bool:
         """Measure one cell of a first round; False if there is none."""
         if store.read_only or not any(
             sweep.origin == "app" and sweep.state == "active" and not sweep.ended
             for sweep in store.sweeps()
         ):
             return False
-        if not self._quiet():
+        if not self._wait_until_idle():
             return True
         run = store.claim(self._worker, LEASE)
         if run is None:
@@ -136,17 +136,17 @@ class Background:
             store.release(self._worker)
         return True
 
-    def _later(self, store: RunStore) -> bool:
+    def _run_later_round(self, store: RunStore) -> bool:
         """Measure one run of a later round on more windows; False if none needs it."""
         if store.read_only:
             return False
         for sweep in store.sweeps():
             if sweep.origin != "app" or sweep.state != "active" or not sweep.ended:
                 continue
-            found = next_refinement(_grid(store, sweep.id), store.runs(sweep=sweep.id))
-            if found is None or not self._quiet():
+            refinement = next_refinement(_grid(store, sweep.id), store.runs(sweep=sweep.id))
+            if refinement is None or not self._wait_until_idle():
                 continue
-            run, windows = found
+            run, windows = refinement
             ticket = self._measure(store, run, windows)
             if ticket is not None and ticket.state == "done" and ticket.result is not None:
                 store.refine(run.id, ticket.result, windows=windows_of(run.numbers))
@@ -179,7 +179,7 @@ class Background:
                 return None
         return ticket
 
-    def _quiet(self) -> bool:
+    def _wait_until_idle(self) -> bool:
         """Wait a moment for the engine to be idle; False if it is not."""
         end = time.monotonic() + QUIET_SECONDS
         while time.monotonic() < end:

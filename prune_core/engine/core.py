@@ -88,11 +88,11 @@ class Core:
             self._models.move_to_end(key)
             return self._models[key]
 
-        gone = self._models.pop(key, None) is not None  # its files have changed
+        is_removed = self._models.pop(key, None) is not None  # its files have changed
         while len(self._models) >= self.max_models:
             self._models.popitem(last=False)
-            gone = True
-        if gone:
+            is_removed = True
+        if is_removed:
             gc.collect()  # wrapped blocks refer to themselves: the memory is free only after this
         handle = load_model(
             parse_source(source),
@@ -107,6 +107,6 @@ class Core:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Of any device; torch's allocator for the CPU raises a plain RuntimeError."""
-    said = str(error).lower()
-    wanting = "can't allocate memory" in said or "not enough memory" in said
+    message = str(error).lower()
+    wanting = "can't allocate memory" in message or "not enough memory" in message
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or wanting

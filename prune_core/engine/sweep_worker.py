@@ -31,9 +31,9 @@ def measure_cell(cell: Mapping[str, Any], windows: int, threads: int) -> dict[st
     from prune_core.jobs.sweeps import MeasureCell
 
     global _core
-    asked = cell_from_dict(cell)
+    request = cell_from_dict(cell)
     job = MeasureCell(
-        asked.source, asked.recipe, asked.text, asked.seq_len, windows, cost=asked.cost
+        request.source, request.recipe, request.text, request.seq_len, windows, cost=request.cost
     )
     # a cluster's worker may run tasks side by side; the model's working copy is one
     with _lock:
@@ -43,7 +43,7 @@ def measure_cell(cell: Mapping[str, Any], windows: int, threads: int) -> dict[st
             if _core is None:
                 _core = Core()
             numbers = _core.run(job)
-            return {"numbers": {**numbers, "warnings": list(_core.warnings(asked.source))}}
+            return {"numbers": {**numbers, "warnings": list(_core.warnings(request.source))}}
         except PruneCoreError as error:
             return {"error": error.sentence}
         finally:

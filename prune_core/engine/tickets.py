@@ -113,8 +113,8 @@ class Ticket:
         """Block until the state is final; False if the time ran out first."""
         end = None if timeout is None else time.monotonic() + timeout
         while self.state not in FINAL:
-            left = 0.05 if end is None else min(0.05, end - time.monotonic())
-            if left <= 0:
+            seconds = 0.05 if end is None else min(0.05, end - time.monotonic())
+            if seconds <= 0:
                 return False
-            self._computation.ended.wait(left)
+            self._computation.ended.wait(seconds)
         return True

@@ -29,7 +29,7 @@ class Estimate:
     count: int
 
 
-def _spread(parts: list[npt.NDArray[np.float64]]) -> float | None:
+def _standard_error(parts: list[npt.NDArray[np.float64]]) -> float | None:
     """Standard error of the mean over all tokens, the parts being the independent units."""
     if len(parts) < 2:
         return None
@@ -56,12 +56,12 @@ def estimate(windows: list[npt.NDArray[np.float32]]) -> Estimate:
         return Estimate(math.nan, None, 0)
     mean = float(sum(v.sum() for v in values) / count)
     if len(values) >= 2:
-        return Estimate(mean, _spread(values), count)
+        return Estimate(mean, _standard_error(values), count)
     only = values[0]
     parts = [only[i : i + CHUNK] for i in range(0, only.size, CHUNK)]
     if len(parts) > 1 and parts[-1].size < CHUNK // 2:
         parts[-2:] = [np.concatenate(parts[-2:])]
-    return Estimate(mean, _spread(parts), count)
+    return Estimate(mean, _standard_error(parts), count)
 
 
 def safe_exp(value: float) -> float:

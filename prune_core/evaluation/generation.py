@@ -136,9 +136,9 @@ def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozense
     """Tokens that end an answer, from the generation config and the tokenizer."""
     config: Any = getattr(model, "generation_config", None)
     ends = getattr(config, "eos_token_id", None)
-    found = set(ends) if isinstance(ends, list | tuple) else {ends}
-    found.add(tokenizer.eos_token_id)
-    return frozenset(token for token in found if token is not None)
+    ids = set(ends) if isinstance(ends, list | tuple) else {ends}
+    ids.add(tokenizer.eos_token_id)
+    return frozenset(token for token in ids if token is not None)
 
 
 @torch.inference_mode()
@@ -227,10 +227,10 @@ class Writing:
             return
         pairs = enumerate(zip(self.text, stable, strict=False))
         parted = (place for place, (ours, theirs) in pairs if ours != theirs)
-        shared = left = next(parted, len(self.text))
+        shared = room = next(parted, len(self.text))
         for place, piece in enumerate(self.pieces):
-            self.pieces[place] = piece[:left]
-            left -= len(self.pieces[place])
+            self.pieces[place] = piece[:room]
+            room -= len(self.pieces[place])
         self.pieces.append(stable[shared:])
         self.text = stable
 

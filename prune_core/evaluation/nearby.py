@@ -1,14 +1,14 @@
 """Losses of many answers that all lie near one known answer, without most of the output head.
 
 More than half of a large vocabulary shares a thousandth of the probability: the logits of those
-rare words matter only through their sum in the softmax's normaliser. Around a known answer that sum
+rare words matter only through their sum in the softmax's normalizer. Around a known answer that sum
 is expanded in the change d of the hidden state to second order: with p_i the known probabilities
 of the rare words, P their sum, m and S the mean and covariance of their rows of the head,
 
     sum_i p_i exp(w_i . d)  =  P exp(m . d + d' S d / 2)  +  third order.
 
 P and m are each position's own; S is shared by a window's positions. The second-order term itself
-says how far the expansion holds: where it is more than :data:`LIMIT` of the normaliser, that
+says how far the expansion holds: where it is more than :data:`LIMIT` of the normalizer, that
 position gets the whole head. What remains is about 1e-6 nats, float32's own rounding.
 """
 
@@ -26,7 +26,7 @@ RARE = 1e-3
 """Probability of all rare words together, the mean over positions."""
 
 LIMIT = 3e-5
-"""The second-order term's largest share of the normaliser: about so many nats of loss."""
+"""The second-order term's largest share of the normalizer: about so many nats of loss."""
 
 WORTH = 0.75
 """Share of the vocabulary up to which leaving out the rest saves time."""
@@ -52,7 +52,7 @@ class Nearby:
         layer: Any = head
         self._weight: Tensor = layer.weight
         self._bias: Tensor | None = getattr(head, "bias", None)
-        self.normalizer = self._own(hidden, targets) + self.losses
+        self.normalizer = self._target_logits(hidden, targets) + self.losses
         wide = widest(hidden.device)
         mass = torch.zeros(len(self._weight), dtype=wide, device=hidden.device)
         for rows in hidden.split(SLICE):
@@ -66,7 +66,7 @@ class Nearby:
             self.common = order[:count].sort().values
             self._expand(order[count:].sort().values)
 
-    def _own(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:
         own = (hidden * self._weight[targets]).sum(-1)
         return own if self._bias is None else own + self._bias[targets]
 
@@ -100,29 +100,29 @@ class Nearby:
         rows, targets = hidden.flatten(0, 1), self.targets.repeat(count)
         near = self.losses.repeat(count)
         if self.common is None:
-            return self._whole(rows, targets, near).view(count, -1)
+            return self._exact_losses(rows, targets, near).view(count, -1)
         change = hidden - self.hidden
         first = (change * self.means).sum(-1)
         second = ((change.flatten(0, 1) @ self.covariance).view_as(change) * change).sum(-1) / 2
-        shift = self._own(rows, targets) + near
+        shift = self._target_logits(rows, targets) + near
         level = self.normalizer + self.sums.log() - shift.view(count, -1)
         tail = (first + second + level).exp().to(widest(hidden.device)).flatten()
         sums = self._common_sums(rows, shift[:, None]) + tail
-        found = (sums.log() + near).float()
-        far = ~(second.flatten() * tail <= LIMIT * sums) | ~torch.isfinite(found)
+        losses = (sums.log() + near).float()
+        far = ~(second.flatten() * tail <= LIMIT * sums) | ~torch.isfinite(losses)
         if bool(far.any()):
-            found[far] = self._whole(rows[far], targets[far], near[far])
-        return found.view(count, -1)
+            losses[far] = self._exact_losses(rows[far], targets[far], near[far])
+        return losses.view(count, -1)
 
-    def _whole(self, rows: Tensor, targets: Tensor, near: Tensor) -> Tensor:
+    def _exact_losses(self, rows: Tensor, targets: Tensor, near: Tensor) -> Tensor:
         """(rows,) losses with every word's logit."""
-        found = tiled_losses(rows, self.head, targets, near)
-        if found is not None:
-            return found
+        losses = tiled_losses(rows, self.head, targets, near)
+        if losses is not None:
+            return losses
         parts = zip(rows.split(SLICE), targets.split(SLICE), strict=True)
         return torch.cat(
-            [F.cross_entropy(self.head(part).float(), wanted, reduction="none")
-             for part, wanted in parts]
+            [F.cross_entropy(self.head(part).float(), target, reduction="none")
+             for part, target in parts]
         )  # fmt: skip
 
     def _common_sums(self, rows: Tensor, shift: Tensor) -> Tensor:

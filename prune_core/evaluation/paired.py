@@ -98,25 +98,25 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
         return Difference(mean, None, None, None, None, count, exact=True)
     half = student_quantile(0.95, count - 1) * float(change.std(ddof=1)) / math.sqrt(count)
     exact = count <= EXACT_WINDOWS
-    p = _exact_p(change) if exact else _drawn_p(change)
+    p = _exact_p(change) if exact else _sampled_p(change)
     least = 2.0 ** (1 - count) if exact else 1 / (DRAWS + 1)
     return Difference(mean, mean - half, mean + half, p, least, count, exact)
 
 
-def compare_pairs(named: Mapping[str, Sequence[float]]) -> list[Pair]:
+def compare_pairs(measurements: Mapping[str, Sequence[float]]) -> list[Pair]:
     """All pairs of named measurements of the same windows, p corrected by Holm over them all.
 
     Raises:
         ProtocolError: see :func:`paired_difference`.
     """
-    found = [
-        (first, second, paired_difference(named[first], named[second]))
-        for first, second in combinations(named, 2)
+    pairs = [
+        (first, second, paired_difference(measurements[first], measurements[second]))
+        for first, second in combinations(measurements, 2)
     ]
-    corrected = iter(holm([d.p for _, _, d in found if d.p is not None]))
+    corrected = iter(holm([d.p for _, _, d in pairs if d.p is not None]))
     return [
         Pair(first, second, d, None if d.p is None else next(corrected))
-        for first, second, d in found
+        for first, second, d in pairs
     ]
 
 
@@ -173,19 +173,19 @@ def check_alike(protocols: Mapping[str, Mapping[str, Any]]) -> None:
     for (first, ours), (second, theirs) in combinations(protocols.items(), 2):
         for field in ALIKE:
             if ours.get(field) != theirs.get(field):
-                shown = [_said(protocol, field) for protocol in (ours, theirs)]
+                texts = [_field_text(protocol, field) for protocol in (ours, theirs)]
                 raise ProtocolError(
                     "{first} and {second} were not measured alike ({field}: {one} and {other}); "
                     "measure both in the same way.",
                     first=first,
                     second=second,
                     field=Sentence(_NAMES.get(field, field)),
-                    one=shown[0],
-                    other=shown[1],
+                    one=texts[0],
+                    other=texts[1],
                 )
 
 
-def _said(protocol: Mapping[str, Any], field: str) -> str:
+def _field_text(protocol: Mapping[str, Any], field: str) -> str:
     """A field's value for people: a text's name stands before its fingerprint."""
     name = protocol.get(field.removesuffix("_fingerprint"))
     value = protocol.get(field)
@@ -197,20 +197,20 @@ def _exact_p(change: npt.NDArray[np.float64]) -> float:
     for value in change[1:]:  # the first keeps its sign: patterns come in mirrored pairs
         sums = np.concatenate([sums + value, sums - value])
     sums = np.abs(sums + change[0])
-    return float(np.count_nonzero(sums >= _reached(change)) / sums.size)
+    return float(np.count_nonzero(sums >= _least_sum(change)) / sums.size)
 
 
-def _drawn_p(change: npt.NDArray[np.float64]) -> float:
+def _sampled_p(change: npt.NDArray[np.float64]) -> float:
     draw = np.random.default_rng(0)
-    reached, found = _reached(change), 0
+    reached, hits = _least_sum(change), 0
     for start in range(0, DRAWS, 10_000):
         rows = min(10_000, DRAWS - start)
         signs = draw.integers(0, 2, (rows, change.size)) * 2.0 - 1.0
-        found += int(np.count_nonzero(np.abs(signs @ change) >= reached))
-    return (1 + found) / (DRAWS + 1)
+        hits += int(np.count_nonzero(np.abs(signs @ change) >= reached))
+    return (1 + hits) / (DRAWS + 1)
 
 
-def _reached(change: npt.NDArray[np.float64]) -> float:
+def _least_sum(change: npt.NDArray[np.float64]) -> float:
     """The sum found; patterns that tie with it must not be lost to the order of additions."""
     return float(abs(change.sum()) - 1e-12 * np.abs(change).sum())
 

@@ -64,8 +64,8 @@ class DenseReference:
             record = CACHE.read(self._name(key))
             if record is None:
                 return None
-            kept = dict(record.tensors)
-            self._keep(key, DenseWindow(**kept | {"top_ids": kept["top_ids"].long()}))
+            tensors = dict(record.tensors)
+            self._keep(key, DenseWindow(**tensors | {"top_ids": tensors["top_ids"].long()}))
         return self._kept[key]
 
     def measure(self, tokens: Tensor) -> DenseWindow:
@@ -79,8 +79,8 @@ class DenseReference:
         )
         key = window_fingerprint(tokens)
         self._keep(key, answer)
-        kept = {x.name: getattr(answer, x.name) for x in fields(answer)}
-        CACHE.write(self._name(key), kept | {"top_ids": answer.top_ids.int()})
+        tensors = {x.name: getattr(answer, x.name) for x in fields(answer)}
+        CACHE.write(self._name(key), tensors | {"top_ids": answer.top_ids.int()})
         return answer
 
     def _keep(self, key: str, answer: DenseWindow) -> None:
@@ -89,10 +89,10 @@ class DenseReference:
         self._kept[key] = answer
 
     def _name(self, key: str) -> str:
-        kept = f"{self.structure.classes}-classes" if self.structure.classes else str(TOP_K)
+        top = f"{self.structure.classes}-classes" if self.structure.classes else str(TOP_K)
         # another device or version of torch rounds otherwise: the dense model would differ from
         # itself
         device = next(self.model.parameters()).device.type
         versions = f"{device}-{torch.__version__}-{transformers_version()}"
         place = hashlib.sha256(versions.encode()).hexdigest()[:8]
-        return f"{self.fingerprint[:24]}-{key}-{kept}-{place}"
+        return f"{self.fingerprint[:24]}-{key}-{top}-{place}"

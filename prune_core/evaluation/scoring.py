@@ -245,8 +245,8 @@ def token_losses(model: nn.Module, structure: Structure, tokens: Tensor) -> Tens
         structure: of the model.
         tokens: (1, seq) int64.
     """
-    found = [_loss(logits, targets)[0] for _, logits, targets in _slices(model, structure, tokens)]
-    return torch.cat(found).cpu()
+    losses = [_loss(logits, targets)[0] for _, logits, targets in _slices(model, structure, tokens)]
+    return torch.cat(losses).cpu()
 
 
 def tiled_losses(hidden: Tensor, head: nn.Module, targets: Tensor, near: Tensor) -> Tensor | None:
@@ -293,7 +293,7 @@ def widest(device: torch.device) -> torch.dtype:
 def _loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of each position and the log-sum-exp of its logits.
 
-    cross_entropy's fused log-softmax is 3 times faster here than torch.logsumexp; the normaliser
+    cross_entropy's fused log-softmax is 3 times faster here than torch.logsumexp; the normalizer
     follows from it.
     """
     loss = F.cross_entropy(logits, targets, reduction="none")
@@ -331,8 +331,8 @@ def score_window(
     for rows, logits, targets in _slices(model, structure, tokens):
         loss, normalizer = _loss(logits, targets)
         losses.append(loss)
-        known = (dense.top1[rows], dense.top_ids[rows], dense.top_logp[rows])
-        answer = Answer(logits, normalizer, *known)
+        dense_parts = (dense.top1[rows], dense.top_ids[rows], dense.top_logp[rows])
+        answer = Answer(logits, normalizer, *dense_parts)
         for name, values in agreement(answer, structure.kind).items():
             parts.setdefault(name, []).append(values)
         if on_logits is not None:

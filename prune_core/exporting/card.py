@@ -65,17 +65,17 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
         auto: name of the transformers class that loads it.
     """
     form, library_format = measured["format"], measured["library_format"]
-    title = _words(info.title)
+    title = _markdown_text(info.title)
     code = _PLAIN.format(auto=auto)
     if library_format:
         code = loading_code(library_format, auto, info.dtype)
-    known = info.license and " " not in info.license
+    is_license_id = info.license and " " not in info.license
     how = FORMATS[form].text("en", "card").format(form=library_format)
     if measured["cut"] and form == "compressed":
         how += " Dropped heads, neurons and blocks are physically gone."
     return _PAGE.format(
         base=json.dumps(_base(info)),
-        spdx=info.license.lower() if known else "other",
+        spdx=info.license.lower() if is_license_id else "other",
         title=title,
         source=_source(info),
         date=datetime.date.today().isoformat(),
@@ -89,7 +89,7 @@ def model_card(info: ModelInfo, recipe: Recipe, measured: Mapping[str, Any], aut
     )
 
 
-def _words(text: str) -> str:
+def _markdown_text(text: str) -> str:
     """A name from a file on one line, without what Markdown or YAML would act upon."""
     clean = "".join(c if c.isprintable() else " " for c in text)[:120].strip()
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", clean) or "a model"
@@ -113,10 +113,10 @@ def shared_source(source: str) -> str:
 
 
 def _license(info: ModelInfo) -> str:
-    origin = f" Its weights came from: {_words(info.provenance)}" if info.provenance else ""
+    origin = f" Its weights came from: {_markdown_text(info.provenance)}" if info.provenance else ""
     if not info.license:
-        return f"The licence of the base model is not known here; find it before sharing.{origin}"
-    return f"It stands under the licence of the base model, {_words(info.license)}.{origin}"
+        return f"The license of the base model is not known here; find it before sharing.{origin}"
+    return f"It stands under the license of the base model, {_markdown_text(info.license)}.{origin}"
 
 
 def _removed(recipe: Recipe, measured: Mapping[str, Any]) -> str:
@@ -133,11 +133,11 @@ def _removed(recipe: Recipe, measured: Mapping[str, Any]) -> str:
     for field, one in (("drop_attention", "attention"), ("drop_mlp", "MLP")):
         blocks = getattr(recipe, field)
         if blocks:
-            parts.append(f"the {one} of block{'s' if len(blocks) > 1 else ''} {_list(blocks)}")
+            parts.append(f"the {one} of block{'s' if len(blocks) > 1 else ''} {_joined(blocks)}")
     return "; ".join(parts)
 
 
-def _list(numbers: tuple[int, ...]) -> str:
+def _joined(numbers: tuple[int, ...]) -> str:
     return ", ".join(str(n) for n in numbers)
 
 
@@ -176,27 +176,27 @@ def _table(measured: Mapping[str, Any]) -> str:
 
 
 def _conditions(measured: Mapping[str, Any]) -> str:
-    told = measured["screen"]["protocol"]
-    name = "a pasted text" if told["text"] == "inline" else f"`{_file_name(told['text'])}`"
-    counted = f"{told['tokens']:,} predictions, " if told["tokens"] else ""
+    protocol = measured["screen"]["protocol"]
+    name = "a pasted text" if protocol["text"] == "inline" else f"`{_file_name(protocol['text'])}`"
+    predictions = f"{protocol['tokens']:,} predictions, " if protocol["tokens"] else ""
     text = (
-        f"Quality: {told['windows']} windows of {told['seq_len']} tokens of {name} "
-        f"(text {told['text_fingerprint'][:12]}), {counted}{told['dtype']} on "
-        f"{told['device']}; the interval is that of the paired difference to "
+        f"Quality: {protocol['windows']} windows of {protocol['seq_len']} tokens of {name} "
+        f"(text {protocol['text_fingerprint'][:12]}), {predictions}{protocol['dtype']} on "
+        f"{protocol['device']}; the interval is that of the paired difference to "
         "the dense model, ± is one standard error over windows."
     )
     if measured["repeats"]:
         text += (
             f" Speed and memory: median and range of {measured['repeats']} repeats, dense and this "
-            f"model in turn, each in a process of its own, {told['threads']} threads, "
-            f"{measured['prompt_tokens']} tokens of prompt, torch {told['torch']}, transformers "
-            f"{told['transformers']}."
+            f"model in turn, each in a process of its own, {protocol['threads']} threads, "
+            f"{measured['prompt_tokens']} tokens of prompt, torch {protocol['torch']}, "
+            f"transformers {protocol['transformers']}."
         )
     return text
 
 
 def _file_name(text: str) -> str:
-    return _words(text.replace("\\", "/").rsplit("/", 1)[-1])
+    return _markdown_text(text.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _speed(values: Mapping[str, float]) -> str:

@@ -1,7 +1,7 @@
 """Checkpoints without their zeros: values and a bitmask, by the compressed-tensors library.
 
 Formats of the library: ``sparse-24-bitmask`` where every compressed layer keeps at most two of four
-neighbours, else ``sparse-bitmask``. It wrote and read them until 0.14 (vllm-project's pull request
+neighbors, else ``sparse-bitmask``. It wrote and read them until 0.14 (vllm-project's pull request
 610 removed them); transformers 5 asks for 0.15 or later, and that version fills the layers it no
 longer understands with random numbers and only warns. So the weights lie in a file of another name
 than transformers looks for: it refuses the folder, and the library's own ``load_compressed`` reads
@@ -68,13 +68,13 @@ def read_compressed(model: nn.Module, place: Path, form: str) -> None:
         ExportError: the file does not hold what the model needs.
     """
     library = _library()
-    weights, found = model.state_dict(), set()
+    weights, names = model.state_dict(), set()
     for name, value in library.load_compressed(place / FILE, getattr(library, CONFIGS[form])()):
         if name not in weights or weights[name].shape != value.shape:
             raise ExportError("What was written is not complete; nothing was kept.")
         weights[name].copy_(value)
-        found.add(name)
-    if set(_untied(model)) - found:
+        names.add(name)
+    if set(_untied(model)) - names:
         raise ExportError("What was written is not complete; nothing was kept.")
 
 
@@ -97,14 +97,14 @@ def _untied(model: nn.Module) -> dict[str, Tensor]:
 
 def _worthwhile(model: Any) -> set[str]:
     """Layers whose zeros weigh more than their bitmask and row offsets."""
-    found = set()
+    names = set()
     for name, layer in describe(model).layers.items():
         weight = layer.stored_weight(model)
         zeros = weight.numel() - int(torch.count_nonzero(weight))
         spent = weight.shape[0] * (-(-weight.shape[1] // 8) + 8) + 64
         if zeros * weight.element_size() > spent:
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def _two_of_four(weight: Tensor) -> bool:

@@ -95,14 +95,14 @@ def cost_numbers(
     """
     parameters = list(handle.model.parameters())
     dense = _dense_nonzeros(handle.model)
-    left = _nonzeros(pruned, dense)
+    nonzeros = _nonzeros(pruned, dense)
     numbers: dict[str, Any] = {
         "parameters": sum(p.numel() for p in pruned.parameters()),
-        "nonzero": sum(left.values()),
+        "nonzero": sum(nonzeros.values()),
         "nonzero_dense": sum(dense.values()),
         "bytes_dense": sum(p.numel() * p.element_size() for p in parameters),
         "bytes_half": 2 * sum(p.numel() for p in parameters),
-        "bytes_sparse": _sparse_bytes(handle, pruned, left),
+        "bytes_sparse": _sparse_bytes(handle, pruned, nonzeros),
         "bytes_sparse_dense": _sparse_bytes(handle, handle.model, dense),
         "flops_dense": flops_per_token(handle.model),
         **shrunk_numbers(handle, recipe),
@@ -114,7 +114,7 @@ def cost_numbers(
     models: dict[str, nn.Module | None] = {"dense": None, "pruned": pruned}
     if cut and zeros:
         models["masked"] = pruned
-    found = measure_models(
+    measurements = measure_models(
         handle,
         models,
         recipe,
@@ -122,10 +122,10 @@ def cost_numbers(
         repeats=repeats,
         progress=progress,
     )
-    in_place = found.get("masked", None if cut else found["pruned"])
+    in_place = measurements.get("masked", None if cut else measurements["pruned"])
     for key in ("prefill", "decode", "peak_memory"):
-        numbers[key] = found["pruned"][key]
-        numbers[f"dense_{key}"] = found["dense"][key]
+        numbers[key] = measurements["pruned"][key]
+        numbers[f"dense_{key}"] = measurements["dense"][key]
         numbers[f"zeros_{key}"] = in_place[key] if in_place else None
     return numbers
 
@@ -170,27 +170,27 @@ def _dense_nonzeros(model: nn.Module) -> dict[int, int]:
     return _counted[model]
 
 
-def _nonzeros(model: nn.Module, known: Mapping[int, int]) -> dict[int, int]:
+def _nonzeros(model: nn.Module, dense_counts: Mapping[int, int]) -> dict[int, int]:
     """Values of each parameter that are not zero, by its address; tied tensors count once.
 
     Args:
         model: whose parameters.
-        known: counts of the dense model, whose tensors a pruned view shares where it can.
+        dense_counts: counts of the dense model, whose tensors a pruned view shares where it can.
     """
-    found = {}
+    counts = {}
     for parameter in model.parameters():
         address = parameter.data_ptr()
-        again = known.get(address)
-        found[address] = int(torch.count_nonzero(parameter)) if again is None else again
-    return found
+        again = dense_counts.get(address)
+        counts[address] = int(torch.count_nonzero(parameter)) if again is None else again
+    return counts
 
 
-def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, left: Mapping[int, int]) -> int:
+def _sparse_bytes(handle: ModelHandle, pruned: nn.Module, nonzeros: Mapping[int, int]) -> int:
     """Values that are not zero and a bitmask, for each layer where that is less than dense."""
     total = sum(p.numel() * p.element_size() for p in handle.model.parameters())
     for layer in handle.structure.layers.values():
         weight = layer.stored_weight(pruned)
-        zeros = weight.numel() - left[weight.data_ptr()]
+        zeros = weight.numel() - nonzeros[weight.data_ptr()]
         total -= bitmask_saving(weight.numel(), zeros, weight.element_size())
     return total
 
@@ -268,12 +268,12 @@ def write_weights(
         recipe: its dropped parts are cut out.
         folder: is made.
     """
-    chosen: Any = handle.model
+    output: Any = handle.model
     if model is not None:
         cut = recipe.removes_structure and shrunk_numbers(handle, recipe)["shrunk_refused"] is None
-        chosen = shrink(model, handle.structure, recipe) if cut else plain_copy(handle, model)
+        output = shrink(model, handle.structure, recipe) if cut else plain_copy(handle, model)
     with quiet():
-        chosen.save_pretrained(folder)
+        output.save_pretrained(folder)
 
 
 def plain_copy(handle: ModelHandle, pruned: nn.Module) -> nn.Module:
@@ -311,5 +311,5 @@ def checkpoint_of(
 def prompt(handle: ModelHandle, text: Sequence[int] | None = None) -> list[int]:
     """Tokens to measure with: of a text, or the first of the vocabulary; they leave room."""
     most = min(PROMPT_TOKENS, max(2, handle.info.context // 2))
-    chosen = list(text) if text is not None else list(range(handle.info.vocabulary))
-    return (chosen * (-(-most // max(1, len(chosen)))))[:most]
+    ids = list(text) if text is not None else list(range(handle.info.vocabulary))
+    return (ids * (-(-most // max(1, len(ids)))))[:most]

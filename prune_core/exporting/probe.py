@@ -41,38 +41,39 @@ def resident(field: str) -> int | None:
 
 def main() -> None:
     """Serve one checkpoint until standard input ends."""
-    asked = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     import torch
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(asked["threads"])
+    torch.set_num_threads(request["threads"])
     torch.ones(64, 64) @ torch.ones(64, 64)  # the kernels' own buffers belong to the imports
-    loader = getattr(transformers, asked["auto"])
-    getattr(transformers, asked["model"])  # imports its modeling file, which is no part of a model
+    loader = getattr(transformers, request["auto"])
+    # imports the class's modeling file, which is no part of a model
+    getattr(transformers, request["model"])
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
-    if asked["library_format"]:
+    if request["library_format"]:
         import compressed_tensors  # noqa: F401
     before = resident("VmRSS")
-    device = torch.device(asked["device"])
+    device = torch.device(request["device"])
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    dtype = getattr(torch, asked["dtype"])
-    if asked["library_format"]:
-        model = unpacked(transformers, loader, asked, dtype)
+    dtype = getattr(torch, request["dtype"])
+    if request["library_format"]:
+        model = unpacked(transformers, loader, request, dtype)
     else:
-        model = loader.from_pretrained(asked["folder"], dtype=dtype, local_files_only=True)
+        model = loader.from_pretrained(request["folder"], dtype=dtype, local_files_only=True)
     model.to(device).eval()
     after = resident("VmRSS")
-    tokens = torch.tensor([asked["tokens"]], device=device)
+    tokens = torch.tensor([request["tokens"]], device=device)
 
     def memory() -> dict[str, int | None]:
         if device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(device)
-            held = sum(p.numel() * p.element_size() for p in model.parameters())
-            return {"loaded": held, "peak": peak}
+            size = sum(p.numel() * p.element_size() for p in model.parameters())
+            return {"loaded": size, "peak": peak}
         highest = resident("VmHWM")
         if before is None or after is None or highest is None:
             return {"loaded": None, "peak": None}
@@ -81,18 +82,18 @@ def main() -> None:
     answer({"ready": True})
     with torch.inference_mode():
         for line in sys.stdin:
-            answer(memory() if line.strip() == "memory" else turn(torch, model, tokens, asked))
+            answer(memory() if line.strip() == "memory" else turn(torch, model, tokens, request))
 
 
-def unpacked(transformers: Any, loader: Any, asked: dict[str, Any], dtype: Any) -> Any:
+def unpacked(transformers: Any, loader: Any, request: dict[str, Any], dtype: Any) -> Any:
     """A compressed checkpoint, as its model card says to load it."""
     import compressed_tensors as library
 
     names = {"sparse-bitmask": "BitmaskConfig", "sparse-24-bitmask": "Sparse24BitMaskConfig"}
-    config = getattr(library, names[asked["library_format"]])()
-    (file,) = Path(asked["folder"]).glob("*.compressed.safetensors")
+    config = getattr(library, names[request["library_format"]])()
+    (file,) = Path(request["folder"]).glob("*.compressed.safetensors")
     model = loader.from_config(
-        transformers.AutoConfig.from_pretrained(asked["folder"]), dtype=dtype
+        transformers.AutoConfig.from_pretrained(request["folder"]), dtype=dtype
     )
     weights = model.state_dict()
     for name, value in library.load_compressed(file, config):
@@ -107,7 +108,7 @@ def answer(content: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def turn(torch: Any, model: Any, tokens: Any, asked: dict[str, Any]) -> dict[str, Any]:
+def turn(torch: Any, model: Any, tokens: Any, request: dict[str, Any]) -> dict[str, Any]:
     """One prefill and one greedy decode; an encoder has only the former."""
     wait = torch.cuda.synchronize if tokens.is_cuda else (lambda: None)
     config = model.config
@@ -118,12 +119,12 @@ def turn(torch: Any, model: Any, tokens: Any, asked: dict[str, Any]) -> dict[str
         wait()
         return {"prefill": tokens.shape[1] / (time.perf_counter() - start), "decode": None}
     pair = bool(getattr(config, "is_encoder_decoder", False))
-    given = {"decoder_input_ids": tokens[:, :1]} if pair else {"logits_to_keep": 1}
+    arguments = {"decoder_input_ids": tokens[:, :1]} if pair else {"logits_to_keep": 1}
     start = time.perf_counter()
-    output = model(input_ids=tokens, use_cache=True, **given)
+    output = model(input_ids=tokens, use_cache=True, **arguments)
     wait()
     first = time.perf_counter()
-    for _ in range(asked["new_tokens"]):
+    for _ in range(request["new_tokens"]):
         step = output.logits[:, -1:].argmax(-1)
         following: dict[str, Any] = {"input_ids": step}
         if pair:
@@ -134,7 +135,7 @@ def turn(torch: Any, model: Any, tokens: Any, asked: dict[str, Any]) -> dict[str
     end = time.perf_counter()
     return {
         "prefill": tokens.shape[1] / (first - start),
-        "decode": asked["new_tokens"] / (end - first),
+        "decode": request["new_tokens"] / (end - first),
     }
 
 

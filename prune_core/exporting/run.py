@@ -107,7 +107,7 @@ def export(
 
     def fill(place: Path) -> None:
         step("write")
-        model, result["cut"] = _chosen(handle, pruned, cutting, form)
+        model, result["cut"] = _model_to_write(handle, pruned, cutting, form)
         result["library_format"] = _write(handle, model, recipe, form, place)
         del model
         step("load")
@@ -130,7 +130,7 @@ def export(
             "flops_per_token": flops_per_token(handle.model),
             "perplexity": screen["perplexity_dense"],
         }
-        result["screen"] = _shown(screen)
+        result["screen"] = _screen_summary(screen)
         _measure_speed(handle, place, windows, result, progress)
         auto = checkpoint_of(handle, place).auto
         result["card"] = model_card(handle.info, recipe, result, auto)
@@ -153,7 +153,9 @@ def _expected(handle: ModelHandle, pruned: nn.Module, recipe: Recipe, form: str)
     return int(numbers[name] or numbers["bytes_dense"])
 
 
-def _chosen(handle: ModelHandle, pruned: nn.Module, recipe: Recipe, form: str) -> tuple[Any, bool]:
+def _model_to_write(
+    handle: ModelHandle, pruned: nn.Module, recipe: Recipe, form: str
+) -> tuple[Any, bool]:
     """The model to write, and whether dropped parts are cut out of it."""
     if form != "masked":
         try:
@@ -179,7 +181,7 @@ def _write(handle: ModelHandle, model: Any, recipe: Recipe, form: str, place: Pa
     handle.tokenizer.save_pretrained(place)
     shared = json.dumps(shared_recipe(recipe), indent=2)
     (place / RECIPE).write_text(shared + "\n", encoding="utf-8")
-    if handle.info.license.lower() == "apache-2.0":  # section 4a: a copy of the licence
+    if handle.info.license.lower() == "apache-2.0":  # section 4a: a copy of the license
         shutil.copyfile(PROJECT_ROOT / "LICENSE", place / "LICENSE")
     return library_format
 
@@ -215,7 +217,7 @@ def _measure_speed(
     with temporary_checkpoints() as beside:
         write_weights(handle, None, Recipe(), beside / "dense")
         result["dense"]["bytes"] = weight_bytes(beside / "dense")
-        found = measure_in_turn(
+        speeds = measure_in_turn(
             {
                 "dense": checkpoint_of(handle, beside / "dense"),
                 "exported": checkpoint_of(handle, place, result["library_format"]),
@@ -226,7 +228,7 @@ def _measure_speed(
         )
     for name in ("dense", "exported"):
         for key in ("prefill", "decode", "peak_memory"):
-            result[name][key] = found[name][key]
+            result[name][key] = speeds[name][key]
 
 
 def _same(
@@ -270,7 +272,7 @@ def _without_folders(screen: Mapping[str, Any]) -> dict[str, Any]:
     return {**screen, "protocol": protocol}
 
 
-def _shown(screen: Mapping[str, Any]) -> dict[str, Any]:
+def _screen_summary(screen: Mapping[str, Any]) -> dict[str, Any]:
     """What the card and the drawer need of an evaluation."""
     zeros = ("sparsity", "zeros_before", "added", "zeros_after", "counts")
     return {name: screen[name] for name in ("metric", *kept_fields(), "protocol", *zeros)}
@@ -280,10 +282,10 @@ def _answer(handle: ModelHandle, model: Any, tokens: Tensor) -> Tensor:
     with torch.inference_mode():
         if handle.structure.kind == "encoder-decoder":
             half = max(1, tokens.shape[1] // 2)
-            found = model(input_ids=tokens[:, :half], decoder_input_ids=tokens[:, half:])
+            output = model(input_ids=tokens[:, :half], decoder_input_ids=tokens[:, half:])
         else:
-            found = model(input_ids=tokens)
-    values: Tensor = found.logits if hasattr(found, "logits") else found.last_hidden_state
+            output = model(input_ids=tokens)
+    values: Tensor = output.logits if hasattr(output, "logits") else output.last_hidden_state
     return values.float().cpu()
 
 

@@ -85,15 +85,15 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
             family=family,
             masked=MASKED,
         )
-    left = [s for s in shapes if s.index not in recipe.drop_blocks]
+    remaining = [s for s in shapes if s.index not in recipe.drop_blocks]
     for stack in sorted({s.stack for s in shapes}):
-        if not any(s.stack == stack for s in left):
+        if not any(s.stack == stack for s in remaining):
             where = _STACKS[stack] if len({s.stack for s in shapes}) > 1 else "the model"
             raise RecipeError(
                 "no block of {where} would be left; keep at least one.", where=Sentence(where)
             )
-    if not FAMILIES[family].longer_decoder and _writes(shapes) and not _writes(left):
-        encoder, decoder = _per_stack(left)
+    if not FAMILIES[family].longer_decoder and _writes(shapes) and not _writes(remaining):
+        encoder, decoder = _per_stack(remaining)
         raise RecipeError(
             "transformers writes no text with a {family} model of {encoder} encoder and {decoder} "
             "decoder blocks (its cache counts the former); drop as many of both, or {masked}.",
@@ -102,9 +102,9 @@ def kept_parts(recipe: Recipe, shapes: Sequence[Shape], family: str, hidden_size
             decoder=decoder,
             masked=MASKED,
         )
-    neurons = _kept_neurons(recipe, left, family)
-    heads, cross = _kept_heads(recipe, left, family, hidden_size)
-    return Kept(tuple(s.index for s in left), neurons, heads, cross)
+    neurons = _kept_neurons(recipe, remaining, family)
+    heads, cross = _kept_heads(recipe, remaining, family, hidden_size)
+    return Kept(tuple(s.index for s in remaining), neurons, heads, cross)
 
 
 def _per_stack(shapes: Sequence[Shape]) -> tuple[int, int]:
@@ -118,16 +118,16 @@ def _writes(shapes: Sequence[Shape]) -> bool:
     return encoder >= decoder
 
 
-def _gone(pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
+def _by_block(pairs: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
+    parts: dict[int, set[int]] = {}
     for block, part in pairs:
-        found.setdefault(block, set()).add(part)
-    return found
+        parts.setdefault(block, set()).add(part)
+    return parts
 
 
-def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[int, list[int]]:
-    gone = _gone(recipe.drop_neurons)
-    if not any(s.index in gone for s in left):
+def _kept_neurons(recipe: Recipe, remaining: Sequence[Shape], family: str) -> dict[int, list[int]]:
+    dropped = _by_block(recipe.drop_neurons)
+    if not any(s.index in dropped for s in remaining):
         return {}
     if any(stack.neurons is None for stack in FAMILIES[family].stacks):
         raise RecipeError(
@@ -136,26 +136,28 @@ def _kept_neurons(recipe: Recipe, left: Sequence[Shape], family: str) -> dict[in
             masked=MASKED,
         )
     kept = {
-        s.index: [n for n in range(s.neurons) if n not in gone.get(s.index, ())]
-        for s in left
+        s.index: [n for n in range(s.neurons) if n not in dropped.get(s.index, ())]
+        for s in remaining
         if s.neurons
     }
-    if any(not found for found in kept.values()):
+    if any(not indices for indices in kept.values()):
         raise RecipeError("no neuron would be left in a block; {masked}.", masked=MASKED)
     # T5 has one number for both stacks
     fields = {stack.name: stack.neurons for stack in FAMILIES[family].stacks}
-    for field in sorted({fields[s.stack] or "" for s in left}):
-        chosen = [s.index for s in left if s.index in kept and (fields[s.stack] or "") == field]
-        _equal({index: len(kept[index]) for index in chosen}, "neurons")
+    for field in sorted({fields[s.stack] or "" for s in remaining}):
+        chosen = [
+            s.index for s in remaining if s.index in kept and (fields[s.stack] or "") == field
+        ]
+        _check_equal({index: len(kept[index]) for index in chosen}, "neurons")
     return kept
 
 
 def _kept_heads(
-    recipe: Recipe, left: Sequence[Shape], family: str, hidden_size: int
+    recipe: Recipe, remaining: Sequence[Shape], family: str, hidden_size: int
 ) -> tuple[KeptHeads, KeptHeads]:
     """What stays of self- and of cross-attention; both empty where no head goes."""
-    gone, gone_cross = _gone(recipe.drop_heads), _gone(recipe.drop_cross_heads)
-    if not any(s.index in gone or s.index in gone_cross for s in left):
+    dropped, dropped_cross = _by_block(recipe.drop_heads), _by_block(recipe.drop_cross_heads)
+    if not any(s.index in dropped or s.index in dropped_cross for s in remaining):
         return {}, {}
     stacks = FAMILIES[family].stacks
     if any(stack.head_dim is None for stack in stacks):
@@ -173,19 +175,19 @@ def _kept_heads(
             masked=MASKED,
         )
     kept = {
-        s.index: _groups(s.index, s.heads, s.kv_heads, gone.get(s.index, set()))
-        for s in left
+        s.index: _groups(s.index, s.heads, s.kv_heads, dropped.get(s.index, set()))
+        for s in remaining
         if s.heads
     }
     cross = {
-        s.index: _groups(s.index, s.cross_heads, s.cross_heads, gone_cross.get(s.index, set()))
-        for s in left
+        s.index: _groups(s.index, s.cross_heads, s.cross_heads, dropped_cross.get(s.index, set()))
+        for s in remaining
         if s.cross_heads
     }
     if len(stacks) > 1:
-        _alike(kept, cross, left, family)
-    _equal({index: len(found[0]) for index, found in kept.items()}, "heads")
-    _equal({index: len(found[1]) for index, found in kept.items()}, "key/value heads")
+        _check_same_heads(kept, cross, remaining, family)
+    _check_equal({index: len(heads[0]) for index, heads in kept.items()}, "heads")
+    _check_equal({index: len(heads[1]) for index, heads in kept.items()}, "key/value heads")
     queries = len(next(iter(kept.values()))[0])
     if FAMILIES[family].heads_divide and hidden_size % queries:
         raise RecipeError(
@@ -199,12 +201,14 @@ def _kept_heads(
     return kept, cross
 
 
-def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str) -> None:
+def _check_same_heads(
+    kept: KeptHeads, cross: KeptHeads, remaining: Sequence[Shape], family: str
+) -> None:
     """One number of heads for all attention, and where one bias by position serves each stack the
     same heads."""
     shared = FAMILIES[family].position_bias == "first"
-    for stack in sorted({s.stack for s in left}) if shared else ():
-        if len({tuple(kept[s.index][0]) for s in left if s.stack == stack}) > 1:
+    for stack in sorted({s.stack for s in remaining}) if shared else ():
+        if len({tuple(kept[s.index][0]) for s in remaining if s.stack == stack}) > 1:
             raise RecipeError(
                 "the blocks of a {family} {stack} share one position bias for each head; drop the "
                 "same heads in all of them, or {masked}.",
@@ -212,7 +216,7 @@ def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str
                 stack=Sentence(stack),
                 masked=MASKED,
             )
-    if len({len(found[0]) for found in (*kept.values(), *cross.values())}) > 1:
+    if len({len(heads[0]) for heads in (*kept.values(), *cross.values())}) > 1:
         raise RecipeError(
             "a {family} model has one number of heads for self- and cross-attention; drop as many "
             "of both in every block of encoder and decoder, or {masked}.",
@@ -221,15 +225,17 @@ def _alike(kept: KeptHeads, cross: KeptHeads, left: Sequence[Shape], family: str
         )
 
 
-def _groups(block: int, heads: int, kv_heads: int, gone: set[int]) -> tuple[list[int], list[int]]:
+def _groups(
+    block: int, heads: int, kv_heads: int, dropped: set[int]
+) -> tuple[list[int], list[int]]:
     """Heads left in each group of queries that share one key/value head."""
-    if len(gone) >= heads:
+    if len(dropped) >= heads:
         raise RecipeError(
             "no head would be left in block {block}; {masked}.", block=block, masked=MASKED
         )
     size = heads // kv_heads
     groups = [
-        [h for h in range(g * size, (g + 1) * size) if h not in gone] for g in range(kv_heads)
+        [h for h in range(g * size, (g + 1) * size) if h not in dropped] for g in range(kv_heads)
     ]
     if len({len(group) for group in groups if group}) != 1:
         raise RecipeError(
@@ -242,7 +248,7 @@ def _groups(block: int, heads: int, kv_heads: int, gone: set[int]) -> tuple[list
     return [h for group in groups for h in group], [g for g, group in enumerate(groups) if group]
 
 
-def _equal(counts: Mapping[int, int], what: str) -> None:
+def _check_equal(counts: Mapping[int, int], what: str) -> None:
     if len(set(counts.values())) > 1:
         first, *others = counts
         other = next(index for index in others if counts[index] != counts[first])

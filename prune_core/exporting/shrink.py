@@ -93,7 +93,7 @@ def skeleton(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Modul
     """
     surgery = plan_surgery(model, structure, recipe)
     with torch.device("meta"):
-        built = _built(model, structure, surgery)
+        built = _empty_model(model, structure, surgery)
     tie_alike(built, model)
     return built
 
@@ -110,7 +110,7 @@ def shrink(model: nn.Module, structure: Structure, recipe: Recipe) -> nn.Module:
         RecipeError: plain transformers could not load the result; says why.
     """
     surgery = plan_surgery(model, structure, recipe)
-    shrunk = _built(model, structure, surgery)
+    shrunk = _empty_model(model, structure, surgery)
     state = _state(model, structure, surgery.blocks, surgery.rows, surgery.columns)
     fill_biases(shrunk, state)
     try:
@@ -138,7 +138,7 @@ def tie_alike(model: Any, source: Any) -> None:
     model.tie_weights(recompute_mapping=False)
 
 
-def _built(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:
+def _empty_model(model: nn.Module, structure: Structure, surgery: Surgery) -> Any:
     try:
         return type(model)(surgery.config)
     except (ValueError, RuntimeError, TypeError) as error:
@@ -160,22 +160,22 @@ def _count_blocks(config: Any, structure: Structure, blocks: Sequence[Block]) ->
         return
     stacks = FAMILIES[structure.family].stacks
     for stack in stacks:
-        left = [b for b in blocks if b.stack == stack.name]
+        remaining = [b for b in blocks if b.stack == stack.name]
         whole = [b for b in structure.blocks if b.stack == stack.name]
         for name in stack.blocks:
             if hasattr(config, name):
-                setattr(config, name, len(left))
+                setattr(config, name, len(remaining))
         # lists with an entry for each block, as layer_types
         for name, value in list(vars(config).items()):
             named = name in stack.lists or (len(stacks) == 1 and "layer" in name)
             if named and isinstance(value, list) and len(value) == len(whole):
-                setattr(config, name, [value[b.number] for b in left])
+                setattr(config, name, [value[b.number] for b in remaining])
         repeated = FAMILIES[structure.family].repeated
         if repeated:
             pattern, kinds = repeated
             setattr(config, pattern, [[getattr(config, kinds), 1]])
         if len(stacks) == 1 and hasattr(config, "max_window_layers"):
-            config.max_window_layers = min(config.max_window_layers, len(left))
+            config.max_window_layers = min(config.max_window_layers, len(remaining))
 
 
 def _count_neurons(
@@ -246,11 +246,11 @@ def _head_slices(
     columns: Slices,
 ) -> None:
     ranges: dict[str, list[tuple[int, int]]] = {}
-    for projection, chosen in ((attention.q, queries), (attention.k, keys), (attention.v, keys)):
-        found = ranges.setdefault(projection.layer, [])
-        found.extend(projection.rows[part] for part in chosen)
-    for name, found in ranges.items():  # sorted: a fused projection keeps its layout
-        rows[name] = [row for start, stop in sorted(found) for row in range(start, stop)]
+    for projection, parts in ((attention.q, queries), (attention.k, keys), (attention.v, keys)):
+        spans = ranges.setdefault(projection.layer, [])
+        spans.extend(projection.rows[part] for part in parts)
+    for name, spans in ranges.items():  # sorted: a fused projection keeps its layout
+        rows[name] = [row for start, stop in sorted(spans) for row in range(start, stop)]
     columns[attention.o] = [
         column
         for head in queries
@@ -267,12 +267,12 @@ def _state(
 ) -> dict[str, Tensor]:
     names: dict[str, str | None] = {}
     number: dict[str, int] = {}
-    left = {block.index for block in blocks}
+    remaining = {block.index for block in blocks}
     for block in structure.blocks:
         container, _, _ = block.module.rpartition(".")
         place = number.get(container, 0)
-        names[block.module] = f"{container}.{place}" if block.index in left else None
-        number[container] = place + (block.index in left)
+        names[block.module] = f"{container}.{place}" if block.index in remaining else None
+        number[container] = place + (block.index in remaining)
     family = FAMILIES[structure.family]
     state: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
@@ -293,8 +293,8 @@ def _sliced(key: str, value: Tensor, structure: Structure, rows: Slices, columns
     if name not in rows and name not in columns:
         return value
     layer = structure.layers.get(name)
-    chosen = torch.tensor(rows.get(name, columns.get(name)), device=value.device)
+    index = torch.tensor(rows.get(name, columns.get(name)), device=value.device)
     if kind == "bias":
-        return value[chosen] if name in rows else value
+        return value[index] if name in rows else value
     axis = 0 if name in rows else 1
-    return value.index_select(1 - axis if layer is not None and layer.transposed else axis, chosen)
+    return value.index_select(1 - axis if layer is not None and layer.transposed else axis, index)

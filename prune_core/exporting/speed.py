@@ -89,9 +89,9 @@ class _Probe:
             "tokens": list(tokens),
             "new_tokens": new_tokens,
         }
-        self._say(json.dumps(content))
+        self._write_line(json.dumps(content))
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         assert self._process.stdin is not None
         # a process that is gone is told by what it answers
         with contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ class _Probe:
 
     def ask(self, line: str) -> dict[str, Any]:
         """Write a line and wait for the answer."""
-        self._say(line)
+        self._write_line(line)
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
@@ -114,12 +114,12 @@ class _Probe:
         while time.monotonic() < end:
             self._progress.check("Cancelled while speed was measured.")
             try:
-                found = self._lines.get(timeout=0.05)
+                line = self._lines.get(timeout=0.05)
             except queue.Empty:
                 continue
-            if found is None:
+            if line is None:
                 raise self._failed()
-            content: dict[str, Any] = json.loads(found)
+            content: dict[str, Any] = json.loads(line)
             return content
         raise SpeedError("Measuring speed took too long; nothing was kept.")
 
@@ -182,7 +182,7 @@ def measure_in_turn(
         Cancelled: by ``progress``.
     """
     probes: dict[str, _Probe] = {}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in checkpoints}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in checkpoints}
     total, done = len(checkpoints) * (repeats + 2), 0
 
     def step() -> None:
@@ -200,9 +200,9 @@ def measure_in_turn(
             for name in list(probes)[:: -1 if turn % 2 else 1]:
                 numbers = probes[name].ask("round")
                 if turn:
-                    found[name].append(numbers)
+                    results[name].append(numbers)
                 step()
-        return {name: _summary(found[name], probes[name].ask("memory")) for name in probes}
+        return {name: _summary(results[name], probes[name].ask("memory")) for name in probes}
     finally:
         for probe in probes.values():
             probe.close()

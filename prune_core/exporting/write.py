@@ -95,14 +95,14 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
 def _check_own(folder: Path) -> None:
     """Refuse to replace a folder that holds anything but an export; an empty one may go."""
-    found = sorted(folder.iterdir())
-    names = {path.name for path in found}
+    entries = sorted(folder.iterdir())
+    names = {path.name for path in entries}
     if names and not names.issuperset((RECIPE, MEASURED)):
         raise ExportError(
             "The folder {name} holds no export of Prunescope; it is not overwritten.",
             name=shown(str(folder)),
         )
-    for path in found:
+    for path in entries:
         ours = path.name == "LICENSE" or path.suffix in WRITTEN
         if not ours or path.is_symlink() or not path.is_file():
             raise ExportError(
@@ -149,7 +149,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, overwrite: bool)
     Raises:
         ExportError: see :func:`check_target`; or the disk is full or not writable.
     """
-    _clean(folder)
+    _clear_leftovers(folder)
     check_target(folder, overwrite=overwrite)
     temporary = folder.with_name(f".{folder.name}.tmp-{_owner()}-{uuid.uuid4().hex[:8]}")
     try:
@@ -180,7 +180,7 @@ def _move(temporary: Path, folder: Path) -> None:
     """Under the target's name in one step; what was there is then under the temporary one."""
     if not folder.is_dir():
         temporary.replace(folder)
-    elif not _exchange(temporary, folder):
+    elif not _swap_names(temporary, folder):
         # two steps where the system has no exchange: killed between them, the next export finds
         # the old folder under this name and puts it back
         old = folder.with_name(f".{folder.name}.old-{_owner()}-{uuid.uuid4().hex[:8]}")
@@ -196,7 +196,7 @@ def _move(temporary: Path, folder: Path) -> None:
         _sync(folder.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _swap_names(one: Path, other: Path) -> bool:
     """Swap two names at once (Linux); False where that is not possible."""
     if not sys.platform.startswith("linux"):
         return False
@@ -208,16 +208,16 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
-def _clean(folder: Path) -> None:
+def _clear_leftovers(folder: Path) -> None:
     """Put back and clear away what killed exports to the same name left beside it."""
     name = re.escape(folder.name)
     pattern = re.compile(rf"^\.{name}\.(tmp|old)-([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}$")
     try:
-        found = [(path, pattern.match(path.name)) for path in folder.parent.iterdir()]
+        matches = [(path, pattern.match(path.name)) for path in folder.parent.iterdir()]
     except OSError:
         return  # told where it is written to
-    for path, match in found:
-        if match is None or not _abandoned(path, match[2], int(match[3])):
+    for path, match in matches:
+        if match is None or not _is_abandoned(path, match[2], int(match[3])):
             continue
         if match[1] == "old" and not folder.exists():
             with suppress(OSError):
@@ -231,7 +231,7 @@ def _owner() -> str:
     return f"{host}-{os.getpid()}"
 
 
-def _abandoned(path: Path, host: str, process: int) -> bool:
+def _is_abandoned(path: Path, host: str, process: int) -> bool:
     """Nobody writes there any more: its process is gone, or it is of another machine and old."""
     if host == _owner().partition("-")[0] and hasattr(os, "kill"):
         if process == os.getpid():

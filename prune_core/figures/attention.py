@@ -12,7 +12,7 @@ from prune_core.figures.theme import Look, color_bar, escape, style
 Head = tuple[int, int]
 """(flat block index, head)."""
 
-LABELLED_TOKENS = 48  # more than this many tokens: axis labels would overlap
+LABELED_TOKENS = 48  # more than this many tokens: axis labels would overlap
 
 
 def importance_map(
@@ -150,12 +150,12 @@ def _marks(
     row_height: int,
 ) -> None:
     rows = {block: row for row, block in enumerate(blocks)}
-    gone = [head for head in dropped if head[0] in rows]
-    if gone:
+    marks = [head for head in dropped if head[0] in rows]
+    if marks:
         for width, color in ((4.0, "#FFFFFF"), (2.0, "#B00020")):
             figure.add_scatter(
-                x=[head for _, head in gone],
-                y=[rows[block] for block, _ in gone],
+                x=[head for _, head in marks],
+                y=[rows[block] for block, _ in marks],
                 mode="markers",
                 marker={
                     "symbol": "x-thin",
@@ -239,7 +239,7 @@ def pattern_grid(
         x=words["x"],
         y=words["y"],
     )
-    step = max(1, -(-len(queries) // LABELLED_TOKENS))
+    step = max(1, -(-len(queries) // LABELED_TOKENS))
     figure.update_xaxes(
         tickvals=list(range(0, len(keys), step)),
         ticktext=keys[::step],
@@ -272,12 +272,12 @@ def agreement_map(
         title: of the figure.
         unit: of the color scale.
     """
-    shown = [escape(name) for name in names]
+    labels = [escape(name) for name in names]
     figure = go.Figure(
         go.Heatmap(
             z=[list(row) for row in correlations],
-            x=shown,
-            y=shown,
+            x=labels,
+            y=labels,
             zmin=-1,
             zmax=1,
             colorscale=look.diverging,

@@ -39,19 +39,19 @@ def differences(
     figure = go.Figure()
     names = [f"{pair['first']} {MINUS} {pair['second']}" for pair in pairs]
     for clear, symbol in ((True, "circle"), (False, "circle-open")):
-        chosen = [
+        group = [
             (name, pair)
             for name, pair in zip(names, pairs, strict=True)
             if (pair["p_holm"] is not None and pair["p_holm"] < 0.05) is clear
         ]
-        if not chosen:
+        if not group:
             continue
         up = [
-            (p["high"] or p["mean"]) - p["mean"] if p["high"] is not None else 0 for _, p in chosen
+            (p["high"] or p["mean"]) - p["mean"] if p["high"] is not None else 0 for _, p in group
         ]
         figure.add_scatter(
-            x=[pair["mean"] for _, pair in chosen],
-            y=[name for name, _ in chosen],
+            x=[pair["mean"] for _, pair in group],
+            y=[name for name, _ in group],
             error_x={"type": "data", "array": up, "thickness": 2, "width": 5},
             mode="markers",
             name=words["clear" if clear else "open"],
@@ -61,7 +61,7 @@ def differences(
                 "color": look.text,
                 "line": {"width": 2, "color": look.text},
             },
-            customdata=[[_hover(pair, words["hover"])] for _, pair in chosen],
+            customdata=[[_hover(pair, words["hover"])] for _, pair in group],
             hovertemplate="%{y}: %{customdata[0]}<extra></extra>",
         )
     figure.add_vline(x=0, line={"color": look.muted, "width": 1, "dash": "dot"})
@@ -107,24 +107,24 @@ def overlap_matrix(
     texts: list[list[str]] = []
     for first in names:
         values: list[float | None] = []
-        shown = []
+        labels = []
         for second in names:
             if first == second:
                 values.append(1.0)
-                shown.append("1")
+                labels.append("1")
                 continue
-            found = cells.get((first, second)) or cells.get((second, first))
-            jaccard, chance = found or (None, None)
+            cell = cells.get((first, second)) or cells.get((second, first))
+            jaccard, chance = cell or (None, None)
             values.append(jaccard)
-            if found is None:
-                shown.append("…")
+            if cell is None:
+                labels.append("…")
             elif jaccard is None:
-                shown.append(words["none"])
+                labels.append(words["none"])
             else:
                 by = NONE if chance is None else f"{chance:.2f}"
-                shown.append(f"<b>{jaccard:.2f}</b><br>" + words["chance"].replace("[share]", by))
+                labels.append(f"<b>{jaccard:.2f}</b><br>" + words["chance"].replace("[share]", by))
         rows.append(values)
-        texts.append(shown)
+        texts.append(labels)
     figure = go.Figure(
         go.Heatmap(
             z=rows,
@@ -178,10 +178,10 @@ def block_damage(
         errors = [0.0 if e is None else float(e) for e in line["stderr"]]
         color = slot_color(name, look)
         # nothing happened: a logarithmic axis has no place for it
-        shown = [x if x > 1e-9 else None for x in mean] if log else mean
+        heights = [x if x > 1e-9 else None for x in mean] if log else mean
         figure.add_scatter(
             x=list(range(len(mean))),
-            y=shown,
+            y=heights,
             error_y={
                 "type": "data",
                 "array": errors,

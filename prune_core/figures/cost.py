@@ -37,16 +37,16 @@ def sizes(
     """
     figure = go.Figure()
     for estimate in (False, True):
-        chosen = [row for row in rows if row[3] is estimate]
-        if not chosen:
+        group = [row for row in rows if row[3] is estimate]
+        if not group:
             continue
         figure.add_bar(
-            y=[name for name, _, _, _ in chosen],
-            x=[value / 1e6 for _, _, value, _ in chosen],
+            y=[name for name, _, _, _ in group],
+            x=[value / 1e6 for _, _, value, _ in group],
             orientation="h",
             name=words["estimate" if estimate else "exact"],
             marker={
-                "color": [model_color(model, look) for _, model, _, _ in chosen],
+                "color": [model_color(model, look) for _, model, _, _ in group],
                 "pattern": {
                     "shape": "/" if estimate else "",
                     "fgcolor": look.paper,
@@ -54,7 +54,7 @@ def sizes(
                     "solidity": 0.35,
                 },
             },
-            text=[short(value / 1e6) for _, _, value, _ in chosen],
+            text=[short(value / 1e6) for _, _, value, _ in group],
             textposition="outside",
             textfont={"color": look.text, "size": look.size(13)},
             cliponaxis=False,
@@ -92,8 +92,8 @@ def speeds(
         horizontal_spacing=0.06,
         subplot_titles=[name for name, _ in measures],
     )
-    for column, (_, found) in enumerate(measures, start=1):
-        for model, values in found.items():
+    for column, (_, by_model) in enumerate(measures, start=1):
+        for model, values in by_model.items():
             color, name = model_color(model, look), models[model]
             figure.add_scatter(
                 x=values["values"],

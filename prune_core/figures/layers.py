@@ -41,18 +41,18 @@ def influence_bars(
     """
     figure = go.Figure()
     heights = [max(float(x), FLOOR) for x in influence]
-    for name, chosen, color, shape in (
+    for name, bars, color, shape in (
         ("kept", [b for b in range(len(influence)) if b not in dropped], look.dense, ""),
         ("dropped", sorted(dropped), look.pruned, "/"),
     ):
-        if not chosen:
+        if not bars:
             continue
         figure.add_bar(
-            x=chosen,
-            y=[heights[block] for block in chosen],
+            x=bars,
+            y=[heights[block] for block in bars],
             width=BAR,
             name=words[name],
-            customdata=[[block] for block in chosen],
+            customdata=[[block] for block in bars],
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
             marker=hatched(look, color, shape),
@@ -105,28 +105,28 @@ def cost_bars(
         words: ``title``, ``x``, ``y``, ``kept``, ``dropped``.
     """
     figure = go.Figure()
-    for name, wanted, color, shape in (
+    for name, is_dropped, color, shape in (
         ("kept", False, look.dense, ""),
         ("dropped", True, look.pruned, "/"),
     ):
-        chosen = [
-            b for b, cost in enumerate(costs) if cost is not None and (b in dropped) == wanted
+        bars = [
+            b for b, cost in enumerate(costs) if cost is not None and (b in dropped) == is_dropped
         ]
-        if not chosen:
+        if not bars:
             continue
         figure.add_bar(
-            x=chosen,
-            y=[costs[block] for block in chosen],
+            x=bars,
+            y=[costs[block] for block in bars],
             width=BAR,
             error_y={
                 "type": "data",
-                "array": [errors[block] or 0.0 for block in chosen],
+                "array": [errors[block] or 0.0 for block in bars],
                 "color": look.muted,
                 "thickness": 1,
                 "width": 2,
             },
             name=words[name],
-            customdata=[[block] for block in chosen],
+            customdata=[[block] for block in bars],
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
             marker=hatched(look, color, shape),
@@ -147,7 +147,7 @@ def cost_bars(
 def greedy_curve(
     path: Sequence[Mapping[str, Any]],
     dense: float,
-    chosen: Collection[int],
+    selection: Collection[int],
     look: Look,
     *,
     words: Mapping[str, str],
@@ -157,7 +157,7 @@ def greedy_curve(
     Args:
         path: steps of a ``GreedyBlocks`` result.
         dense: value without removals.
-        chosen: blocks of the current recipe; the step with just these is marked.
+        selection: blocks of the current recipe; the step with just these is marked.
         look: colors and scale.
         words: ``title``, ``x``, ``y``, ``dense``, ``chosen``.
     """
@@ -165,7 +165,7 @@ def greedy_curve(
     up = [float(s["high"] if s["high"] is not None else s["value"]) - s["value"] for s in path]
     down = [s["value"] - float(s["low"] if s["low"] is not None else s["value"]) for s in path]
     steps = list(range(1, len(path) + 1))
-    mine = [set(step["blocks"]) == set(chosen) for step in path]
+    mine = [set(step["blocks"]) == set(selection) for step in path]
     figure = go.Figure()
     figure.add_hline(y=dense, line={"color": look.dense, "width": 1.5, "dash": "dash"})
     figure.add_scatter(

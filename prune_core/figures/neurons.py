@@ -17,10 +17,10 @@ def sorted_scores(
     scores: Sequence[Sequence[float]],
     neurons: Sequence[Sequence[int]],
     blocks: Sequence[int],
-    gone: Sequence[float],
+    shares: Sequence[float],
     look: Look,
     *,
-    chosen: tuple[int, int] | None,
+    selection: tuple[int, int] | None,
     below: float | None = None,
     words: Mapping[str, str],
 ) -> go.Figure:
@@ -30,9 +30,9 @@ def sorted_scores(
         scores: (block x bin) score in the middle of each bin, lowest first.
         neurons: (block x bin) index of that neuron; with the block it is the point's customdata.
         blocks: flat index of each row.
-        gone: share of each block's neurons that the recipe removes: a line marks it.
+        shares: share of each block's neurons that the recipe removes: a line marks it.
         look: colors and scale.
-        chosen: (block, neuron) whose bin is marked.
+        selection: (block, neuron) whose bin is marked.
         below: share of its block's neurons that score lower, where known: without it only a
             neuron in the middle of a bin is found.
         words: ``title``, ``x``, ``y``, ``score``, ``block``, ``neuron``, ``gone``.
@@ -76,9 +76,9 @@ def sorted_scores(
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
-    if any(gone):
+    if any(shares):
         figure.add_scatter(
-            x=[100 * share for share in gone for _ in (0, 1)],
+            x=[100 * share for share in shares for _ in (0, 1)],
             y=[row + end for row in rows for end in (-0.5, 0.5)],
             mode="lines",
             name=words["gone"],
@@ -86,9 +86,9 @@ def sorted_scores(
             hoverinfo="skip",
         )
         legend_below_title(figure, look)
-    if chosen is not None and chosen[0] in blocks:
-        row = list(blocks).index(chosen[0])
-        index = _bin(neurons[row], chosen[1], below)
+    if selection is not None and selection[0] in blocks:
+        row = list(blocks).index(selection[0])
+        index = _bin(neurons[row], selection[1], below)
         if index is not None:
             figure.add_scatter(
                 x=[places[index]],
@@ -104,10 +104,10 @@ def sorted_scores(
                 hoverinfo="skip",
                 showlegend=False,
             )
-    shown = [row for row in rows if len(rows) <= 16 or row % 5 == 0]
+    labeled = [row for row in rows if len(rows) <= 16 or row % 5 == 0]
     figure.update_yaxes(
-        tickvals=shown,
-        ticktext=[str(blocks[row]) for row in shown],
+        tickvals=labeled,
+        ticktext=[str(blocks[row]) for row in labeled],
         range=[len(blocks) - 0.5, -0.5],
         showgrid=False,
     )
@@ -119,9 +119,9 @@ def sorted_scores(
 
 def _bin(middles: Sequence[int], neuron: int, below: float | None) -> int | None:
     """The bin a neuron lies in: one whose middle it is, or that of its rank if that is known."""
-    found = [index for index, middle in enumerate(middles) if middle == neuron]
-    if found:  # several where there are more bins than neurons
-        return found[len(found) // 2]
+    bins = [index for index, middle in enumerate(middles) if middle == neuron]
+    if bins:  # several where there are more bins than neurons
+        return bins[len(bins) // 2]
     return None if below is None else min(len(middles) - 1, int(below * len(middles)))
 
 

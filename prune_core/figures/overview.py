@@ -61,7 +61,7 @@ def tiles(
     for (index, _), (weights, _) in sums.items():
         totals[index] = totals.get(index, 0) + weights
     unit = WIDTH / max([*totals.values(), 1])
-    gone = {(part, *pair) for part, pairs in dropped.items() for pair in pairs}
+    removed_parts = {(part, *pair) for part, pairs in dropped.items() for pair in pairs}
     result = []
     for block in model.blocks:
         start = 0.0
@@ -72,7 +72,7 @@ def tiles(
             heads = {"self": block.heads, "cross": block.cross_heads}.get(part, 0)
             each = weights * unit / max(1, heads)
             for head in range(heads) if heads else (-1,):
-                whole = (part, block.index, head) in gone
+                whole = (part, block.index, head) in removed_parts
                 result.append(
                     Tile(
                         block=block.index,
@@ -89,13 +89,13 @@ def tiles(
 
 
 def model_picture(
-    model: ModelInfo, found: Sequence[Tile], look: Look, *, tint: str, words: Mapping[str, str]
+    model: ModelInfo, pieces: Sequence[Tile], look: Look, *, tint: str, words: Mapping[str, str]
 ) -> go.Figure:
     """Draw the tiles, colored by what they are or by the share removed.
 
     Args:
         model: for the names of blocks.
-        found: from :func:`tiles`.
+        pieces: from :func:`tiles`.
         look: colors and scale.
         tint: ``parameters`` (a color per part; the width is the number) or ``sparsity``.
         words: ``title``, ``block``, ``head``, ``mlp``, ``self``, ``cross``, ``encoder``,
@@ -104,7 +104,7 @@ def model_picture(
     rows = _rows(model)
     figure = go.Figure()
     for part, color in zip(PARTS, look.categories, strict=False):
-        mine = [tile for tile in found if tile.part == part]
+        mine = [tile for tile in pieces if tile.part == part]
         if not mine:
             continue
         inset = [0.3 if tile.width > 1 else 0.1 * tile.width for tile in mine]
@@ -134,10 +134,10 @@ def model_picture(
         tickvals=[rows[b.index] for b in ticks],
         ticktext=[_block_name(model, b, words) for b in ticks],
     )
-    widest = max((tile.start + tile.width for tile in found), default=1.0)
+    widest = max((tile.start + tile.width for tile in pieces), default=1.0)
     figure.update_xaxes(showgrid=False, showticklabels=False, range=[0, widest], showline=False)
     if by_sparsity:
-        _headings(figure, found, look, words)
+        _headings(figure, pieces, look, words)
     return figure
 
 
@@ -175,11 +175,11 @@ def _hover(model: ModelInfo, tile: Tile, words: Mapping[str, str]) -> str:
 
 
 def _headings(
-    figure: go.Figure, found: Sequence[Tile], look: Look, words: Mapping[str, str]
+    figure: go.Figure, pieces: Sequence[Tile], look: Look, words: Mapping[str, str]
 ) -> None:
     """Names of the parts under the lowest row, where no legend says them."""
     for part in PARTS:
-        ends = [(tile.start, tile.start + tile.width) for tile in found if tile.part == part]
+        ends = [(tile.start, tile.start + tile.width) for tile in pieces if tile.part == part]
         if ends:
             figure.add_annotation(
                 x=(min(start for start, _ in ends) + max(end for _, end in ends)) / 2,

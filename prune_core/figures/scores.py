@@ -20,23 +20,27 @@ from prune_core.figures.theme import (
 )
 
 
-def score_histogram(found: Mapping[str, Any], look: Look, *, words: Mapping[str, str]) -> go.Figure:
+def score_histogram(
+    histogram: Mapping[str, Any], look: Look, *, words: Mapping[str, str]
+) -> go.Figure:
     """One layer's scores on a logarithmic axis: kept and removed weights stacked.
 
     Args:
-        found: result of ``engine.jobs.ScoreHistogram``.
+        histogram: result of ``engine.jobs.ScoreHistogram``.
         look: colors and scale.
         words: ``title``, ``x``, ``y``, ``kept``, ``removed``.
     """
-    edges = found["edges"]
+    edges = histogram["edges"]
     middles = [sqrt(a * b) for a, b in pairwise(edges)]
     # on a logarithmic axis a bar's width is a difference of values
     widths = [b - a for a, b in pairwise(edges)]
-    kept = [c - r for c, r in zip(found["counts"], found["removed_counts"], strict=True)]
+    kept_counts = [
+        c - r for c, r in zip(histogram["counts"], histogram["removed_counts"], strict=True)
+    ]
     figure = go.Figure()
     for name, counts, color, shape in (
-        ("removed", found["removed_counts"], look.pruned, "/"),
-        ("kept", kept, look.dense, ""),
+        ("removed", histogram["removed_counts"], look.pruned, "/"),
+        ("kept", kept_counts, look.dense, ""),
     ):
         figure.add_bar(
             x=[a + w / 2 for a, w in zip(edges, widths, strict=False)],
@@ -47,7 +51,7 @@ def score_histogram(found: Mapping[str, Any], look: Look, *, words: Mapping[str,
             marker=hatched(look, color, shape),
             hovertemplate=f"%{{customdata:.3g}}<br>%{{y:,}} {words[name]}<extra></extra>",
         )
-    cutting = bool(found["removed"])
+    cutting = bool(histogram["removed"])
     style(
         figure,
         look,

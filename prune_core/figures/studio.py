@@ -35,9 +35,9 @@ def sparsity_map(
     shares: list[list[float | None]] = []
     texts: list[list[str]] = []
     for role in order:
-        found = [place.get((role, block)) for block in blocks]
-        shares.append([_share(layer, removed) if layer else None for layer in found])
-        texts.append([escape(layer.name, 80) if layer else "" for layer in found])
+        row = [place.get((role, block)) for block in blocks]
+        shares.append([_share(layer, removed) if layer else None for layer in row])
+        texts.append([escape(layer.name, 80) if layer else "" for layer in row])
     figure = go.Figure(
         map_by_role(
             look,

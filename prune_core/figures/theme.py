@@ -133,10 +133,10 @@ def visible(text: str, limit: int = 60) -> str:
 
     Spaces become ``␣`` only where a token is nothing else; longer texts end with an ellipsis.
     """
-    shown = "".join(_visible(c) for c in text[: limit + 1])
-    if shown and not shown.strip(" "):
-        shown = shown.replace(" ", "␣")
-    return shown if len(text) <= limit else shown[:limit] + "…"
+    characters = "".join(_visible(c) for c in text[: limit + 1])
+    if characters and not characters.strip(" "):
+        characters = characters.replace(" ", "␣")
+    return characters if len(text) <= limit else characters[:limit] + "…"
 
 
 def escape(text: str, limit: int = 60) -> str:

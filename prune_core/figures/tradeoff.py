@@ -24,14 +24,14 @@ FAINT = 0.4
 
 
 def scatter(
-    found: Frontier,
+    frontier: Frontier,
     look: Look,
     *,
     words: Mapping[str, str],
     methods: Mapping[tuple[str, ...], str],
     limit: float | None = None,
     limit_size: float | None = None,
-    chosen: str = "",
+    selection: str = "",
     intervals: bool = True,
 ) -> go.Figure:
     """Every run on two axes; a point can be clicked (``customdata``: the run's id).
@@ -39,7 +39,7 @@ def scatter(
     What is surely beaten is faint, what may be is hollow; the front is joined by a line.
 
     Args:
-        found: what to draw.
+        frontier: what to draw.
         look: colors and scale.
         words: ``title``, ``x``, ``y`` (with units), ``front``, ``knee``, ``dense``, ``budget``,
             ``unclear``, ``dominated``, ``removed``, ``estimate``, ``click``; where what a
@@ -47,20 +47,20 @@ def scatter(
         methods: label of each method to draw, in the order of their colors; others are left out.
         limit: quality that a budget allows at most.
         limit_size: place on the axis of cost that a budget allows at most.
-        chosen: id of the run that is marked.
+        selection: id of the run that is marked.
         intervals: draw error bars.
     """
     figure = go.Figure()
-    scale = SCALES[found.cost]
-    _front_line(figure, found, look, words, methods, scale)
+    scale = SCALES[frontier.cost]
+    _front_line(figure, frontier, look, words, methods, scale)
     for index, (method, label) in enumerate(methods.items()):
-        mine = [point for point in found.points if point.method == method]
+        mine = [point for point in frontier.points if point.method == method]
         if mine:
             figure.add_trace(_method(mine, label, index, look, words, scale, intervals=intervals))
-    if found.dense is not None:
-        figure.add_trace(_dense(found.dense, look, words, scale))
-    shown = [p for p in found.points if p.method in methods]
-    _mark(figure, found, shown, look, words, scale, chosen)
+    if frontier.dense is not None:
+        figure.add_trace(_dense_trace(frontier.dense, look, words, scale))
+    points = [p for p in frontier.points if p.method in methods]
+    _mark_runs(figure, frontier, points, look, words, scale, selection)
     style(
         figure,
         look,
@@ -70,7 +70,7 @@ def scatter(
         y=words["y"],
         legend=True,
     )
-    _axes(figure, [*shown, *([found.dense] if found.dense else [])], found.quality, limit)
+    _axes(figure, [*points, *([frontier.dense] if frontier.dense else [])], frontier.quality, limit)
     if limit is not None:
         _line(figure, look, words["budget"], y=limit)
     if limit_size is not None:
@@ -118,7 +118,7 @@ def _method(
         mode="markers",
         name=escape(label),
         marker=marker,
-        customdata=[[p.run, *_told(p, words, scale)] for p in points],
+        customdata=[[p.run, *_hover(p, words, scale)] for p in points],
         hovertemplate=f"{escape(label)}<br>%{{customdata[1]}}<extra></extra>",
         selected={"marker": {"opacity": 1}},
         # Streamlit redraws with a selection: what was not clicked must look as before
@@ -139,7 +139,7 @@ def _bars(values: Sequence[Value], scale: float, color: str, look: Look) -> dict
     }
 
 
-def _told(point: Point, words: Mapping[str, str], scale: float) -> list[str]:
+def _hover(point: Point, words: Mapping[str, str], scale: float) -> list[str]:
     """A point's hover text."""
     cost, quality = point.cost, point.quality
     error = error_in(quality.low, quality.high)
@@ -162,13 +162,13 @@ def _told(point: Point, words: Mapping[str, str], scale: float) -> list[str]:
 
 def _front_line(
     figure: go.Figure,
-    found: Frontier,
+    frontier: Frontier,
     look: Look,
     words: Mapping[str, str],
     methods: Mapping[tuple[str, ...], str],
     scale: float,
 ) -> None:
-    front = [p for p in found.front if p.method in methods or not p.method]
+    front = [p for p in frontier.front if p.method in methods or not p.method]
     if len(front) < 2:
         return
     figure.add_scatter(
@@ -181,7 +181,7 @@ def _front_line(
     )
 
 
-def _dense(point: Point, look: Look, words: Mapping[str, str], scale: float) -> go.Scatter:
+def _dense_trace(point: Point, look: Look, words: Mapping[str, str], scale: float) -> go.Scatter:
     return go.Scatter(
         x=[point.cost.value / scale],
         y=[point.quality.value],
@@ -191,7 +191,7 @@ def _dense(point: Point, look: Look, words: Mapping[str, str], scale: float) -> 
         textposition="top left",
         textfont={"color": look.text, "size": look.size(13)},
         marker={"symbol": "diamond-tall", "size": look.size(15), "color": look.text},
-        customdata=[[point.run, *_told(point, words, scale)]],
+        customdata=[[point.run, *_hover(point, words, scale)]],
         hovertemplate=f"{words['dense']}<br>%{{customdata[1]}}<extra></extra>",
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 1}},
@@ -199,18 +199,18 @@ def _dense(point: Point, look: Look, words: Mapping[str, str], scale: float) -> 
     )
 
 
-def _mark(
+def _mark_runs(
     figure: go.Figure,
-    found: Frontier,
-    shown: Sequence[Point],
+    frontier: Frontier,
+    points: Sequence[Point],
     look: Look,
     words: Mapping[str, str],
     scale: float,
-    chosen: str,
+    selection: str,
 ) -> None:
     """Rings around the knee and around the chosen run; they let clicks through to the point."""
-    marks = [(found.knee, words["knee"], 20, 2.5, look.text)] if found.knee in shown else []
-    marks += [(p, "", 26, 3.0, look.accent) for p in shown if chosen and p.run == chosen]
+    marks = [(frontier.knee, words["knee"], 20, 2.5, look.text)] if frontier.knee in points else []
+    marks += [(p, "", 26, 3.0, look.accent) for p in points if selection and p.run == selection]
     for point, label, size, width, color in marks:
         if point is None:
             continue

@@ -45,7 +45,7 @@ def ridges(
     ramp = _ramp(look, len(layers))
     for row, layer in enumerate(layers):
         heights = [RIDGE_HEIGHT * h / top for h in _heights(layer["counts"], log)[: last + 1]]
-        chosen = layer["name"] == selected
+        is_selected = layer["name"] == selected
         color = ramp[row]
         base = -float(row)
         figure.add_scatter(
@@ -60,12 +60,12 @@ def ridges(
             y=[round(base + h, 4) for h in heights],
             mode="lines",
             fill="tonexty",
-            fillcolor=_faded(color, 0.75 if chosen else 0.34, look),
-            line={"width": 2.6 if chosen else 1, "color": look.text if chosen else color},
+            fillcolor=_faded(color, 0.75 if is_selected else 0.34, look),
+            line={"width": 2.6 if is_selected else 1, "color": look.text if is_selected else color},
             hoverinfo="skip",
         )
         if layer["removed"]:
-            _removed_part(figure, centers, layer, base, top, look, log=log, chosen=chosen)
+            _removed_part(figure, centers, layer, base, top, look, log=log, is_selected=is_selected)
     _targets(figure, layers, centers, look, words)
     style(
         figure,
@@ -75,11 +75,11 @@ def ridges(
         x=words["x"],
         y=words["y"],
     )
-    shown = [row for row in range(len(layers)) if len(layers) <= 16 or row % 5 == 0]
+    ticks = [row for row in range(len(layers)) if len(layers) <= 16 or row % 5 == 0]
     figure.update_yaxes(
         showgrid=False,
-        tickvals=[-row for row in shown],
-        ticktext=[str(layers[row]["block"]) for row in shown],
+        tickvals=[-row for row in ticks],
+        ticktext=[str(layers[row]["block"]) for row in ticks],
         range=[-len(layers) + 0.4, RIDGE_HEIGHT + 0.3],
     )
     figure.update_xaxes(range=[0, centers[-1] if centers else 1], showgrid=True)
@@ -96,17 +96,17 @@ def _removed_part(
     look: Look,
     *,
     log: bool,
-    chosen: bool,
+    is_selected: bool,
 ) -> None:
     """Tint what goes: all below the cut for a threshold, a part of every bin for N:M."""
-    gone = _heights(layer["removed_counts"], log, total=sum(layer["counts"]))[: len(centers)]
-    last = max(1, next((index for index, height in enumerate(gone) if not height), len(gone)))
+    heights = _heights(layer["removed_counts"], log, total=sum(layer["counts"]))[: len(centers)]
+    last = max(1, next((index for index, height in enumerate(heights) if not height), len(heights)))
     figure.add_scatter(
         x=[*centers[:last], centers[last - 1], centers[0]],
-        y=[*(round(base + RIDGE_HEIGHT * h / top, 4) for h in gone[:last]), base, base],
+        y=[*(round(base + RIDGE_HEIGHT * h / top, 4) for h in heights[:last]), base, base],
         mode="lines",
         fill="toself",
-        fillcolor=_faded(look.pruned, 0.85 if chosen else 0.5, look),
+        fillcolor=_faded(look.pruned, 0.85 if is_selected else 0.5, look),
         line={"width": 0},
         hoverinfo="skip",
     )
@@ -170,14 +170,14 @@ def histogram(
     last = _last_bin([layer])
     centers = [(a + b) / 2 for a, b in pairwise(edges)][: last + 1]
     removed = list(layer["removed_counts"])[: last + 1]
-    kept = [c - r for c, r in zip(layer["counts"], layer["removed_counts"], strict=False)][
+    kept_counts = [c - r for c, r in zip(layer["counts"], layer["removed_counts"], strict=False)][
         : last + 1
     ]
     figure = go.Figure()
     width = edges[1] - edges[0] if len(edges) > 1 else None
     for name, counts, color, shape in (
         ("removed", removed, look.pruned, "/"),
-        ("kept", kept, look.dense, ""),
+        ("kept", kept_counts, look.dense, ""),
     ):
         figure.add_bar(
             x=centers,
@@ -240,11 +240,11 @@ def _coarser(
     def joined(counts: Sequence[int]) -> list[int]:
         return [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
 
-    found: list[Mapping[str, Any]] = [
+    merged: list[Mapping[str, Any]] = [
         {**layer, **{key: joined(layer[key]) for key in ("counts", "removed_counts")}}
         for layer in layers
     ]
-    return [*list(edges)[:-1:step], *list(edges)[-1:]], found
+    return [*list(edges)[:-1:step], *list(edges)[-1:]], merged
 
 
 def _last_bin(layers: Sequence[Mapping[str, Any]]) -> int:

@@ -17,7 +17,7 @@ class LayerTable(Job):
     Result: ``rows``: list of dicts with ``name``, ``block``, ``stack``, ``role``, ``rows``,
     ``columns``, ``numel``, ``mean_abs``, ``std``, ``kurtosis``, ``zeros`` (count), ``norm``
     (Frobenius), ``q01``, ``q25``, ``q50``, ``q75``, ``q99`` (quantiles of |w|), ``max_abs``,
-    ``distinct_share`` (distinct |w| / numel: small = quantised source), ``removed`` (count under
+    ``distinct_share`` (distinct |w| / numel: small = quantized source), ``removed`` (count under
     the recipe); ``left_dense``. With ``scored`` each row has in addition what the recipe's
     criterion gives in the dense model: ``score_mean``, ``score_std``, ``score_zeros`` (count),
     ``score_q01``, ``score_q25``, ``score_q50``, ``score_q75``, ``score_q99``, ``score_max``.

@@ -77,7 +77,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     (WIDTH_KEYS, 1, 1_000_000),
     (CONTEXT_KEYS, 1, 100_000_000),
 )
-# what transformers itself has written into configs over the years; none of it changes behaviour
+# what transformers itself has written into configs over the years; none of it changes behavior
 _HARMLESS = frozenset({"_name_or_path", "_commit_hash", "_num_labels", "_sliding_window_pattern"})
 _HARMLESS |= {
     "_remove_final_layer_norm",
@@ -325,8 +325,8 @@ def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
     """
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in files:
-        found = read_safetensors_header(path).tensors
-        twice = sorted(tensors.keys() & found.keys())
+        part = read_safetensors_header(path).tensors
+        twice = sorted(tensors.keys() & part.keys())
         if twice:
             raise ModelFileError(
                 "{name} holds {tensor}, which another of the files holds too; leave the files of "
@@ -334,7 +334,7 @@ def merged_header(files: Sequence[Path]) -> SafetensorsHeader:
                 name=shown(path.name),
                 tensor=shown(twice[0]),
             )
-        tensors |= found
+        tensors |= part
     return SafetensorsHeader(tensors)
 
 
@@ -363,23 +363,23 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
     indices = [name for name in names if name.endswith(".safetensors.index.json")]
     if len(indices) == 1:
         return _indexed(folder, folder / indices[0]), False
-    found = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
-    if any(name.endswith(".compressed.safetensors") for name in found):
+    files = [n for n in names if n.endswith(".safetensors") and not n.startswith("adapter_")]
+    if any(name.endswith(".compressed.safetensors") for name in files):
         raise ModelFileError(
             "The weights of this folder are compressed (a file that ends in "
             ".compressed.safetensors), which is not read here; export the model as masked instead."
         )
-    shards = [_SHARD.match(name) for name in found]
-    if len(found) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
-        return (folder / found[0],), False
-    if found and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
-        return _numbered(folder, found), False
-    if found:
+    shards = [_SHARD.match(name) for name in files]
+    if len(files) == 1 and (shards[0] is None or int(shards[0][3]) == 1):
+        return (folder / files[0],), False
+    if files and all(shards) and len({(m[1], m[3]) for m in shards if m}) == 1:
+        return _numbered(folder, files), False
+    if files:
         raise ModelFileError(
             "{name} holds several safetensors files ({files}) and no {index} that says which "
             "belong to the model; leave those of one model only.",
             name=shown(str(folder)),
-            files=shown(", ".join(found), 200),
+            files=shown(", ".join(files), 200),
             index=INDEX_NAME,
         )
     pickles = [name for name in names if Path(name).suffix in PICKLE_SUFFIXES]
@@ -406,9 +406,9 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], bool]:
     raise ModelFileError("There is no model.safetensors in {folder}.", folder=shown(str(folder)))
 
 
-def _numbered(folder: Path, found: Sequence[str]) -> tuple[Path, ...]:
+def _numbered(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """All shards of a set without an index."""
-    matches = [match for match in map(_SHARD.match, found) if match]
+    matches = [match for match in map(_SHARD.match, names) if match]
     start, total = matches[0][1], matches[0][3]
     there = {int(match[2]) for match in matches}
     for number in range(1, int(total) + 1):
@@ -419,7 +419,7 @@ def _numbered(folder: Path, found: Sequence[str]) -> tuple[Path, ...]:
                 shard=shown(shard),
                 folder=shown(str(folder)),
             )
-    return tuple(folder / name for name in found)
+    return tuple(folder / name for name in names)
 
 
 def _indexed(folder: Path, index_path: Path) -> tuple[Path, ...]:

@@ -43,9 +43,9 @@ def gguf_config(
             name=shown(name),
             known=sorted(ARCHITECTURES),
         )
-    chosen = ARCHITECTURES[name]
-    config: dict[str, Any] = {"model_type": chosen.model_type, **chosen.constant}
-    for suffix, key in chosen.fields.items():
+    architecture = ARCHITECTURES[name]
+    config: dict[str, Any] = {"model_type": architecture.model_type, **architecture.constant}
+    for suffix, key in architecture.fields.items():
         kind = float if "epsilon" in suffix else int
         config[key] = fields.take(f"{name}.{suffix}", kind, required=True)
     hidden = fields.take(f"{name}.embedding_length", int)
@@ -60,8 +60,8 @@ def gguf_config(
             heads=heads,
         )
     shared = fields.take(f"{name}.attention.head_count_kv", int, heads)
-    if chosen.kv_heads:
-        config[chosen.kv_heads] = shared
+    if architecture.kv_heads:
+        config[architecture.kv_heads] = shared
     else:
         fields.insist(f"{name}.attention.head_count_kv", int, (heads,))
     embedding = header.tensors.get("token_embd.weight")
@@ -73,7 +73,7 @@ def gguf_config(
     if name == "t5":
         _t5(config, fields, header)
     else:
-        _heads_and_rope(config, fields, chosen, (hidden, heads), factors, name)
+        _heads_and_rope(config, fields, architecture, (hidden, heads), factors, name)
     _own_fields(config, fields, header, name)
     if name in ("llama", "qwen3", "gemma", "gemma2", "smollm3"):
         _biases(config, header, name)
@@ -145,15 +145,15 @@ def _gemma2_scale(config: Mapping[str, Any], fields: GgufFields) -> int:
     """
     scale = fields.take("gemma2.attention.scale", float, 0.0)
     if scale != 0:
-        wanted = round(scale**-2) if scale > 1e-4 else 0
-        if not wanted or not math.isclose(wanted**-0.5, scale, rel_tol=1e-4):
+        scalar = round(scale**-2) if scale > 1e-4 else 0
+        if not scalar or not math.isclose(scalar**-0.5, scale, rel_tol=1e-4):
             raise ModelFileError(
                 "{name}: the GGUF field gemma2.attention.scale is {scale}; it must be 1 over the "
                 "root of a whole number.",
                 name=fields.name,
                 scale=scale,
             )
-        return wanted
+        return scalar
     largest = config["num_hidden_layers"] == 46
     return int(config["hidden_size"] // config["num_attention_heads"]) if largest else 256
 
@@ -161,23 +161,23 @@ def _gemma2_scale(config: Mapping[str, Any], fields: GgufFields) -> int:
 def _heads_and_rope(
     config: dict[str, Any],
     fields: GgufFields,
-    chosen: GgufArchitecture,
+    architecture: GgufArchitecture,
     sizes: tuple[int, int],
     factors: Mapping[str, list[float]],
     name: str,
 ) -> None:
     hidden, heads = sizes
-    if chosen.head_dim:
+    if architecture.head_dim:
         width = fields.take(f"{name}.attention.key_length", int, hidden // heads)
         config["head_dim"] = width
     else:
         width = hidden // heads
         fields.insist(f"{name}.attention.key_length", int, (width,))
     fields.insist(f"{name}.attention.value_length", int, (width,))
-    if chosen.rotary == "none":
+    if architecture.rotary == "none":
         return
     rotated = width
-    if chosen.rotary == "part":
+    if architecture.rotary == "part":
         rotated = fields.take(f"{name}.rope.dimension_count", int, width)
         if rotated % 2 or not 0 < rotated <= width:
             raise ModelFileError(
@@ -199,7 +199,7 @@ def _heads_and_rope(
             name=fields.name,
             arch=name,
         )
-    if chosen.rotary == "part":
+    if architecture.rotary == "part":
         rope["partial_rotary_factor"] = rotated / width
     if rope["rope_type"] == "frequencies":
         rope |= _factored(rope, rotated, config)

@@ -176,13 +176,13 @@ class GgufFields:
         """
         value = self.take(key, kind, allowed[0])
         if value not in allowed:
-            known = " or ".join(str(one) for one in allowed)
+            choices = " or ".join(str(one) for one in allowed)
             raise ModelFileError(
                 "{name}: the GGUF field {key} is {value}; only {known} can be read here.",
                 name=self.name,
                 key=key,
                 value=shown(str(value), 40),
-                known=known,
+                known=choices,
             )
 
     def check_all_read(self, architecture: str) -> None:

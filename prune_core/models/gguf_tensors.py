@@ -167,19 +167,19 @@ def tensor_names(header: GgufHeader, file: str) -> dict[str, str]:
     Raises:
         ModelFileError: a tensor has no place; names it.
     """
-    known = dict(NAMES[header.architecture])
+    patterns = dict(NAMES[header.architecture])
     if header.architecture == "t5":
         for ours, path in (("enc", "encoder.block.#.layer.1"), ("dec", "decoder.block.#.layer.2")):
             gated = f"{ours}.blk.0.ffn_gate.weight" in header.tensors
-            known[f"{ours}.blk.#.ffn_up"] = f"{path}.DenseReluDense.wi" + "_1" * gated
-            known[f"{ours}.blk.#.ffn_gate"] = f"{path}.DenseReluDense.wi_0"
+            patterns[f"{ours}.blk.#.ffn_up"] = f"{path}.DenseReluDense.wi" + "_1" * gated
+            patterns[f"{ours}.blk.#.ffn_gate"] = f"{path}.DenseReluDense.wi_0"
     names: dict[str, str] = {}
     for name in header.tensors:
         if name in ROPE_TENSORS or UNUSED.fullmatch(name):
             continue
         block = _BLOCK.search(name)
         base, _, ending = _BLOCK.sub("#", name, count=1).rpartition(".")
-        place = known.get(base)
+        place = patterns.get(base)
         if place is None or ending not in ("weight", "bias"):
             raise _no_place(file, name, header.architecture)
         names[name] = f"{place}.{ending}".replace("#", block[0] if block else "")
@@ -247,7 +247,9 @@ def read_tensors(
                 shape=stored,
                 wanted=expected[place][:: -1 if flipped else 1],
             )
-        values = _undone(read_tensor(path, header, name), name, header.architecture, config)
+        values = _checkpoint_form(
+            read_tensor(path, header, name), name, header.architecture, config
+        )
         weights[place] = torch.from_numpy(np.ascontiguousarray(values))
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     missing = sorted(set(expected) - set(weights) - tied)
@@ -276,7 +278,9 @@ def _is_conv1d(architecture: str, name: str) -> bool:
     return architecture == "gpt2" and name.endswith(linear)
 
 
-def _undone(values: Values, name: str, architecture: str, config: Mapping[str, Any]) -> Values:
+def _checkpoint_form(
+    values: Values, name: str, architecture: str, config: Mapping[str, Any]
+) -> Values:
     """What the converter to GGUF did to a tensor, the other way around."""
     if _is_conv1d(architecture, name):
         return values.T

@@ -219,7 +219,7 @@ def _scores(fields: GgufFields, count: int) -> list[float]:
     return [float(one) for one in scores]
 
 
-def _merges(fields: GgufFields, known: dict[str, int]) -> list[tuple[str, str]]:
+def _merges(fields: GgufFields, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     key = "tokenizer.ggml.merges"
     if key not in fields.values:
         raise ModelFileError(
@@ -232,7 +232,7 @@ def _merges(fields: GgufFields, known: dict[str, int]) -> list[tuple[str, str]]:
     for line in fields.take(key, list):
         left, _, right = str(line)[1:].partition(" ")  # a first blank can be the token itself
         pair = (str(line)[:1] + left, right)
-        if not all(part in known for part in (*pair, "".join(pair))):
+        if not all(part in vocabulary for part in (*pair, "".join(pair))):
             raise ModelFileError(
                 "{name}: {key} holds {line}, which joins no two tokens to a third.",
                 name=fields.name,
@@ -261,9 +261,11 @@ def _byte_level(
             pre=shown(pre),
             known=sorted(PRE_TOKENIZERS),
         )
-    known = {token: index for index, token in enumerate(tokens)}
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(
-        models.BPE(vocab=known, merges=_merges(fields, known), ignore_merges=pre in _WHOLE_WORDS)
+        models.BPE(
+            vocab=vocabulary, merges=_merges(fields, vocabulary), ignore_merges=pre in _WHOLE_WORDS
+        )
     )
     fields.take("tokenizer.ggml.scores", list)  # nothing of a byte-level tokenizer reads them
     spaced = fields.take("tokenizer.ggml.add_space_prefix", bool, False)
@@ -288,18 +290,18 @@ def _sentencepiece(
 
     fields.insist("tokenizer.ggml.pre", str, ("default",))
     fields.insist("tokenizer.ggml.remove_extra_whitespaces", bool, (False,))
-    known = {token: index for index, token in enumerate(tokens)}
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     scores = _scores(fields, len(tokens))
     if "tokenizer.ggml.merges" in fields.values:
-        merges = _merges(fields, known)
+        merges = _merges(fields, vocabulary)
     else:
-        merges = _merges_by_score(known, scores, types)
+        merges = _merges_by_score(vocabulary, scores, types)
     unknown = next(
         (token for token, kind in zip(tokens, types, strict=True) if kind == _UNKNOWN), None
     )
     backend = Tokenizer(
         models.BPE(
-            vocab=known,
+            vocab=vocabulary,
             merges=merges,
             unk_token=unknown,
             fuse_unk=True,
@@ -322,16 +324,21 @@ def _sentencepiece(
 
 
 def _merges_by_score(
-    known: dict[str, int], scores: list[float], types: list[int]
+    vocabulary: dict[str, int], scores: list[float], types: list[int]
 ) -> list[tuple[str, str]]:
     """All pairs of tokens that make a third, the best score first."""
-    joinable = {token for token, index in known.items() if types[index] in (0, 1, _UNUSED)}
+    joinable = {token for token, index in vocabulary.items() if types[index] in (0, 1, _UNUSED)}
     ranked: list[tuple[float, int, int, int, str, str]] = []
     for token in joinable:
         for place in range(1, len(token)):
             left, right = token[:place], token[place:]
             if left in joinable and right in joinable:
-                order = (-scores[known[token]], known[token], known[left], known[right])
+                order = (
+                    -scores[vocabulary[token]],
+                    vocabulary[token],
+                    vocabulary[left],
+                    vocabulary[right],
+                )
                 ranked.append((*order, left, right))
     return [(left, right) for *_, left, right in sorted(ranked)]
 

@@ -77,7 +77,7 @@ def build_handle(
     source: str,
     title: str,
     fingerprint: str,
-    quantised: str | None = None,
+    quantized: str | None = None,
     license: str = "",
     provenance: str = "",
     warnings: tuple[str, ...] = (),
@@ -91,7 +91,7 @@ def build_handle(
         source: canonical source text.
         title: short name for display.
         fingerprint: decides every cache key.
-        quantised: name of the source's quantization, or None.
+        quantized: name of the source's quantization, or None.
         license: shown beside the model.
         provenance: shown beside the model.
         warnings: sentences to show.
@@ -122,7 +122,7 @@ def build_handle(
         vocabulary=int((head.weight if head is not None else table).shape[0]),
         hidden_size=int(model.config.hidden_size),
         tied_embeddings=head is not None and head.weight is table,
-        quantised=quantised,
+        quantized=quantized,
         license=license,
         provenance=provenance,
         warnings=warnings,

@@ -21,7 +21,7 @@ _IGNORED = ["*/*"]  # ONNX exports and the like; the model itself lies at the to
 def hub_folder(source: HubId, *, progress: Progress = NONE) -> Path:
     """Bring a hub repository into the hub's own cache and return its folder.
 
-    Its ``config.json`` comes first and is checked before the weights are asked for. Honours
+    Its ``config.json`` comes first and is checked before the weights are asked for. Honors
     ``HF_HUB_OFFLINE``, ``HF_ENDPOINT`` and ``PRUNE_OFFLINE``.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from prune_core.models.weight_counts import WeightCounts
 
-LICENCE = "The model's licence is not known here"
+UNKNOWN_LICENSE = "The model's license is not known here"
 """So begins the one warning of loading that says nothing about numbers."""
 
 
@@ -56,9 +56,9 @@ class ModelInfo:
         embeddings: parameters of embedding tables and output head, tied ones once.
         zeros_elsewhere: parameters outside layers that are zero as loaded.
         bytes_in_memory: of the parameters in ``dtype``; context: most tokens it was built for.
-        quantised: name of the source's quantisation (``Q4_1``), or None.
+        quantized: name of the source's quantization (``Q4_1``), or None.
         license, provenance: shown beside the model; empty when unknown.
-        warnings: sentences to show (extra tensors, unknown licence).
+        warnings: sentences to show (extra tensors, unknown license).
     """
 
     source: str
@@ -77,7 +77,7 @@ class ModelInfo:
     vocabulary: int
     hidden_size: int
     tied_embeddings: bool
-    quantised: str | None
+    quantized: str | None
     license: str
     provenance: str
     warnings: tuple[str, ...]

@@ -43,11 +43,11 @@ def describe(model: nn.Module) -> Structure:
         path = prefix + stack.container
         container = reader.module(path)
         for number in range(len(list(container.children()))):
-            found, block = _read_block(
+            block_layers, block = _read_block(
                 reader, config, stack, f"{path}.{number}", number, len(blocks)
             )
             blocks.append(block)
-            layers.update(found)
+            layers.update(block_layers)
     _insist_all_read(reader, model, family, (block.module for block in blocks), layers)
     head = family.head if isinstance(reader.modules.get(family.head), nn.Linear) else None
     return Structure(
@@ -102,16 +102,16 @@ class _Reader:
             raise self.refusal("{name} holds packed or quantized weights", name=name)
         transposed = isinstance(module, Conv1D)
         out_features, in_features = weight.T.shape if transposed else weight.shape
-        wanted = (out_features if rows is None else rows, columns)
-        if (out_features, in_features) != wanted:
+        expected = (out_features if rows is None else rows, columns)
+        if (out_features, in_features) != expected:
             raise self.refusal(
                 "{name} has the shape {rows} x {columns} where its configuration means "
                 "{wanted_rows} x {wanted_columns}",
                 name=name,
                 rows=out_features,
                 columns=in_features,
-                wanted_rows=wanted[0],
-                wanted_columns=wanted[1],
+                wanted_rows=expected[0],
+                wanted_columns=expected[1],
             )
         return Layer(name, block, role, out_features, in_features, transposed)
 
@@ -277,17 +277,17 @@ def _insist_all_read(
     layers: Mapping[str, Layer],
 ) -> None:
     """Refuse matrices in blocks that were not read, and layers that share one weight."""
-    known = {f"{name}.weight" for name in layers}
+    weights = {f"{name}.weight" for name in layers}
     tables = family.embeddings or ("\0",)
     inside = tuple(f"{path}." for path in blocks)
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name)
-        if name in known or name.endswith(tables) or not name.startswith(inside):
+        if name in weights or name.endswith(tables) or not name.startswith(inside):
             continue
         if parameter.ndim >= 2:
             raise reader.refusal("{name} is not part of it", name=name.removesuffix(".weight"))
     for names in owners.values():
         # pruning one of them would prune the other unseen
-        if len(names) > 1 and known.intersection(names):
+        if len(names) > 1 and weights.intersection(names):
             raise reader.refusal("{names:and} are one tensor", names=names)

@@ -61,7 +61,7 @@ class _Origin:
 
     folder: Path
     title: str
-    quantised: str | None = None
+    quantized: str | None = None
     license: str = ""
     provenance: str = ""
     warnings: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ def load_model(
     if not origin.license:
         warnings = (
             *warnings,
-            Sentence("The model's licence is not known here; check it before sharing."),
+            Sentence("The model's license is not known here; check it before sharing."),
         )
     fingerprint = folder_fingerprint(origin.folder, dtype, progress=progress)
     if not stored.is_plain:  # caches may hold what an older version made of the raw numbers
@@ -141,7 +141,7 @@ def load_model(
         source=parsed.text,
         title=origin.title,
         fingerprint=fingerprint,
-        quantised=origin.quantised or stored.quantized,
+        quantized=origin.quantized or stored.quantized,
         license=origin.license,
         provenance=origin.provenance,
         warnings=warnings,
@@ -154,9 +154,10 @@ def _load_tiny(source: Preset, dtype: str, device: str, started: float) -> Model
     from prune_core.models.tiny import TINY
 
     model, tokenizer = TINY[source.name]()
-    kept = model.state_dict().keys()
+    checkpoint_names = model.state_dict().keys()
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if name in kept:  # not what no checkpoint holds: rotary frequencies stay float32
+        # what no checkpoint holds stays as it is: rotary frequencies are float32
+        if name in checkpoint_names:
             tensor.data = tensor.data.to(getattr(torch, dtype))
     model = _to_device(model.eval().requires_grad_(False), device)
     digest = hashlib.sha256(f"{source.name} {dtype}\n".encode())
@@ -169,7 +170,7 @@ def _load_tiny(source: Preset, dtype: str, device: str, started: float) -> Model
         source=source.text,
         title=TINY_TITLES[source.name],
         fingerprint=digest.hexdigest(),
-        quantised=None,
+        quantized=None,
         license="Apache-2.0",
         provenance="Random weights, made on the spot by this project.",
         warnings=(),
@@ -203,7 +204,7 @@ def _locate(source: Source, dtype: str, progress: Progress) -> _Origin:
 
 
 def _preset(asset: Asset, dtype: str, progress: Progress) -> _Origin:
-    quantised, converted = None, asset.format == "gguf"
+    quantized, converted = None, asset.format == "gguf"
     if converted:
         sha256 = asset.members[0].sha256
         record = converted_record(sha256)
@@ -212,11 +213,11 @@ def _preset(asset: Asset, dtype: str, progress: Progress) -> _Origin:
             _guard_gguf(path, asset.title, dtype)
             convert_gguf(path, sha256, progress=progress)
             record = converted_record(sha256) or {}
-        folder, quantised = converted_path(sha256), record.get("quantized")
+        folder, quantized = converted_path(sha256), record.get("quantized")
     else:
         folder = fetch_asset(asset.name, progress=progress)
-    named = (asset.title, quantised, asset.license, asset.provenance)
-    return _Origin(folder, *named, converted=converted)
+    details = (asset.title, quantized, asset.license, asset.provenance)
+    return _Origin(folder, *details, converted=converted)
 
 
 def _gguf(source: GgufFile, dtype: str, progress: Progress) -> _Origin:

@@ -52,9 +52,9 @@ def read_model(
     names = tuple(stored.names.values())
     _check_head(config, names)
     extra: dict[str, Any] = {}
-    chosen = model_class(str(config["model_type"]), names, config.get("architectures"))
+    auto_class = model_class(str(config["model_type"]), names, config.get("architectures"))
     pooler = FAMILIES[str(config["model_type"])].pooler
-    bare = chosen is transformers.AutoModel
+    bare = auto_class is transformers.AutoModel
     if bare and pooler and not any(".pooler." in f".{name}" for name in names):
         extra["add_pooling_layer"] = False
     try:
@@ -63,9 +63,9 @@ def read_model(
             place: Path | None = folder
             settings = plain_config(config)
             if not stored.is_plain:
-                place, chosen = None, chosen._model_mapping[type(settings)]
+                place, auto_class = None, auto_class._model_mapping[type(settings)]
                 extra["state_dict"] = read_state(stored, getattr(torch, dtype))
-            model, info = chosen.from_pretrained(
+            model, info = auto_class.from_pretrained(
                 place,
                 config=settings,
                 dtype=getattr(torch, dtype),
@@ -88,8 +88,8 @@ def read_model(
             error=_first_line(error),
         ) from error
     mismatched = sorted(
-        f"{name} {tuple(found)} instead of {tuple(wanted)}"
-        for name, found, wanted in info["mismatched_keys"]
+        f"{name} {tuple(actual)} instead of {tuple(expected)}"
+        for name, actual, expected in info["mismatched_keys"]
     )
     if mismatched:
         raise ModelFileError(
@@ -115,8 +115,8 @@ def plain_config(config: Mapping[str, Any]) -> Any:
     Args:
         config: of a supported ``model_type``.
     """
-    kept = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
-    return transformers.AutoConfig.for_model(kept.pop("model_type")).from_dict(kept)
+    settings = {key: value for key, value in config.items() if key not in NOT_PASSED_ON}
+    return transformers.AutoConfig.for_model(settings.pop("model_type")).from_dict(settings)
 
 
 def _set_generation(model: PreTrainedModel, folder: Path) -> None:
@@ -175,8 +175,10 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
     model_type = str(config["model_type"])
     if FAMILIES[model_type].kind == "encoder":
         return
-    listed = config.get("architectures")
-    named = str(listed[0]) if isinstance(listed, list) and listed else ""
+    architectures = config.get("architectures")
+    architecture = (
+        str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    )
     heads = [n for n in names if n.startswith(("score.", "classifier.", "classification_head."))]
     heads += [n for n in names if n.startswith("qa_outputs.")]
     speaks = any(name.startswith(("lm_head.", "embed_out.")) for name in names)
@@ -184,14 +186,14 @@ def _check_head(config: Mapping[str, Any], names: Collection[str]) -> None:
         raise ModelFileError(
             "This is a model for classes, rewards or answers ({what:list}) without a head for "
             "language; choose the language model that it was made from.",
-            what=[shown(heads[0]), *([shown(named)] if named else [])],
+            what=[shown(heads[0]), *([shown(architecture)] if architecture else [])],
         )
     tied = plain_config(config).tie_word_embeddings
     if not speaks and not tied and names:
         raise ModelFileError(
             "This is a bare model without its output head ({name}, no lm_head.weight), so that it "
             "has no perplexity and writes nothing; choose the one for causal language modeling.",
-            name=shown(named or model_type),
+            name=shown(architecture or model_type),
         )
 
 
@@ -313,8 +315,8 @@ def model_class(model_type: str, tensor_names: Collection[str], architectures: A
         return transformers.AutoModelForCausalLM
     if any(name.startswith(family.head_tensors) for name in tensor_names):
         return transformers.AutoModelForMaskedLM
-    named = architectures if isinstance(architectures, list) else []
-    if any(str(name).endswith("ForSequenceClassification") for name in named):
+    names = architectures if isinstance(architectures, list) else []
+    if any(str(name).endswith("ForSequenceClassification") for name in names):
         return transformers.AutoModelForSequenceClassification
     return transformers.AutoModel
 

@@ -32,7 +32,7 @@ class BlockRunner:
         self.skipped: frozenset[int] = frozenset()
         self.bypassed: Mapping[int, Any] = {}
         self._progress = NONE
-        self._known: list[Any] = []
+        self._leading: list[Any] = []
         self._record: list[Any] | None = None
         self._handed_on: list[Any] = []
         for block in structure.blocks:
@@ -41,17 +41,17 @@ class BlockRunner:
             module.__dict__["forward"] = functools.partial(self._run, block.index, module.forward)
 
     def _run(self, index: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if index < len(self._known):
-            output = self._known[index]
+        if index < len(self._leading):
+            output = self._leading[index]
         elif index in self.bypassed:
-            output = _passed_on(args, kwargs, self.bypassed[index])
+            output = _as_output(args, kwargs, self.bypassed[index])
         else:
             self._progress.check("Cancelled between two blocks.")
             output = forward(*args, **kwargs)
             if index in self.skipped:
                 # it ran all the same: caches, and what some families' first block computes for
                 # all others (T5's position bias), must be there
-                output = _passed_on(args, kwargs, output)
+                output = _as_output(args, kwargs, output)
             self.blocks_run += 1
         if self._record is not None:
             self._record.append(output)
@@ -61,12 +61,12 @@ class BlockRunner:
     def session(
         self,
         *,
-        known: list[Any] | None = None,
+        leading: list[Any] | None = None,
         record: list[Any] | None = None,
         handed_on: list[Any] | None = None,
         progress: Progress = NONE,
     ) -> Iterator[None]:
-        """While open: the first ``len(known)`` blocks answer from ``known``, all go to ``record``.
+        """While open: the first blocks answer from ``leading``, all go to ``record``.
 
         With ``handed_on`` (outputs of all blocks of another run on the same tokens) each block is
         computed and recorded, and the next is given that other run's output in its place.
@@ -74,19 +74,19 @@ class BlockRunner:
         Raises:
             Cancelled: from inside the model's forward, when ``progress`` says so.
         """
-        self._known, self._record, self._progress = known or [], record, progress
+        self._leading, self._record, self._progress = leading or [], record, progress
         self._handed_on = handed_on or []
         try:
             yield
         finally:
-            self._known, self._record, self._progress = [], None, NONE
+            self._leading, self._record, self._progress = [], None, NONE
             self._handed_on = []
 
 
-def _passed_on(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
+def _as_output(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
     """What a block is given, in the form of an output of its own."""
-    given = args[0] if args else kwargs["hidden_states"]
-    return given if isinstance(output, Tensor) else (given, *output[1:])
+    hidden = args[0] if args else kwargs["hidden_states"]
+    return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
 def _tensors(value: Any) -> Iterable[Tensor]:

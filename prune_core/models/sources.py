@@ -93,10 +93,10 @@ def mode() -> str:
     Raises:
         SourceError: any other value; guessing could open what was meant to be closed.
     """
-    chosen = os.environ.get("PRUNE_MODE", "").strip().lower() or "local"
-    if chosen not in ("local", "team", "public"):
+    setting = os.environ.get("PRUNE_MODE", "").strip().lower() or "local"
+    if setting not in ("local", "team", "public"):
         raise SourceError("PRUNE_MODE must be local, team or public.")
-    return chosen
+    return setting
 
 
 def preset_names() -> tuple[str, ...]:
@@ -168,9 +168,9 @@ def allowed_roots() -> tuple[Path, ...]:
     ``PRUNE_MODEL_ROOTS`` (separated like ``PATH``) or else the home folder, the working directory
     and the system's folder for temporary files.
     """
-    chosen = os.environ.get("PRUNE_MODEL_ROOTS")
-    if chosen:
-        roots = [Path(part) for part in chosen.split(os.pathsep) if part.strip()]
+    setting = os.environ.get("PRUNE_MODEL_ROOTS")
+    if setting:
+        roots = [Path(part) for part in setting.split(os.pathsep) if part.strip()]
     else:
         roots = [Path("~"), Path.cwd(), Path(tempfile.gettempdir())]
     resolved = []
@@ -276,10 +276,10 @@ def _hub(text: str) -> HubId:
             "The revision of {repo} must be a commit hash of 40 hexadecimal digits.",
             repo=shown(repo),
         )
-    chosen = mode()
-    if chosen == "public":
+    access = mode()
+    if access == "public":
         raise SourceError("Only presets can be loaded here; choose one of the list.")
-    if chosen == "team":
+    if access == "team":
         orgs = {o.strip() for o in os.environ.get("PRUNE_HUB_ORGS", "").split(",") if o.strip()}
         if repo.partition("/")[0] not in orgs or "/" not in repo:
             raise SourceError(

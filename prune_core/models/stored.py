@@ -134,10 +134,10 @@ def understand(
     scaled: dict[str, Scaled] = {}
     spent: set[str] = set()
     for weight, kind, shape, beside in _weights(header):
-        found = _scaled(weight, kind, shape, beside, header, config)
-        if found is not None:
-            scaled[weight] = found
-            parts = (found.scale, found.zero, found.layout)
+        scaling = _scaled(weight, kind, shape, beside, header, config)
+        if scaling is not None:
+            scaled[weight] = scaling
+            parts = (scaling.scale, scaling.zero, scaling.layout)
             spent.update(name for name in parts if name is not None)
     kinds = sorted({header.tensors[name][0] for name in scaled})
     bare = _check_bare(header, scaled, config)
@@ -166,11 +166,11 @@ def understand(
                 dtypes=bare,
             )
         )
-    kept = {stored: name for stored, name in names.items() if stored not in spent}
-    renamed = any(stored != name for stored, name in kept.items())
+    plain = {stored: name for stored, name in names.items() if stored not in spent}
+    renamed = any(stored != name for stored, name in plain.items())
     return Stored(
         tuple(files),
-        kept,
+        plain,
         scaled,
         standard and not renamed and not scaled,
         ", ".join(kinds or bare) or None,
@@ -317,13 +317,13 @@ def _block(
     if len(shape) != 2 or len(sides) > 2 or (family is not None and family.columns_first):
         raise _unknown(scale, weight)
     rows, columns = (*sides, 1)[:2]
-    named = _named_block(config)
-    found = []
+    config_block = _named_block(config)
+    block = []
     for axis, (length, parts) in enumerate(zip(shape, (rows, columns), strict=True)):
         if parts in (1, length):
             sizes = {length if parts == 1 else 1}
-        elif named is not None and named[axis]:
-            sizes = {named[axis]} if -(-length // named[axis]) == parts else set()
+        elif config_block is not None and config_block[axis]:
+            sizes = {config_block[axis]} if -(-length // config_block[axis]) == parts else set()
         else:
             sizes = {size for size in BLOCK_SIZES if -(-length // size) == parts}
             sizes |= {length // parts} if length % parts == 0 else set()
@@ -335,16 +335,16 @@ def _block(
                 sides=sides,
                 shape=shape,
             )
-        found.append(sizes.pop())
-    return found[0], found[1]
+        block.append(sizes.pop())
+    return block[0], block[1]
 
 
 def quantization(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a configuration says of quantization, under any of the names it has had."""
     for key in ("quantization_config", "compression_config", "quantization"):
         if isinstance(config.get(key), dict):
-            found: Mapping[str, Any] = config[key]
-            return found
+            section: Mapping[str, Any] = config[key]
+            return section
     return {}
 
 
@@ -363,14 +363,14 @@ def _named_block(config: Mapping[str, Any]) -> tuple[int, int] | None:
     for group in _groups(fields):
         structure, size = group.get("block_structure"), group.get("group_size")
         sizes.append(structure if structure else [0, size] if size else None)
-    known = {
+    blocks = {
         (int(size[0]), int(size[1]))
         for size in sizes
         if isinstance(size, list | tuple)
         and len(size) == 2
         and all(isinstance(side, int) and side >= 0 for side in size)
     }
-    return known.pop() if len(known) == 1 else None
+    return blocks.pop() if len(blocks) == 1 else None
 
 
 def says_quantized(config: Mapping[str, Any]) -> bool:
@@ -462,8 +462,8 @@ def read_state(stored: Stored, dtype: Any) -> dict[str, Tensor]:
     opened = {path: safe_open(path, framework="pt") for path in stored.files}
 
     def tensor(name: str) -> Tensor:
-        found: Tensor = opened[place[name]].get_tensor(name)
-        return found
+        value: Tensor = opened[place[name]].get_tensor(name)
+        return value
 
     state: dict[str, Tensor] = {}
     for name, shown_name in stored.names.items():

@@ -85,26 +85,26 @@ class WeightCounts:
         ``sparsity`` is ``removed``; ``zeros_before``, ``added`` and ``zeros_after`` are called as
         the counts; each stands a second time with ``_of_model``. ``counts`` holds the counts.
         """
-        named = {
+        counts = {
             "sparsity": self.removed,
             "zeros_before": self.zeros_before,
             "added": self.added,
             "zeros_after": self.zeros_after,
         }
-        shares = {name: self.of_prunable(count) for name, count in named.items()}
-        shares |= {f"{name}_of_model": self.of_model(count) for name, count in named.items()}
+        shares = {name: self.of_prunable(count) for name, count in counts.items()}
+        shares |= {f"{name}_of_model": self.of_model(count) for name, count in counts.items()}
         return {**shares, "counts": asdict(self)}
 
 
 def counts_of(numbers: Mapping[str, Any]) -> WeightCounts | None:
     """The counts in a result; None where a version that did not count them wrote it."""
     counts = numbers.get("counts")
-    named = [field.name for field in fields(WeightCounts)]
+    names = [field.name for field in fields(WeightCounts)]
     if isinstance(counts, Mapping):
         counts = {"zeros_elsewhere": 0, **counts}
-    if not isinstance(counts, Mapping) or any(type(counts.get(n)) is not int for n in named):
+    if not isinstance(counts, Mapping) or any(type(counts.get(n)) is not int for n in names):
         return None  # a run may come from a file that somebody wrote
-    return WeightCounts(**{name: counts[name] for name in named})
+    return WeightCounts(**{name: counts[name] for name in names})
 
 
 def added_share(numbers: Mapping[str, Any]) -> float:
@@ -116,11 +116,11 @@ def added_share(numbers: Mapping[str, Any]) -> float:
     if numbers.get("added") is not None:
         return float(numbers["added"])
     sparsity = float(numbers.get("sparsity") or 0.0)
-    dense, left = numbers.get("nonzero_dense"), numbers.get("nonzero")
+    dense, nonzero = numbers.get("nonzero_dense"), numbers.get("nonzero")
     removed = sum((numbers.get("removed") or {}).values())
-    if not sparsity or not removed or dense is None or left is None:
+    if not sparsity or not removed or dense is None or nonzero is None:
         return sparsity
-    return max(0.0, (dense - left) * sparsity / removed)
+    return max(0.0, (dense - nonzero) * sparsity / removed)
 
 
 def headline_share(sparsity: float, added: float) -> float:

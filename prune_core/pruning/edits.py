@@ -73,7 +73,7 @@ def read_edits(fingerprint: str, *, folder: Path | None = None) -> Edits | None:
     record = CACHE.read(fingerprint, mapped=True, folder=folder)
     if record is None:
         return None
-    kept, about = record.tensors, record.about
-    weights = {name[2:]: kept[name] for name in kept if name.startswith("w ")}
-    bits = {name[2:]: kept[name] for name in kept if name.startswith("m ")}
+    tensors, about = record.tensors, record.about
+    weights = {name[2:]: tensors[name] for name in tensors if name.startswith("w ")}
+    bits = {name[2:]: tensors[name] for name in tensors if name.startswith("m ")}
     return Edits(fingerprint, weights, bits, about["removed"], tuple(about["damped"]), record)

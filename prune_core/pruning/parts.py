@@ -57,11 +57,11 @@ class LayerCut:
         return bool(self.whole or self.rows or self.columns)
 
     @property
-    def gone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def dropped(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Rows and columns that dropped parts take."""
         return self.rows, self.columns
 
-    def left(self, layer: Layer) -> tuple[int, int]:
+    def rest_shape(self, layer: Layer) -> tuple[int, int]:
         """Rows and columns of the layer that stay."""
         if self.whole:
             return 0, 0
@@ -83,10 +83,10 @@ def structural_cuts(recipe: Recipe, structure: Structure) -> dict[str, LayerCut]
     """
     if recipe.neurons is not None:
         raise RecipeError("a share of neurons needs a calibration text; give one.")
-    known = {f"role:{x.role}" for x in structure.layers.values()}
-    known |= {f"block:{b.index}" for b in structure.blocks}
-    known |= {f"layer:{name}" for name in structure.layers}
-    missing = sorted(set(recipe.overrides) - known)
+    targets = {f"role:{x.role}" for x in structure.layers.values()}
+    targets |= {f"block:{b.index}" for b in structure.blocks}
+    targets |= {f"layer:{name}" for name in structure.layers}
+    missing = sorted(set(recipe.overrides) - targets)
     if missing:
         raise RecipeError(
             "this model has no {missing}; the recipe was made for another one.", missing=missing[0]
@@ -111,10 +111,10 @@ def structural_cuts(recipe: Recipe, structure: Structure) -> dict[str, LayerCut]
 def _by_block(
     pairs: Sequence[tuple[int, int]], what: str, structure: Structure, count: Callable[[int], int]
 ) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+    by_block: dict[int, list[int]] = {}
     for index, part in pairs:
-        if index not in found:
-            found[index] = []
+        if index not in by_block:
+            by_block[index] = []
         if part >= (count(index) if index < len(structure.blocks) else 0):
             raise RecipeError(
                 "this model has no {what} {part} in block {block}; the recipe was made for "
@@ -123,8 +123,8 @@ def _by_block(
                 part=part,
                 block=index,
             )
-        found[index].append(part)
-    return found
+        by_block[index].append(part)
+    return by_block
 
 
 def _take_heads(
@@ -144,10 +144,10 @@ def _take_heads(
             if attention is None:
                 continue
             for head in heads:
-                found = columns.setdefault(attention.o, set())
-                found.update(range(*attention.columns(head).indices(1 << 30)))
-            for name, taken in _head_rows(attention, set(heads)).items():
-                rows.setdefault(name, set()).update(taken)
+                indices = columns.setdefault(attention.o, set())
+                indices.update(range(*attention.columns(head).indices(1 << 30)))
+            for name, head_rows in _head_rows(attention, set(heads)).items():
+                rows.setdefault(name, set()).update(head_rows)
 
 
 def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
@@ -159,14 +159,14 @@ def _head_rows(attention: Attention, heads: set[int]) -> dict[str, set[int]]:
         for group in range(attention.num_kv_heads)
         if heads.issuperset(range(group * size, (group + 1) * size))
     ]
-    found: dict[str, set[int]] = {}
+    rows: dict[str, set[int]] = {}
     takes = [(attention.v, groups)]
     if not attention.joint_norm:
         takes = [(attention.q, sorted(heads)), (attention.k, groups), *takes]
-    for projection, gone in takes:
-        for part in gone:
-            found.setdefault(projection.layer, set()).update(range(*projection.rows[part]))
-    return found
+    for projection, indices in takes:
+        for part in indices:
+            rows.setdefault(projection.layer, set()).update(range(*projection.rows[part]))
+    return rows
 
 
 def _take_neurons(
@@ -188,10 +188,10 @@ def _take_neurons(
             if layer.role == "mlp.down":
                 columns.setdefault(layer.name, set()).update(neurons)
                 continue
-            taken = rows.setdefault(layer.name, set())
-            taken.update(neurons)
+            indices = rows.setdefault(layer.name, set())
+            indices.update(neurons)
             if layer.role == "mlp.gate_up":  # gates first, then what they let through
-                taken.update(neuron + size for neuron in neurons)
+                indices.update(neuron + size for neuron in neurons)
 
 
 def _whole_layers(recipe: Recipe, structure: Structure) -> set[str]:
@@ -204,14 +204,14 @@ def _whole_layers(recipe: Recipe, structure: Structure) -> set[str]:
     ):
         for index in blocks:
             names = structure.blocks[index].layers if index < len(structure.blocks) else ()
-            chosen = [n for n in names if structure.layers[n].role.startswith(prefix)]
-            if not chosen:
+            matches = [n for n in names if structure.layers[n].role.startswith(prefix)]
+            if not matches:
                 raise RecipeError(
                     "this model has no {what} {block}; the recipe was made for another one.",
                     what=Sentence(what),
                     block=index,
                 )
-            whole.update(chosen)
+            whole.update(matches)
     return whole
 
 
@@ -237,16 +237,16 @@ def remove_parts(weight: Tensor, cut: LayerCut, value: float | bool = 0) -> None
 
 def left_shape(layer: Layer, pattern: Pattern, cut: LayerCut) -> tuple[int, int]:
     """Rows and columns over which a pattern counts its places in what is left of a layer."""
-    if not all(cut.left(layer)):
+    if not all(cut.rest_shape(layer)):
         return 0, 0
-    return pattern.left_shape(layer.out_features, layer.in_features, cut.gone)
+    return pattern.left_shape(layer.out_features, layer.in_features, cut.dropped)
 
 
 def counts_by_hand(pattern: Pattern, layer: Layer, cut: LayerCut) -> bool:
     """The mask must be counted: dropped columns run through N:M groups or squares of weights."""
     if cut.whole or not cut.cut:
         return False
-    return pattern.counts_by_hand(layer.out_features, layer.in_features, cut.gone)
+    return pattern.counts_by_hand(layer.out_features, layer.in_features, cut.dropped)
 
 
 class Remaining:
@@ -267,7 +267,7 @@ class Remaining:
         if cut.whole or not cut.structural:
             return
         values = ranks.numpy()
-        gaps, lifted = pattern.gaps(values, cut.gone), pattern.lifted(values, cut.gone)
+        gaps, lifted = pattern.gaps(values, cut.dropped), pattern.lifted(values, cut.dropped)
         self._gaps = None if gaps is None else _gaps(gaps)
         self._lifted = None if lifted is None else torch.from_numpy(lifted)
 
@@ -278,7 +278,7 @@ class Remaining:
         return size + (self._lifted.nbytes if self._lifted is not None else 0)
 
     @property
-    def gone(self) -> Places:
+    def dropped_ranks(self) -> Places:
         """Ranks that dropped parts take, ascending; for ranks over the whole layer."""
         if self._gaps is None:
             return np.empty(0, dtype=np.int32)
@@ -305,5 +305,5 @@ class Remaining:
 
 def _gaps(ranks: npt.NDArray[Any]) -> Places:
     """For each rank that is gone, ascending along the last axis, how many that stay lie below."""
-    gone = np.sort(ranks.astype(np.int32), axis=-1)
-    return np.subtract(gone, np.arange(gone.shape[-1]), dtype=np.int32)
+    dropped_ranks = np.sort(ranks.astype(np.int32), axis=-1)
+    return np.subtract(dropped_ranks, np.arange(dropped_ranks.shape[-1]), dtype=np.int32)

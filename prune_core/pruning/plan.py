@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from prune_core.allocation import ALLOCATIONS, Asked, Cuts, Part
+from prune_core.allocation import ALLOCATIONS, AllocationRequest, Cuts, Part
 from prune_core.allocation.global_ranking import Scores
 from prune_core.allocation.sensitivity import Increases
 from prune_core.errors import RecipeError
@@ -116,7 +116,7 @@ def plan_counts(
     """
     layers, pattern = structure.layers, parse_pattern(recipe.pattern)
     fitting = {n: x for n, x in layers.items() if pattern.fits(x.out_features, x.in_features)}
-    left = tuple(name for name in layers if name not in fitting)
+    unfit = tuple(name for name in layers if name not in fitting)
     shapes = {n: left_shape(x, pattern, parts.get(n, WHOLE)) for n, x in fitting.items()}
     counts: dict[str, int] = {}
     full: tuple[str, ...] = ()
@@ -128,8 +128,8 @@ def plan_counts(
             counts[name] = int(below.sum())
     elif recipe.sparsity:
         rest = {n: Part(*shapes[n], x.block, x.role) for n, x in fitting.items() if all(shapes[n])}
-        known = Known(store, structure, recipe, parts, statistics, increases, progress)
-        cuts = known.answer(Asked(rest, pattern, recipe.sparsity))
+        needs = AllocationNeeds(store, structure, recipe, parts, statistics, increases, progress)
+        cuts = needs.answer(AllocationRequest(rest, pattern, recipe.sparsity))
         counts, full = dict(cuts.counts), cuts.full
     for name, layer in fitting.items():
         own = _override(recipe, layer)
@@ -137,13 +137,13 @@ def plan_counts(
             counts[name] = 0
         elif own is not None or name not in counts:
             counts[name] = pattern.cut(*shapes[name], recipe.sparsity if own is None else own)
-    for name in left:
+    for name in unfit:
         counts[name] = 0
-    return counts, left, full
+    return counts, unfit, full
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class AllocationNeeds:
     """What can be told an allocation, each worked out only where one needs it.
 
     Attributes:
@@ -164,7 +164,7 @@ class Known:
     increases: Increases | None
     progress: Progress
 
-    def answer(self, asked: Asked) -> Cuts:
+    def answer(self, request: AllocationRequest) -> Cuts:
         """Ask the recipe's allocation, with what it needs.
 
         Raises:
@@ -181,23 +181,23 @@ class Known:
         }
         needed = {need: ways[need]() for need in sorted(entry.needs_for(args))}
         own = {name: args.get(name, usual) for name, usual in entry.defaults.items()}
-        return entry.fn(asked, **needed, **own)
+        return entry.fn(request, **needed, **own)
 
     def _ordered(self) -> tuple[Scores, Scores]:
         """Scores of what is left, ascending, and of what dropped parts take of it."""
         criterion, args = self.recipe.criterion, self.recipe.criterion_args
-        asked: dict[str, Any] = {"statistics": self.statistics, "progress": self.progress}
-        ordered = self.store.ordered(criterion, args, **asked)
+        arguments: dict[str, Any] = {"statistics": self.statistics, "progress": self.progress}
+        ordered = self.store.ordered(criterion, args, **arguments)
         if not self.parts:
             return ordered, {}
         pattern = parse_pattern("per-layer")  # a rank is a place in the layer's sorted scores
-        ranked = self.store.ranked(criterion, args, pattern.name, **asked)
+        ranked = self.store.ranked(criterion, args, pattern.name, **arguments)
         whole = {name for name, cut in self.parts.items() if cut.whole}
-        kept = {name: scores for name, scores in ordered.items() if name not in whole}
-        return kept, {
-            name: kept[name][self.store.remaining(ranked, pattern, name, cut).gone]
+        remaining = {name: scores for name, scores in ordered.items() if name not in whole}
+        return remaining, {
+            name: remaining[name][self.store.remaining(ranked, pattern, name, cut).dropped_ranks]
             for name, cut in self.parts.items()
-            if name in kept
+            if name in remaining
         }
 
     def _outliers(self, m: float) -> list[float]:
@@ -238,7 +238,7 @@ def plan_cuts(
     if not recipe.removes_weights:
         cuts = {name: parts.get(name, WHOLE) for name in structure.layers}
         return CutPlan(cuts, None, None, (), dropped_blocks=blocks)
-    counts, left, full = plan_counts(
+    counts, unfit, full = plan_counts(
         store,
         structure,
         recipe,
@@ -249,7 +249,7 @@ def plan_cuts(
     )
     pattern = parse_pattern(recipe.pattern)
     cuts = {name: replace(parts.get(name, WHOLE), cut=counts[name]) for name in structure.layers}
-    plan = CutPlan(cuts, None, pattern, left, full, dropped_blocks=blocks)
+    plan = CutPlan(cuts, None, pattern, unfit, full, dropped_blocks=blocks)
     if not by_ranks:
         return plan
     ranked = store.ranked(
@@ -311,7 +311,7 @@ def count_removed(plan: CutPlan, structure: Structure) -> dict[str, int]:
     removed = {}
     for name, layer in structure.layers.items():
         cut = plan.cuts[name]
-        rows, columns = cut.left(layer)
+        rows, columns = cut.rest_shape(layer)
         removed[name] = layer.numel - rows * columns
         if not cut.cut:
             continue
@@ -330,9 +330,9 @@ def emptied(plan: CutPlan, structure: Structure) -> dict[str, list[int]]:
 
     Blocks that lose the whole by name (a block, its attention or its MLP) are not among them.
     """
-    found: dict[str, list[int]] = {"heads": [], "neurons": []}
+    blocks: dict[str, list[int]] = {"heads": [], "neurons": []}
     for name, layer in structure.layers.items():
         what = {"attn.o": "heads", "cross.o": "heads", "mlp.down": "neurons"}.get(layer.role)
         if what is not None and len(plan.cuts[name].columns) == layer.in_features:
-            found[what].append(layer.block)
-    return found
+            blocks[what].append(layer.block)
+    return blocks

@@ -30,7 +30,7 @@ class PrefixCache:
         self.used = 0
         self._windows: OrderedDict[str, tuple[BlockStates, list[Any], int]] = OrderedDict()
 
-    def known(self, window: str, states: BlockStates) -> list[Any]:
+    def leading(self, window: str, states: BlockStates) -> list[Any]:
         """Outputs of the leading blocks whose states have not changed since ``window`` was kept."""
         if window not in self._windows:
             return []
@@ -55,6 +55,6 @@ class PrefixCache:
 
     def retain(self, windows: Iterable[str]) -> None:
         """Drop every window that is not among these."""
-        wanted = set(windows)
-        for window in [w for w in self._windows if w not in wanted]:
+        names = set(windows)
+        for window in [w for w in self._windows if w not in names]:
             self.forget(window)

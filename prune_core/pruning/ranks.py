@@ -172,7 +172,7 @@ class RankStore:
             return self._ranked[key]
         rule = parse_pattern(pattern)
         fitting = [x for x in self.layers.values() if rule.fits(x.out_features, x.in_features)]
-        left = tuple(n for n, x in self.layers.items() if x not in fitting)
+        unfit = tuple(n for n, x in self.layers.items() if x not in fitting)
         exact = all(x.numel <= EXACT_FLOAT for x in fitting)
         dtype = np.dtype(np.float32 if exact else np.int32)
 
@@ -190,7 +190,7 @@ class RankStore:
             oldest = next(iter(self._ranked))
             self._records.pop(oldest, None)
             self._ranked.pop(oldest)
-        self._ranked[key] = RankedLayers(key, ranks, left)
+        self._ranked[key] = RankedLayers(key, ranks, unfit)
         return self._ranked[key]
 
     def ordered(
@@ -237,15 +237,15 @@ class RankStore:
             cut: its rows and columns that are gone.
         """
         key = (ranked.fingerprint, name, cut.rows, cut.columns)
-        found = self._remaining.pop(key, None)
-        if found is None:
+        remaining = self._remaining.pop(key, None)
+        if remaining is None:
             ranks = self.layers[name].from_stored(ranked.ranks[name])
-            found = Remaining(ranks, pattern, cut)
-            held = found.nbytes + sum(other.nbytes for other in self._remaining.values())
-            while self._remaining and held > REMAINING_BUDGET:
-                held -= self._remaining.pop(next(iter(self._remaining))).nbytes
-        self._remaining[key] = found
-        return found
+            remaining = Remaining(ranks, pattern, cut)
+            total = remaining.nbytes + sum(other.nbytes for other in self._remaining.values())
+            while self._remaining and total > REMAINING_BUDGET:
+                total -= self._remaining.pop(next(iter(self._remaining))).nbytes
+        self._remaining[key] = remaining
+        return remaining
 
     def outliers(
         self,
@@ -264,7 +264,7 @@ class RankStore:
         """
         key = self._key(f"outliers {m}", criterion, args, "", statistics)
         if key not in self._outliers:
-            found = []
+            shares = []
             for block in sorted({layer.block for layer in self.layers.values()}):
                 scores = torch.cat(
                     [
@@ -274,8 +274,8 @@ class RankStore:
                     ]
                 )
                 limit = float(m * scores.mean(dtype=torch.float64))
-                found.append(float((scores > limit).double().mean()))
-            self._outliers[key] = found
+                shares.append(float((scores > limit).double().mean()))
+            self._outliers[key] = shares
         return self._outliers[key]
 
     def _key(
@@ -319,9 +319,9 @@ class RankStore:
                 stream.add("values", dtype.name, (total,))
                 for part in _filled(values, layers, make, progress):
                     stream.extend(part.data)
-                kept = stream.keep()
+                is_on_disk = stream.keep()
             # its pages can be given back to the system, those of ``values`` cannot
-            record = CACHE.read(key, mapped=True, folder=self._folder) if kept else None
+            record = CACHE.read(key, mapped=True, folder=self._folder) if is_on_disk else None
             if record is None:
                 return _split(torch.from_numpy(values), layers)
         self._records[key] = record

@@ -81,9 +81,9 @@ def block_increases(
                         mask = (ranked.ranks[name] >= cut).to(device)
                         weight = layer.stored_weight(handle.model) * mask
                         module.weight = nn.Parameter(weight, requires_grad=False)
-                    known = outputs[: block.index]
+                    leading = outputs[: block.index]
                     try:
-                        with runner.session(known=known, progress=progress):
+                        with runner.session(leading=leading, progress=progress):
                             loss = float(mean_loss(model, structure, tokens))
                     finally:
                         for name, weight in originals.items():

@@ -62,7 +62,7 @@ def prune_by_block(
     parts = parts or {}
     _check_groups(structure, recipe, cuts, parts)
     work = clone_shared(model)
-    _take(work, structure, parts)
+    _remove_structure(work, structure, parts)
     runner = BlockRunner(work, structure)
     runner.skipped = frozenset(dropped_blocks)
     stream = BlockStream(runner, work, structure, windows, progress)
@@ -73,12 +73,12 @@ def prune_by_block(
     for done, block in enumerate(structure.blocks):
         changed: dict[str, nn.Parameter] = {}
         if any(cuts[name] for name in block.layers):
-            found = _one_block(work, structure, stream, block, recipe, cuts, parts, gradients)
-            for name, (weight, keep, raised) in found.items():
-                layer, gone = structure.layers[name], parts.get(name, LayerCut())
+            results = _one_block(work, structure, stream, block, recipe, cuts, parts, gradients)
+            for name, (weight, keep, raised) in results.items():
+                layer, part_cut = structure.layers[name], parts.get(name, LayerCut())
                 removed[name] = int((~keep).sum())
-                weights[name] = _whole(weight, layer, gone).to(layer.weight(model).dtype)
-                bits[name] = pack(_whole(keep, layer, gone))
+                weights[name] = _full_size(weight, layer, part_cut).to(layer.weight(model).dtype)
+                bits[name] = pack(_full_size(keep, layer, part_cut))
                 damped += [name] if raised else []
                 stored = layer.to_stored(weights[name]).to(layer.weight(model).device)
                 changed[name] = nn.Parameter(stored, requires_grad=False)
@@ -121,19 +121,19 @@ def _one_block(
             hessians.add(names, inputs)
 
     stream.see(block, visit)
-    found: dict[str, tuple[Tensor, Tensor, bool]] = {}
+    results: dict[str, tuple[Tensor, Tensor, bool]] = {}
     pattern = parse_pattern(recipe.pattern)
     for names, square in squares.items():
-        chosen = [name for name in names if cuts[name]]
-        if not chosen:
+        cut_names = [name for name in names if cuts[name]]
+        if not cut_names:
             continue
-        layers = [structure.layers[name] for name in chosen]
-        gone = [parts.get(name, LayerCut()) for name in chosen]
+        layers = [structure.layers[name] for name in cut_names]
+        part_cuts = [parts.get(name, LayerCut()) for name in cut_names]
         # layers that read one tensor have the same columns: only o and down lose some, read alone
-        columns = _kept(layers[0].in_features, gone[0].columns)
+        columns = _index_of_rest(layers[0].in_features, part_cuts[0].columns)
         dense = [
-            layer.weight(model).cpu()[_kept(layer.out_features, cut.rows)][:, columns]
-            for layer, cut in zip(layers, gone, strict=True)
+            layer.weight(model).cpu()[_index_of_rest(layer.out_features, cut.rows)][:, columns]
+            for layer, cut in zip(layers, part_cuts, strict=True)
         ]
         hessian = None
         if reads_hessian:
@@ -143,14 +143,14 @@ def _one_block(
             upper, _, raised = inverse_factor(hessian)
             diagonal = upper.diagonal().clone()
         masks: list[Tensor | None] = []
-        for name, weight, cut in zip(chosen, dense, gone, strict=True):
+        for name, weight, cut in zip(cut_names, dense, part_cuts, strict=True):
             if own_choice:
                 masks.append(None)
                 continue
             before = gradients[name] if gradients is not None else LayerStats()
             gradient = before.gradient
             if gradient is not None and cut.structural:
-                gradient = gradient[_kept(gradient.shape[0], cut.rows)][:, columns]
+                gradient = gradient[_index_of_rest(gradient.shape[0], cut.rows)][:, columns]
             stats = LayerStats(
                 input_norm=square.sqrt().float().cpu()[columns],
                 obs_diagonal=diagonal,
@@ -159,36 +159,36 @@ def _one_block(
             scores = weight_scores(name, weight, recipe.criterion, recipe.criterion_args, stats)
             ranks = torch.from_numpy(pattern.rank(scores.contiguous().numpy()))
             masks.append(ranks >= cuts[name])
-        limits = [cuts[name] for name in chosen]
+        limits = [cuts[name] for name in cut_names]
         new, keep, again = repair.fn(dense, hessian, pattern, limits, masks)
-        for name, weight, mask in zip(chosen, new, keep, strict=True):
-            found[name] = (weight, mask, again if repair.needs else raised)
-    return found
+        for name, weight, mask in zip(cut_names, new, keep, strict=True):
+            results[name] = (weight, mask, again if repair.needs else raised)
+    return results
 
 
-def _kept(size: int, gone: Sequence[int]) -> Tensor | slice:
+def _index_of_rest(size: int, dropped: Sequence[int]) -> Tensor | slice:
     """Index of what stays along one side; a slice, so no copy, where all of it does."""
-    if not gone:
+    if not dropped:
         return slice(None)
-    kept = torch.ones(size, dtype=torch.bool)
-    kept[list(gone)] = False
-    return kept
+    mask = torch.ones(size, dtype=torch.bool)
+    mask[list(dropped)] = False
+    return mask
 
 
-def _whole(values: Tensor, layer: Layer, gone: LayerCut) -> Tensor:
+def _full_size(values: Tensor, layer: Layer, part_cut: LayerCut) -> Tensor:
     """What is left of a layer, back in its place; 0 or False where structure took it."""
-    if not gone.structural:
+    if not part_cut.structural:
         return values
     whole = values.new_zeros(layer.out_features, layer.in_features)
     rows = torch.ones(layer.out_features, dtype=torch.bool)
-    rows[list(gone.rows)] = False
+    rows[list(part_cut.rows)] = False
     columns = torch.ones(layer.in_features, dtype=torch.bool)
-    columns[list(gone.columns)] = False
+    columns[list(part_cut.columns)] = False
     whole[rows[:, None] & columns] = values.reshape(-1)
     return whole
 
 
-def _take(work: nn.Module, structure: Structure, parts: Mapping[str, LayerCut]) -> None:
+def _remove_structure(work: nn.Module, structure: Structure, parts: Mapping[str, LayerCut]) -> None:
     """Structure goes first: the clone's own weights in place of those it shares."""
     for name, cut in parts.items():
         layer, module = structure.layers[name], work.get_submodule(name)
@@ -208,8 +208,8 @@ def _check_groups(
         if not cuts[name]:
             continue
         width = pattern.group[1]
-        sides = zip(cut.gone, pattern.group, strict=True)
-        if any(not _in_whole_groups(gone, size) for gone, size in sides):
+        sides = zip(cut.dropped, pattern.group, strict=True)
+        if any(not _in_whole_groups(dropped, size) for dropped, size in sides):
             raise RecipeError(
                 "dropped parts run through the groups of {pattern} in block {block}; with a "
                 "reconstruction or sequential calibration drop them in runs of {width}.",
@@ -219,9 +219,9 @@ def _check_groups(
             )
 
 
-def _in_whole_groups(gone: Sequence[int], size: int) -> bool:
-    taken = set(gone)
-    return all(taken.issuperset(range(i - i % size, i - i % size + size)) for i in gone)
+def _in_whole_groups(dropped: Sequence[int], size: int) -> bool:
+    indices = set(dropped)
+    return all(indices.issuperset(range(i - i % size, i - i % size + size)) for i in dropped)
 
 
 def decides(recipe: Recipe) -> dict[str, Any]:

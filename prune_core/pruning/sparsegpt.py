@@ -101,11 +101,11 @@ def _choose(
         end += count
         if not own:
             continue
-        here = _until(cut, stop, columns) - _until(cut, start, columns)
+        here = _cut_before(cut, stop, columns) - _cut_before(cut, start, columns)
         stays = pattern.keep(scores[:, part].T.contiguous().numpy(), here)
         kept[:, part] = torch.from_numpy(stays).T
 
 
-def _until(cut: int, column: int, columns: int) -> int:
+def _cut_before(cut: int, column: int, columns: int) -> int:
     """Of a layer's cut, the part that its first ``column`` columns bear."""
     return round(cut * column / columns)

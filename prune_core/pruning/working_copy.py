@@ -106,18 +106,18 @@ class WorkingCopy:
                 self._count(name, cut, plan)
                 self._states[name] = cut
                 changed.append(name)
-        layers, gone = self.structure.layers, sum(removed.values())
+        layers, removed_total = self.structure.layers, sum(removed.values())
         total = sum(layer.numel for layer in layers.values())
-        rest = sum(math.prod(plan.cuts[name].left(layer)) for name, layer in layers.items())
-        of_rest = (gone - (total - rest)) / rest if rest else 0.0
+        rest = sum(math.prod(plan.cuts[name].rest_shape(layer)) for name, layer in layers.items())
+        of_rest = (removed_total - (total - rest)) / rest if rest else 0.0
         zeros = {name: self._zeros.after(name, count) for name, count in removed.items()}
         counts = replace(
             self._dense_counts,
-            removed=gone,
+            removed=removed_total,
             added=sum(self._zeros.added(name, count) for name, count in removed.items()),
             zeros_after=sum(zeros.values()),
         )
-        sparsity = gone / total if total else 0.0
+        sparsity = removed_total / total if total else 0.0
         sparse = self._bytes - sum(
             bitmask_saving(layers[name].numel, count, self._buffers[name].element_size())
             for name, count in zeros.items()
@@ -169,10 +169,10 @@ class WorkingCopy:
         module.__dict__.pop("forward", None)
         if cut.whole or not cut.columns:
             return
-        kept = torch.ones(layer.in_features, dtype=torch.bool)
-        kept[list(cut.columns)] = False
-        places = kept.nonzero()[:, 0].to(self._buffers[layer.name].device)
-        module.__dict__["forward"] = partial(narrow, module=module, layer=layer, kept=places)
+        mask = torch.ones(layer.in_features, dtype=torch.bool)
+        mask[list(cut.columns)] = False
+        places = mask.nonzero()[:, 0].to(self._buffers[layer.name].device)
+        module.__dict__["forward"] = partial(narrow, module=module, layer=layer, places=places)
 
     def _write_bias(self, name: str, cut: LayerCut, plan: CutPlan) -> None:
         """Shared with the dense model, so never written: another stands in for it."""
@@ -264,9 +264,9 @@ class _Zeros:
 
     def computed(self, name: str, dense: Tensor, out: Tensor) -> None:
         """Weights were put in place of those before: zeros may have come, and gone."""
-        gone = out == 0
-        self._after[name] = int(gone.sum())
-        self._added[name] = int((gone & (dense != 0)).sum())
+        is_zero = out == 0
+        self._after[name] = int(is_zero.sum())
+        self._added[name] = int((is_zero & (dense != 0)).sum())
 
     def after(self, name: str, removed: int) -> int:
         """Zeros of a layer that lost so many weights."""
@@ -277,7 +277,7 @@ class _Zeros:
         return self._added.get(name, self.after(name, removed) - self._before[name])
 
 
-def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, kept: Tensor) -> Tensor:
+def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, places: Tensor) -> Tensor:
     """What a layer gives without the input columns that are gone.
 
     A single token, as in decoding, goes through the whole weight: picking columns would cost more
@@ -287,15 +287,15 @@ def narrow(inputs: Tensor, *, module: nn.Module, layer: Layer, kept: Tensor) -> 
         inputs: (..., seq, in).
         module: the layer's.
         layer: of the structure.
-        kept: (columns,) places of the columns that stay.
+        places: (columns,) indices of the columns that stay.
     """
     if inputs.dim() < 2 or inputs.shape[-2] == 1:
         whole: Tensor = type(module).forward(module, inputs)
         return whole
     weight: Any = module.weight
     bias: Any = module.bias
-    columns = layer.from_stored(weight).index_select(1, kept)
-    return F.linear(inputs.index_select(-1, kept), columns, bias)
+    columns = layer.from_stored(weight).index_select(1, places)
+    return F.linear(inputs.index_select(-1, places), columns, bias)
 
 
 def count_zeros(weight: Tensor) -> int | None:

@@ -44,7 +44,7 @@ class NeuronShare:
         fraction: 0 to 1; rounded to whole neurons, ties by position.
         method: one of :data:`NEURON_METHODS`.
         scope: ``block`` (the same share of each block) or ``global`` (all neurons compete,
-            by scores standardised within their block).
+            by scores standardized within their block).
     """
 
     fraction: float

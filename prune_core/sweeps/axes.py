@@ -70,18 +70,18 @@ def exact(value: float, form: str = "") -> Value:
 def smallest_file(numbers: Mapping[str, Any]) -> Value | None:
     """Bytes on disk in the smallest form there is for a run's recipe."""
     forms = (("dense", "bytes_dense"), ("shrunk", "bytes_shrunk"), ("bitmask", "bytes_sparse"))
-    known = [(numbers[key], form) for form, key in forms if numbers.get(key) is not None]
-    return exact(*min(known, key=lambda pair: pair[0])) if known else None
+    files = [(numbers[key], form) for form, key in forms if numbers.get(key) is not None]
+    return exact(*min(files, key=lambda pair: pair[0])) if files else None
 
 
 def cost_value(run: Run, axis: str) -> Value | None:
     """A run's place on an axis of :data:`COSTS`; None where it was not measured."""
     if axis == "bytes":
         return smallest_file(run.numbers)
-    found = run.numbers.get({"memory": "peak_memory"}.get(axis, axis))
-    if isinstance(found, Mapping):
-        return Value(float(found["median"]), float(found["low"]), float(found["high"]))
-    return None if found is None else exact(found)
+    number = run.numbers.get({"memory": "peak_memory"}.get(axis, axis))
+    if isinstance(number, Mapping):
+        return Value(float(number["median"]), float(number["low"]), float(number["high"]))
+    return None if number is None else exact(number)
 
 
 def dense_cost(numbers: Mapping[str, Any], axis: str) -> Value | None:
@@ -91,8 +91,8 @@ def dense_cost(numbers: Mapping[str, Any], axis: str) -> Value | None:
     dense model has as it stands.
     """
     if axis == "nonzero":
-        found = numbers.get("nonzero_dense", numbers.get("parameters"))
-        return None if found is None else exact(found)
+        count = numbers.get("nonzero_dense", numbers.get("parameters"))
+        return None if count is None else exact(count)
     if axis != "bytes" or numbers.get("bytes_dense") is None:
         return None
     plain, sparse = numbers["bytes_dense"], numbers.get("bytes_sparse_dense")
@@ -151,11 +151,11 @@ def method_of(recipe: Recipe) -> tuple[str, ...]:
         arguments = {**recipe.criterion_args, **recipe.allocation_args}
         arguments.pop("value", None)  # of a threshold: it is the amount
         names += [f"{name}={arguments[name]:g}" for name in sorted(arguments)]
-        chosen = recipe.calibration
-        if chosen != Calibration():
-            named = "text" if chosen.text.kind == "inline" else chosen.text.value
-            names.append(f"{named} {chosen.windows}x{chosen.seq_len}")
-            names += [chosen.mode] if chosen.mode != "auto" else []
+        calibration = recipe.calibration
+        if calibration != Calibration():
+            text_name = "text" if calibration.text.kind == "inline" else calibration.text.value
+            names.append(f"{text_name} {calibration.windows}x{calibration.seq_len}")
+            names += [calibration.mode] if calibration.mode != "auto" else []
         names += ["overrides"] if recipe.overrides else []
     names += [part.removeprefix("drop_") for part in STRUCTURE if getattr(recipe, part)]
     if recipe.neurons is not None:
@@ -252,11 +252,11 @@ def paired(first: Run, second: Run) -> tuple[float, float] | None:
 
 def same_question(cell: Cell, run: Run) -> bool:
     """A finished run answers what ``cell`` asks, whatever its recipe: it need not be measured."""
-    asked = run.cell
+    other = run.cell
     return (
         run.state == "done"
-        and asked.source == cell.source
-        and asked.text == cell.text
-        and asked.seq_len == cell.seq_len
-        and asked.windows == cell.windows
+        and other.source == cell.source
+        and other.text == cell.text
+        and other.seq_len == cell.seq_len
+        and other.windows == cell.windows
     )

@@ -29,7 +29,7 @@ TOLERANCE = 0.009
 with seven measurements bisection alone reaches it from any curve."""
 
 Measure = Callable[[Recipe], Mapping[str, Any]]
-Told = Callable[[Mapping[str, Any]], None]
+Listener = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class FileSize:
         if self.at(0.0).value <= limit:
             return 0.0
         width = self.bytes_dense / self.parameters
-        needed = (self.parameters * width + self.prunable / 8 - limit) / (self.prunable * width)
-        share = math.ceil(needed * 1e4) / 1e4
+        minimum = (self.parameters * width + self.prunable / 8 - limit) / (self.prunable * width)
+        share = math.ceil(minimum * 1e4) / 1e4
         return share if share <= 1 else None
 
 
@@ -104,18 +104,18 @@ def families(recipes: Sequence[Recipe]) -> list[Family]:
 
     Those that share a method and have no dial of sparsity become steps, in the order given.
     """
-    found: dict[tuple[str, ...], Family] = {}
+    by_method: dict[tuple[str, ...], Family] = {}
     for recipe in recipes:
         if recipe.is_dense:
             continue
         method = method_of(recipe)
         dial = recipe.sparsity > 0 and recipe.kept_of is None and not recipe.removes_structure
         if dial and not recipe.overrides:
-            found.setdefault(method, Family(method, base=recipe))
+            by_method.setdefault(method, Family(method, base=recipe))
         else:
-            steps = found.get(method, Family(method)).steps
-            found[method] = Family(method, steps=(*steps, recipe))
-    return list(found.values())
+            steps = by_method.get(method, Family(method)).steps
+            by_method[method] = Family(method, steps=(*steps, recipe))
+    return list(by_method.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +168,9 @@ def solve(
     measure: Measure,
     *,
     confirm: Measure | None = None,
-    known: Sequence[Run] = (),
+    finished_runs: Sequence[Run] = (),
     size: FileSize | None = None,
-    told: Told | None = None,
+    listener: Listener | None = None,
 ) -> Solution:
     """Find what keeps a promise.
 
@@ -179,9 +179,9 @@ def solve(
         methods: what may be done; see :func:`families`.
         measure: numbers of ``engine.jobs.Evaluate`` for a recipe.
         confirm: the same on held-out text.
-        known: finished runs on the text of ``measure``: evaluations for nothing.
+        finished_runs: finished runs on the text of ``measure``: evaluations for nothing.
         size: of the model's files; a size promise needs it for methods with a dial.
-        told: given ``method``, ``sparsity`` and ``evaluations`` before each measurement.
+        listener: given ``method``, ``sparsity`` and ``evaluations`` before each measurement.
 
     Raises:
         BudgetError: there is no method, or a size is promised and ``size`` is missing.
@@ -193,7 +193,7 @@ def solve(
         raise BudgetError("the size of this model's files is not known; run a cell of it first.")
     answers = []
     for family in methods:
-        search = _Search(promise, family, measure, confirm, known, size, told)
+        search = _Search(promise, family, measure, confirm, finished_runs, size, listener)
         try:
             answers.append(search.answer())
         except Cancelled:
@@ -217,12 +217,12 @@ def joined(promise: Promise, answers: Sequence[Answer]) -> Solution:
 
 def _best(promise: Promise, answers: Sequence[Answer]) -> Answer | None:
     """A promise that held-out text surely breaks is kept only if nothing else is."""
-    kept = [a for a in answers if a.state == "kept"]
-    sound = [a for a in kept if a.verdict != "broken"] or kept
+    kept_answers = [a for a in answers if a.state == "kept"]
+    sound = [a for a in kept_answers if a.verdict != "broken"] or kept_answers
 
     def price(answer: Answer) -> float:
-        found = answer.confirmed or answer.worse
-        return found.share if found else math.inf
+        worse = answer.confirmed or answer.worse
+        return worse.share if worse else math.inf
 
     if promise.kind == "size":
         return min(sound, key=price, default=None)
@@ -238,20 +238,20 @@ class _Search:
         family: Family,
         measure: Measure,
         confirm: Measure | None,
-        known: Sequence[Run],
+        finished_runs: Sequence[Run],
         size: FileSize | None,
-        told: Told | None,
+        listener: Listener | None,
     ) -> None:
         self.promise, self.family, self.size = promise, family, size
-        self._measure, self._confirm, self._told = measure, confirm, told
+        self._measure, self._confirm, self._listener = measure, confirm, listener
         self.evaluations = 0
         self.reused = 0
         self.numbers: dict[str, Mapping[str, Any]] = {
             run.cell.recipe.fingerprint: run.numbers
-            for run in known
+            for run in finished_runs
             if run.state == "done" and method_of(run.cell.recipe) == family.method
         }
-        self.known_recipes = [run.cell.recipe for run in known]
+        self.finished_recipes = [run.cell.recipe for run in finished_runs]
 
     def answer(self) -> Answer:
         if self.promise.kind == "size":
@@ -262,16 +262,16 @@ class _Search:
 
     def worse(self, recipe: Recipe) -> Worse:
         """Measured, or as a run has it."""
-        found = self.numbers.get(recipe.fingerprint)
-        if found is None:
-            found = self._call(self._measure, recipe)
-            self.numbers[recipe.fingerprint] = found
-        return worse_of(found)
+        numbers = self.numbers.get(recipe.fingerprint)
+        if numbers is None:
+            numbers = self._call(self._measure, recipe)
+            self.numbers[recipe.fingerprint] = numbers
+        return worse_of(numbers)
 
     def _call(self, measure: Measure, recipe: Recipe) -> Mapping[str, Any]:
-        if self._told is not None:
+        if self._listener is not None:
             place = {"method": self.family.method, "sparsity": recipe.sparsity}
-            self._told({**place, "evaluations": self.evaluations})
+            self._listener({**place, "evaluations": self.evaluations})
         self.evaluations += 1
         return measure(recipe)
 
@@ -282,19 +282,19 @@ class _Search:
         def loss(sparsity: float) -> float:
             return math.log1p(self.worse(at(sparsity)).share)
 
-        known = {
+        losses = {
             recipe.sparsity: math.log1p(worse_of(self.numbers[recipe.fingerprint]).share)
-            for recipe in self.known_recipes
+            for recipe in self.finished_recipes
             if recipe.fingerprint in self.numbers and at(recipe.sparsity) == recipe
         }
-        self.reused = len(known)
+        self.reused = len(losses)
         limit = EVALUATIONS - (self._confirm is not None)
-        found = bracket(
-            loss, self.promise.loss, known=known, tolerance=TOLERANCE, evaluations=limit
+        ends = bracket(
+            loss, self.promise.loss, known_losses=losses, tolerance=TOLERANCE, evaluations=limit
         )
-        if not found.low:
-            return self._nothing(found.high)
-        return self._chosen(at(found.low), found.high)
+        if not ends.low:
+            return self._no_answer(ends.high)
+        return self._answer(at(ends.low), ends.high)
 
     def _by_steps(self, steps: Sequence[Recipe]) -> Answer:
         """Bisection over the steps; more removal is taken to be worse."""
@@ -307,7 +307,7 @@ class _Search:
             else:
                 high = middle
         broken = steps[high].sparsity if high < len(steps) else None
-        return self._nothing(broken) if low < 0 else self._chosen(steps[low], broken)
+        return self._no_answer(broken) if low < 0 else self._answer(steps[low], broken)
 
     def _by_size(self) -> Answer:
         assert self.size is not None  # solve has checked
@@ -321,18 +321,20 @@ class _Search:
             if fitting is None and self._bytes(step).value <= self.promise.limit:
                 fitting = step
         if fitting is None:
-            return self._nothing(None)
+            return self._no_answer(None)
         self.reused = int(fitting.fingerprint in self.numbers)
-        return self._chosen(fitting, None)
+        return self._answer(fitting, None)
 
     def _bytes(self, recipe: Recipe) -> Value:
         assert self.size is not None
-        found = self.numbers.get(recipe.fingerprint)
-        written = smallest_file(found) if found is not None else None
-        counted = found.get("zeros_after", found.get("sparsity")) if found is not None else None
-        return written or self.size.at(recipe.sparsity if counted is None else counted)
+        numbers = self.numbers.get(recipe.fingerprint)
+        file_size = smallest_file(numbers) if numbers is not None else None
+        zero_share = (
+            numbers.get("zeros_after", numbers.get("sparsity")) if numbers is not None else None
+        )
+        return file_size or self.size.at(recipe.sparsity if zero_share is None else zero_share)
 
-    def _nothing(self, broken_at: float | None) -> Answer:
+    def _no_answer(self, broken_at: float | None) -> Answer:
         least = self.size.at(1.0) if self.size and self.promise.kind == "size" else None
         return Answer(
             self.family.method,
@@ -343,7 +345,7 @@ class _Search:
             reused=self.reused,
         )
 
-    def _chosen(self, recipe: Recipe, broken_at: float | None) -> Answer:
+    def _answer(self, recipe: Recipe, broken_at: float | None) -> Answer:
         has_loss = True
         try:
             measured: Worse | None = self.worse(recipe)
@@ -362,12 +364,12 @@ class _Search:
             if confirmed is not None and self.promise.kind == "worse":
                 verdict = confirmed.state(self.promise.limit)
         numbers = self.numbers[recipe.fingerprint]
-        counted = numbers.get("sparsity")
+        zero_share = numbers.get("sparsity")
         return Answer(
             self.family.method,
             "kept",
             recipe,
-            recipe.sparsity if counted is None else float(counted),
+            recipe.sparsity if zero_share is None else float(zero_share),
             measured,
             confirmed,
             verdict,
@@ -376,5 +378,5 @@ class _Search:
             self.evaluations,
             self.reused,
             error,
-            added_share(numbers) if counted is not None else recipe.sparsity,
+            added_share(numbers) if zero_share is not None else recipe.sparsity,
         )

@@ -139,16 +139,16 @@ def _security() -> Any:
     """TLS of an existing cluster, from ``PRUNE_DASK_TLS_CA``, ``_CERT`` and ``_KEY``; or None."""
     from distributed.security import Security
 
-    given = {name: os.environ.get(f"PRUNE_DASK_TLS_{name}") for name in ("CA", "CERT", "KEY")}
-    if not any(given.values()):
+    files = {name: os.environ.get(f"PRUNE_DASK_TLS_{name}") for name in ("CA", "CERT", "KEY")}
+    if not any(files.values()):
         return None
-    missing = [f"PRUNE_DASK_TLS_{name}" for name, value in given.items() if not value]
+    missing = [f"PRUNE_DASK_TLS_{name}" for name, value in files.items() if not value]
     if missing:
         raise GridError("TLS for Dask needs {missing:list} too.", missing=missing)
     return Security(
-        tls_ca_file=given["CA"],
-        tls_client_cert=given["CERT"],
-        tls_client_key=given["KEY"],
+        tls_ca_file=files["CA"],
+        tls_client_cert=files["CERT"],
+        tls_client_key=files["KEY"],
         require_encryption=True,
     )
 

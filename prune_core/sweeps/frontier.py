@@ -226,7 +226,7 @@ def _dominated_methods(
     points: Sequence[Point],
 ) -> dict[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Methods that are surely beaten at every point, and by which others, most often first."""
-    found: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
+    dominators: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {}
     for method in dict.fromkeys(point.method for point in points):
         mine = [point for point in points if point.method == method]
         if any(point.state != DOMINATED for point in mine):
@@ -234,8 +234,10 @@ def _dominated_methods(
         others = [rival for point in mine for rival in point.beaten_by if rival and rival != method]
         if not others:
             continue  # beaten by its own other points or by the dense model only
-        found[method] = tuple(sorted(set(others), key=lambda name: (-others.count(name), name)))
-    return found
+        dominators[method] = tuple(
+            sorted(set(others), key=lambda name: (-others.count(name), name))
+        )
+    return dominators
 
 
 def knee(front: Sequence[Point], cost: str, quality: str) -> Point | None:

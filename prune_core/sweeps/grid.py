@@ -117,9 +117,9 @@ class Grid:
                 parse_source(model)
             except PruneCoreError as error:
                 raise GridError(error.sentence) from None
-        for what, known in _KNOWN.items():
+        for what, names in _KNOWN.items():
             for name in getattr(self, what):
-                _check_name(what, name, known)
+                _check_name(what, name, names)
         self._name_own_pattern()
         _check_name("neuron_method", self.neuron_method, NEURON_METHODS)
         _check_name("neuron_scope", self.neuron_scope, NEURON_SCOPES)
@@ -168,7 +168,7 @@ class Grid:
         return self._expand()[1]
 
     def _expand(self) -> tuple[list[Cell], list[Sentence]]:
-        found: dict[str, Cell] = {}
+        cells: dict[str, Cell] = {}
         reasons: dict[Sentence, None] = {}
         recipes = list(self._recipes(reasons))
         for source, text in itertools.product(self.models, self.texts):
@@ -177,10 +177,10 @@ class Grid:
             for plain in recipes:
                 recipe = replace(plain, calibration=calibration)
                 cell = Cell(place[0], recipe, place[1], self.seq_len, self.windows, self.cost)
-                found.setdefault(cell.key, cell)
-        if not found:
+                cells.setdefault(cell.key, cell)
+        if not cells:
             raise GridError(next(iter(reasons), Sentence("the grid is empty.")))
-        return list(found.values()), list(reasons)
+        return list(cells.values()), list(reasons)
 
     def _name_own_pattern(self) -> None:
         """Where all criteria have the same own pattern it is named: such grids stay equal to those
@@ -190,18 +190,18 @@ class Grid:
             patterns = [next(iter(own)) if x == OWN_PATTERN else x for x in self.patterns]
             object.__setattr__(self, "patterns", tuple(dict.fromkeys(patterns)))
 
-    def _chosen(self) -> Iterator[dict[str, Any]]:
+    def _combinations(self) -> Iterator[dict[str, Any]]:
         """Every combination of what is listed, as values of a recipe by field."""
-        listed: dict[str, list[Any]] = {}
+        choices: dict[str, list[Any]] = {}
         for key in _ORDER:
             form = _ROWS[key]
-            listed[form.field] = [_value(form, said) for said in getattr(self, key)]
-        listed["sparsity"].sort()
-        for values in itertools.product(*listed.values()):
-            yield dict(zip(listed, values, strict=True))
+            choices[form.field] = [_value(form, value) for value in getattr(self, key)]
+        choices["sparsity"].sort()
+        for values in itertools.product(*choices.values()):
+            yield dict(zip(choices, values, strict=True))
 
     def _recipes(self, reasons: dict[Sentence, None]) -> Iterator[Recipe]:
-        for values in self._chosen():
+        for values in self._combinations():
             try:
                 yield self._recipe(values)
             except RecipeError as error:
@@ -268,19 +268,19 @@ class Grid:
         """
         if not isinstance(data, Mapping) or not data:
             raise GridError("a grid is a mapping such as 'criteria: [magnitude, wanda]'.")
-        known = {f.name for f in fields(cls)}
+        keys = {f.name for f in fields(cls)}
         content: dict[str, Any] = {}
-        for key, given in data.items():
+        for key, value in data.items():
             name = _PLURAL.get(str(key), str(key))
-            if name not in known:
-                near = _nearest(name, known)
+            if name not in keys:
+                near = _nearest(name, keys)
                 raise GridError("the grid has an unknown key {key!r}; {near}", key=key, near=near)
             if name in _LISTS:
-                content[name] = _listed(name, given)
+                content[name] = _as_tuple(name, value)
             elif name == "calibration":
-                content[name] = _calibration(given)
+                content[name] = _calibration(value)
             else:
-                content[name] = given
+                content[name] = value
         if "models" not in content:
             raise GridError("the grid names no model; add 'models: [smollm2-135m]'.")
         try:
@@ -360,27 +360,27 @@ def text_of(name: str) -> TextSpec:
     return TextSpec("preset" if name in PRESET_TEXTS else "file", name)
 
 
-def _check_name(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
+def _check_name(what: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
         kind = {"criteria": "criterion"}.get(what, what.removesuffix("s").replace("_", " "))
         raise GridError(
             "unknown {kind} {name!r}; {near}",
             kind=Sentence(kind),
             name=name,
-            near=_nearest(str(name), known),
+            near=_nearest(str(name), names),
         )
 
 
-def _nearest(name: str, known: Collection[str]) -> Sentence:
-    if near := get_close_matches(name, sorted(known), 1, 0.5):
+def _nearest(name: str, names: Collection[str]) -> Sentence:
+    if near := get_close_matches(name, sorted(names), 1, 0.5):
         return Sentence("did you mean {near}?", near=near[0])
-    return Sentence("known are {known:list}.", known=sorted(known))
+    return Sentence("known are {known:list}.", known=sorted(names))
 
 
-def _listed(name: str, given: Any) -> tuple[Any, ...]:
-    if isinstance(given, Mapping) and name == "sparsities":
-        return _steps(given)
-    values = list(given) if isinstance(given, list | tuple) else [given]
+def _as_tuple(name: str, content: Any) -> tuple[Any, ...]:
+    if isinstance(content, Mapping) and name == "sparsities":
+        return _steps(content)
+    values = list(content) if isinstance(content, list | tuple) else [content]
     if name == "compensate":
         if not all(isinstance(value, bool) for value in values):
             raise GridError("compensate lists true or false, got {values!r}.", values=values)
@@ -404,8 +404,8 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
     if numbers:
         return tuple(float(value) for value in values)
     none = (None, False, "none", "") if name in _ROWS and _ROWS[name].as_text else ()
-    named = tuple("" if value in none else str(value) for value in values)
-    for value in named:
+    names = tuple("" if value in none else str(value) for value in values)
+    for value in names:
         if name in _ROWS and _ROWS[name].as_text:
             _value(_ROWS[name], value)
         if name == "patterns":
@@ -416,14 +416,14 @@ def _listed(name: str, given: Any) -> tuple[Any, ...]:
                 if not near:
                     raise GridError(error.sentence) from None
                 raise GridError("{error} Did you mean {near}?", error=error, near=near[0]) from None
-    return named
+    return names
 
 
-def _steps(given: Mapping[str, Any]) -> tuple[float, ...]:
+def _steps(value: Mapping[str, Any]) -> tuple[float, ...]:
     try:
-        low, high, step = (float(given[key]) for key in ("from", "to", "step"))
+        low, high, step = (float(value[key]) for key in ("from", "to", "step"))
         count = int((high - low) / step + 1e-9) + 1
-        if set(given) != {"from", "to", "step"} or step <= 0 or not 1 <= count <= MAX_CELLS:
+        if set(value) != {"from", "to", "step"} or step <= 0 or not 1 <= count <= MAX_CELLS:
             raise ValueError
     except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
         raise GridError(
@@ -432,14 +432,14 @@ def _steps(given: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(round(low + index * step, 9) for index in range(count))
 
 
-def _calibration(given: Any) -> Calibration:
-    if not isinstance(given, Mapping):
+def _calibration(value: Any) -> Calibration:
+    if not isinstance(value, Mapping):
         raise GridError("calibration is a mapping such as {text: andersen, windows: 32}.")
-    content = dict(given)
-    known = {f.name for f in fields(Calibration)}
+    content = dict(value)
+    keys = {f.name for f in fields(Calibration)}
     for key in content:
-        if key not in known:
-            near = _nearest(str(key), known)
+        if key not in keys:
+            near = _nearest(str(key), keys)
             raise GridError("calibration has an unknown key {key!r}; {near}", key=key, near=near)
     if isinstance(content.get("text"), str):
         content["text"] = text_of(content["text"])
@@ -449,16 +449,16 @@ def _calibration(given: Any) -> Calibration:
         raise GridError("calibration: {error}", error=error) from None
 
 
-def _value(form: Form, said: Any) -> Any:
+def _value(form: Form, value: Any) -> Any:
     """What a grid lists under the key of a row, as the field's value.
 
     Raises:
         GridError: it is nothing that the field can be; the sentence names the key.
     """
     if not form.as_text:
-        return said
+        return value
     try:
-        return form.read(said, form.grid)
+        return form.read(value, form.grid)
     except RecipeError as error:
         raise GridError(error.sentence) from None
 

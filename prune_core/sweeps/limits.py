@@ -45,13 +45,13 @@ def parse_promise(text: str) -> Promise:
     Raises:
         BudgetError: not of that form, or nothing.
     """
-    found = _FORM.match(text[:60])
-    if found is None:
+    match = _FORM.match(text[:60])
+    if match is None:
         raise BudgetError(
             "a budget reads like 5% (worse perplexity) or 60MB (bytes on disk), got {text!r}.",
             text=text[:60],
         )
-    amount, unit = float(found.group(1).replace(",", ".")), found.group(2).lower()
+    amount, unit = float(match.group(1).replace(",", ".")), match.group(2).lower()
     if not amount > 0:
         raise BudgetError("a budget is above zero: nothing may be lost at 0 %, the dense model.")
     if unit == "%":

@@ -59,24 +59,24 @@ def lost(point: Point, dense: Point | None, quality: str) -> tuple[float, float,
     return value.value / base - 1, value.low / base - 1, value.high / base - 1
 
 
-def three_options(runs: Sequence[Run], found: Frontier | None = None) -> list[Option]:
+def three_options(runs: Sequence[Run], front: Frontier | None = None) -> list[Option]:
     """Small, medium and large, as far as the runs hold them; no run stands for two.
 
     Args:
         runs: finished, measured alike.
-        found: their front by size and quality, where it is known already.
+        front: their front by size and quality, where it is known already.
 
     Raises:
         UnlikeRunsError: the runs were measured in different ways.
     """
     quality = quality_axis(runs)
-    known = {run.id: run for run in runs}
-    found = found or frontier(runs, "nonzero", quality)
+    by_id = {run.id: run for run in runs}
+    front = front or frontier(runs, "nonzero", quality)
     priced = []
-    for point in found.front:
-        price = lost(point, found.dense, quality)
+    for point in front.front:
+        price = lost(point, front.dense, quality)
         # what was zero before is no removal
-        if point.run in known and point.added > 0 and price is not None:
+        if point.run in by_id and point.added > 0 and price is not None:
             priced.append((point, price))
     options: list[Option] = []
     for name, bound in zip(NAMES, BOUNDS[quality], strict=True):
@@ -85,5 +85,5 @@ def three_options(runs: Sequence[Run], found: Frontier | None = None) -> list[Op
             continue
         point, price = max(fitting, key=lambda pair: (pair[0].added, -pair[1][0]))
         if all(option.run.id != point.run for option in options):
-            options.append(Option(name, bound, known[point.run], point, *price))
+            options.append(Option(name, bound, by_id[point.run], point, *price))
     return options

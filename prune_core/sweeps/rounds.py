@@ -71,16 +71,16 @@ def to_refine(runs: Sequence[Run], before: int, interval: float) -> list[str]:
     Returns:
         Their ids, in the runs' order.
     """
-    known = [
+    measured = [
         as_of(run, before)
         for run in runs
         if run.state == "done" and run.numbers.get("metric") == "perplexity"
     ]
-    found = frontier(known)
-    points = [*found.points, *([found.dense] if found.dense and found.dense.run else [])]
+    front = frontier(measured)
+    points = [*front.points, *([front.dense] if front.dense and front.dense.run else [])]
     hopeful = {point.run for point in points if point.state in (FRONT, UNCLEAR)}
-    hopeful |= set(found.unclear)
-    return [run.id for run in known if run.id in hopeful and half_width(run) > interval]
+    hopeful |= set(front.unclear)
+    return [run.id for run in measured if run.id in hopeful and half_width(run) > interval]
 
 
 def half_width(run: Run) -> float:
@@ -103,8 +103,8 @@ def next_refinement(grid: Grid, runs: list[Run]) -> tuple[Run, int] | None:
     for before, windows in pairwise(rounds):
         for place in sorted(places, key=str):
             alike = [run for run in runs if (run.cell.source, run.cell.text) == place]
-            chosen = set(to_refine(alike, before, grid.interval))
+            ids = set(to_refine(alike, before, grid.interval))
             for run in alike:
-                if run.id in chosen and windows_of(run.numbers) < windows:
+                if run.id in ids and windows_of(run.numbers) < windows:
                     return run, windows
     return None

@@ -74,20 +74,20 @@ def preparations(cell: Cell) -> frozenset[str]:
     """
     recipe = cell.recipe
     needs = CRITERIA[recipe.criterion].needs_for(recipe.criterion_args)
-    found = {
+    steps = {
         f"ranks {cell.source} {recipe.criterion} {recipe.criterion_args} {recipe.pattern} "
         f"{recipe.calibration}"
     }
-    known = ALLOCATIONS[recipe.allocation].needs
-    if "ordered" in known:
-        found.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
+    allocation_needs = ALLOCATIONS[recipe.allocation].needs
+    if "ordered" in allocation_needs:
+        steps.add(f"ordered {cell.source} {recipe.criterion} {recipe.calibration}")
     for need in needs:
-        found.add(f"statistics {cell.source} {recipe.calibration} {need}")
-    if "increases" in known:
-        found.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
+        steps.add(f"statistics {cell.source} {recipe.calibration} {need}")
+    if "increases" in allocation_needs:
+        steps.add(f"sensitivity {cell.source} {recipe.criterion} {recipe.calibration}")
     if recipe.reads_neurons:
-        found.add(f"neurons {cell.source} {recipe.calibration}")
-    return frozenset(found)
+        steps.add(f"neurons {cell.source} {recipe.calibration}")
+    return frozenset(steps)
 
 
 def run_sweep(
@@ -96,7 +96,7 @@ def run_sweep(
     where: Where,
     measure: Measure,
     *,
-    told: Callable[[Progress], None] | None = None,
+    listener: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> str:
@@ -107,7 +107,7 @@ def run_sweep(
         sweep: its id.
         where: what runs ``measure``.
         measure: measures one cell; see ``prune_core.engine.sweep_worker.measure_cell``.
-        told: given the progress after every change.
+        listener: given the progress after every change.
         stop: set it to end after giving back what was claimed.
         shard: (i, n): only the i-th of n parts of its cells, for several machines.
 
@@ -118,7 +118,7 @@ def run_sweep(
         StoreError: the store is gone, locked, full or read-only; what was found before is kept.
         GridError: the executor cannot be started.
     """
-    return _Runner(store, sweep, where, measure, told, stop or threading.Event(), shard).run()
+    return _Runner(store, sweep, where, measure, listener, stop or threading.Event(), shard).run()
 
 
 class _Runner:
@@ -128,12 +128,12 @@ class _Runner:
         sweep: str,
         where: Where,
         measure: Measure,
-        told: Callable[[Progress], None] | None,
+        listener: Callable[[Progress], None] | None,
         stop: threading.Event,
         shard: tuple[int, int],
     ) -> None:
         self.store, self.sweep, self.where, self.measure = store, sweep, where, measure
-        self.told, self.stop, self.shard = told, stop, shard
+        self.listener, self.stop, self.shard = listener, stop, shard
         self.worker = Worker.here()
         self.grid = Grid.from_dict(dict(store.sweep(sweep).grid))
         self.rounds = window_rounds(self.grid)
@@ -151,7 +151,9 @@ class _Runner:
                 name=self.store.name,
             )
         over = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(over,), daemon=True, name="prune-lease")
+        beat = threading.Thread(
+            target=self._send_heartbeats, args=(over,), daemon=True, name="prune-lease"
+        )
         beat.start()
         try:
             state = self._first_round()
@@ -160,7 +162,7 @@ class _Runner:
                     state = self._refine(before, windows)
                     if state != "ended":
                         break
-            self._tell(self.rounds[-1], state=state)
+            self._report_progress(self.rounds[-1], state=state)
             return state
         finally:
             over.set()
@@ -179,7 +181,7 @@ class _Runner:
         mine = mine[low:high]
         waiting = [run for run in mine if run.state in ("pending", "running")]
         flying: dict[Future[Any], Run] = {}
-        self._tell(windows)
+        self._report_progress(windows)
         while waiting or flying:
             state = self._state()
             if state != "active":
@@ -190,11 +192,11 @@ class _Runner:
                 self._collect(flying, waiting, windows)
                 continue
             # what is left is claimed by others: when they end or fall silent, it is decided
-            self._rest(PATIENCE)
+            self._wait(PATIENCE)
             ids = [run.id for run in waiting]
-            left = self.store.runs(sweep=self.sweep, ids=ids)
-            waiting = [run for run in left if run.state in ("pending", "running")]
-            self._tell(windows)
+            runs = self.store.runs(sweep=self.sweep, ids=ids)
+            waiting = [run for run in runs if run.state in ("pending", "running")]
+            self._report_progress(windows)
         return "ended"
 
     def _fill(self, waiting: list[Run], flying: dict[Future[Any], Run], windows: int) -> None:
@@ -223,15 +225,15 @@ class _Runner:
         done, _ = wait(flying, timeout=POLL, return_when=FIRST_COMPLETED)
         for future in done:
             run = flying.pop(future)
-            found = self._answer(future)
-            if "numbers" in found:
-                self.store.finish(run.id, found["numbers"])
+            answer = self._answer(future)
+            if "numbers" in answer:
+                self.store.finish(run.id, answer["numbers"])
                 self._prepared_by(run)
             else:
-                self.store.fail(run.id, found["error"], again=found["again"])
-                if found["again"]:
+                self.store.fail(run.id, answer["error"], again=answer["again"])
+                if answer["again"]:
                     waiting.insert(0, run)
-            self._tell(windows)
+            self._report_progress(windows)
         if self.beat_error is not None:
             raise self.beat_error
 
@@ -242,20 +244,20 @@ class _Runner:
         if flying:
             self._close()
         self.store.release(self.worker)
-        self._tell(windows, state=self._state())
+        self._report_progress(windows, state=self._state())
 
     # ---- later rounds ----------------------------------------------------------------------
 
     def _refine(self, before: int, windows: int) -> str:
         runs = self.store.runs(sweep=self.sweep)
         assert self.grid.interval is not None
-        chosen = set()
+        ids = set()
         for place in {(run.cell.source, run.cell.text) for run in runs}:
             alike = [run for run in runs if (run.cell.source, run.cell.text) == place]
-            chosen |= set(to_refine(alike, before, self.grid.interval))
-        todo = [run for run in runs if run.id in chosen and windows_of(run.numbers) < windows]
+            ids |= set(to_refine(alike, before, self.grid.interval))
+        todo = [run for run in runs if run.id in ids and windows_of(run.numbers) < windows]
         total, flying = len(todo), dict[Future[Any], Run]()
-        self._tell(windows, refining=(0, total))
+        self._report_progress(windows, refining=(0, total))
         while todo or flying:
             state = self._state()
             if state != "active":
@@ -271,12 +273,12 @@ class _Runner:
             done, _ = wait(flying, timeout=POLL, return_when=FIRST_COMPLETED)
             for future in done:
                 run = flying.pop(future)
-                found = self._answer(future)
-                if "numbers" in found:
-                    self.store.refine(run.id, found["numbers"], windows=windows_of(run.numbers))
-                elif found["again"]:
+                answer = self._answer(future)
+                if "numbers" in answer:
+                    self.store.refine(run.id, answer["numbers"], windows=windows_of(run.numbers))
+                elif answer["again"]:
                     todo.append(run)
-                self._tell(windows, refining=(total - len(todo) - len(flying), total))
+                self._report_progress(windows, refining=(total - len(todo) - len(flying), total))
             if self.beat_error is not None:
                 raise self.beat_error
         return "ended"
@@ -285,10 +287,10 @@ class _Runner:
 
     def _submit(self, run: Run, windows: int, flying: dict[Future[Any], Run]) -> None:
         executor = self.executor = self.executor or self.where.open()
-        given = (cell_to_dict(run.cell), min(windows, run.cell.windows), self.where.threads)
+        arguments = (cell_to_dict(run.cell), min(windows, run.cell.windows), self.where.threads)
         future: Future[Any]
         try:
-            future = executor.submit(self.measure, *given)
+            future = executor.submit(self.measure, *arguments)
         except Exception as error:  # noqa: BLE001 - a pool that broke since; the answer tells
             future = Future()
             future.set_exception(error)
@@ -299,19 +301,19 @@ class _Runner:
         """Numbers, or what went wrong and whether the cell may be tried again."""
         home = self._homes.pop(future, None)
         try:
-            found: dict[str, Any] = future.result()
+            result: dict[str, Any] = future.result()
         except (Exception, CancelledError) as error:  # noqa: BLE001 - whatever ended the worker
             lost = isinstance(error, BrokenExecutor | CancelledError) or (
                 type(error).__name__ in ("KilledWorker", "FutureCancelledError")
             )
             if lost and self.executor is home:
                 self._close()  # a new one is opened for the next cell
-            said = _ENDED if lost else _unmeasured(error)
-            return {"error": said, "again": True}
-        if "numbers" in found:
+            message = _ENDED if lost else _unmeasured(error)
+            return {"error": message, "again": True}
+        if "numbers" in result:
             self.spent.append(time.monotonic())
-            return found
-        return {"error": found["error"], "again": False}
+            return result
+        return {"error": result["error"], "again": False}
 
     def _close(self) -> None:
         executor, self.executor = self.executor, None
@@ -330,10 +332,10 @@ class _Runner:
     def _state(self) -> str:
         return "stopped" if self.stop.is_set() else self.store.sweep(self.sweep).state
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         self.stop.wait(seconds)
 
-    def _beat(self, over: threading.Event) -> None:
+    def _send_heartbeats(self, over: threading.Event) -> None:
         while not over.wait(LEASE / 4):
             try:
                 self.store.heartbeat(self.worker)
@@ -341,18 +343,18 @@ class _Runner:
                 self.beat_error = error
                 return
 
-    def _tell(
+    def _report_progress(
         self, windows: int, *, refining: tuple[int, int] = (0, 0), state: str = "active"
     ) -> None:
-        if self.told is None:
+        if self.listener is None:
             return
         counts = self.store.sweep(self.sweep).counts
         cells = sum(counts.values())
         done, failed = counts.get("done", 0), counts.get("failed", 0)
-        left = refining[1] - refining[0] if refining[1] else cells - done - failed
+        remaining = refining[1] - refining[0] if refining[1] else cells - done - failed
         each = (time.monotonic() - self.began) / len(self.spent) if self.spent else None
-        seconds = None if each is None or state != "active" else each * left
-        self.told(Progress(done, failed, cells, windows, *refining, seconds, state))
+        seconds = None if each is None or state != "active" else each * remaining
+        self.listener(Progress(done, failed, cells, windows, *refining, seconds, state))
 
 
 def progress_to_dict(progress: Progress) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def bracket(
     loss: Callable[[float], float],
     limit: float,
     *,
-    known: Mapping[float, float] | None = None,
+    known_losses: Mapping[float, float] | None = None,
     tolerance: float,
     evaluations: int,
 ) -> Bracket:
@@ -46,11 +46,11 @@ def bracket(
     Args:
         loss: mean loss above dense, in nats, at a sparsity from 0 to ``MOST``; infinite is allowed.
         limit: above 0.
-        known: what is known already, for nothing.
+        known_losses: what is known already, for nothing.
         tolerance: width of the bracket to stop at.
         evaluations: most measurements.
     """
-    points = {s: value for s, value in (known or {}).items() if 0 < s <= MOST}
+    points = {s: value for s, value in (known_losses or {}).items() if 0 < s <= MOST}
     measured: dict[float, float] = {}
     while True:
         low, high = _ends(points, limit)
@@ -69,8 +69,8 @@ def _ends(points: Mapping[float, float], limit: float) -> tuple[float, float | N
     """The first break, and the last that keeps the limit before it."""
     broken = [s for s, value in points.items() if not value <= limit]
     high = min(broken, default=None)
-    kept = [s for s, value in points.items() if value <= limit and (high is None or s < high)]
-    return max(kept, default=0.0), high
+    fitting = [s for s, value in points.items() if value <= limit and (high is None or s < high)]
+    return max(fitting, default=0.0), high
 
 
 def _guess(

@@ -12,23 +12,23 @@ from prune_core.sweeps.limits import Promise, Worse
 from prune_core.words.numbers import counted_share, error_in, measured, percent_measured, size
 
 
-def frontier_to_dict(found: Frontier) -> dict[str, Any]:
+def frontier_to_dict(frontier: Frontier) -> dict[str, Any]:
     """Every field of a frontier; methods are lists of names, points know their state."""
     return {
-        "cost": found.cost,
-        "quality": found.quality,
-        "points": [_point(point) for point in found.points],
-        "dense": None if found.dense is None else _point(found.dense),
-        "front": [_point(point) for point in found.front],
-        "knee": None if found.knee is None else _point(found.knee),
+        "cost": frontier.cost,
+        "quality": frontier.quality,
+        "points": [_point(point) for point in frontier.points],
+        "dense": None if frontier.dense is None else _point(frontier.dense),
+        "front": [_point(point) for point in frontier.front],
+        "knee": None if frontier.knee is None else _point(frontier.knee),
         "knee_by": "largest distance below the chord of the front, costs and perplexity by "
         "their logarithms, both axes scaled to 1",
         "dominated": [
             {"method": list(method), "by": [list(other) for other in by]}
-            for method, by in found.dominated.items()
+            for method, by in frontier.dominated.items()
         ],
-        "unclear": list(found.unclear),
-        "left_out": list(found.left_out),
+        "unclear": list(frontier.unclear),
+        "left_out": list(frontier.left_out),
     }
 
 
@@ -111,7 +111,7 @@ def promised(promise: Promise) -> str:
 
 def sentence(solution: Solution) -> str:
     """The best answer, in one plain English sentence."""
-    best, wanted = solution.best, promised(solution.promise)
+    best, target = solution.best, promised(solution.promise)
     if best is None:
         states = {answer.state for answer in solution.answers}
         if states == {"failed"}:
@@ -119,29 +119,29 @@ def sentence(solution: Solution) -> str:
         if "dense" in states:
             zeros = [a for a in solution.answers if a.size is not None and a.size.is_estimate]
             form = ", packed without the zeros that it has already" if zeros else ""
-            return f"The dense model itself keeps {wanted}{form}; nothing has to go."
+            return f"The dense model itself keeps {target}{form}; nothing has to go."
         smallest = [a.size.value for a in solution.answers if a.size and a.state == "none"]
         if solution.promise.kind == "size" and smallest:
             return (
-                f"No recipe keeps {wanted}: with every prunable weight gone the file is still "
+                f"No recipe keeps {target}: with every prunable weight gone the file is still "
                 f"{size(min(smallest))}."
             )
-        return f"No removal keeps {wanted}: only the dense model does."
-    told = f"{' '.join(best.method)} removes {removal(best.sparsity, best.added)}"
+        return f"No removal keeps {target}: only the dense model does."
+    text = f"{' '.join(best.method)} removes {removal(best.sparsity, best.added)}"
     if solution.promise.kind == "size" and best.size is not None:
         kind = "by estimate" if best.size.is_estimate else "exactly"
-        told += f" and is {size(best.size.value)}, {kind}"
+        text += f" and is {size(best.size.value)}, {kind}"
     if best.worse is not None:
-        told += f", at {spoken_worse(_worse(best.worse))} perplexity"
+        text += f", at {spoken_worse(_worse(best.worse))} perplexity"
     if best.confirmed is None:
-        return f"{told}; not confirmed on held-out text{f': {best.error}' * bool(best.error)}"
+        return f"{text}; not confirmed on held-out text{f': {best.error}' * bool(best.error)}"
     ends = {
         "kept": ": the promise holds there too.",
         "unclear": ": the interval reaches across the promise.",
         "broken": ": there the promise is broken.",
         "": ".",
     }
-    return f"{told}; on held-out text {spoken_worse(_worse(best.confirmed))}{ends[best.verdict]}"
+    return f"{text}; on held-out text {spoken_worse(_worse(best.confirmed))}{ends[best.verdict]}"
 
 
 def removal(sparsity: float, added: float) -> str:

@@ -232,7 +232,7 @@ class Measurement:
         on_logits: OnLogits | None = None,
     ) -> WindowScore:
         copy = self.loaded.copy
-        with copy.runner.session(known=known, record=record, progress=self.progress):
+        with copy.runner.session(leading=known, record=record, progress=self.progress):
             batch = tokens[None].to(self.loaded.device)
             return score_window(copy.model, self.structure, batch, dense, on_logits=on_logits)
 
@@ -244,7 +244,7 @@ class Measurement:
         tokens = self.windows[0]
         if dense is None or not self.leading or len(tokens) < 2 * FIRST_TOKENS:
             return
-        known = self.loaded.prefix.known(window_fingerprint(tokens), states)
+        known = self.loaded.prefix.leading(window_fingerprint(tokens), states)
         if len(known) > len(self.structure.blocks) // 2:
             return  # the whole window will be there as soon
         score = self._score(tokens[:FIRST_TOKENS], dense, [], None)
@@ -256,7 +256,7 @@ class Measurement:
     def _window(self, tokens: Tensor, dense: DenseWindow, states: BlockStates) -> None:
         self.progress.check("Cancelled between two windows.")
         key = window_fingerprint(tokens)
-        known = self.loaded.prefix.known(key, states)
+        known = self.loaded.prefix.leading(key, states)
         if self.first_block is None or len(known) < self.first_block:
             self.first_block = len(known)
         record: list[Any] = []

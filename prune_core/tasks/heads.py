@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from prune_core.analysis.heads.methods import Asked
+from prune_core.analysis.heads.methods import HeadRequest
 from prune_core.errors import RecipeError, TextError
 from prune_core.jobs.heads import HEAD_METHODS, AttentionPattern, AttentionSteps, HeadImportance
 from prune_core.progress import NONE, Progress
@@ -42,7 +42,9 @@ def head_importance(
     windows = []
     if "text" in method.needs:
         windows = loaded.windows(job.text, job.seq_len, job.windows)
-    asked = Asked(loaded.handle, windows, job.normalize, progress, lambda rows: _sites(sites, rows))
+    asked = HeadRequest(
+        loaded.handle, windows, job.normalize, progress, lambda rows: _sites(sites, rows)
+    )
     found = method.fn(asked)
     return {
         "method": job.method,

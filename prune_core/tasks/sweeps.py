@@ -86,7 +86,9 @@ def keep_budget(loaded: LoadedModel, job: Budget, progress: Progress = NONE) -> 
         progress.tell({"stage": "budget", **event, "limit": EVALUATIONS, "answers": list(answers)})
 
     def one(family: Family) -> Solution:
-        found = solve(promise, [family], look, confirm=confirm, known=known, size=size, told=told)
+        found = solve(
+            promise, [family], look, confirm=confirm, finished_runs=known, size=size, listener=told
+        )
         answers.extend(solution_to_dict(found)["answers"])
         return found
 

@@ -115,14 +115,14 @@ def start_of_windows(tokenizer: Any, family: str, kind: str) -> tuple[int, ...]:
     Raises:
         TextError: ``PRUNE_BOS`` is none of its values, or the tokenizer has no such token.
     """
-    chosen = os.environ.get(START, "").strip().lower() or "auto"
-    if chosen not in STARTS:
+    setting = os.environ.get(START, "").strip().lower() or "auto"
+    if setting not in STARTS:
         raise TextError(
-            "{name} must be auto, yes or no, got {value}.", name=START, value=shown(chosen)
+            "{name} must be auto, yes or no, got {value}.", name=START, value=shown(setting)
         )
-    wanted = chosen == "yes" or (chosen == "auto" and FAMILIES[family].wants_start)
+    needs_start = setting == "yes" or (setting == "auto" and FAMILIES[family].wants_start)
     token = tokenizer.bos_token_id
-    if kind != "decoder" or not wanted or (token is None and chosen == "auto"):
+    if kind != "decoder" or not needs_start or (token is None and setting == "auto"):
         return ()
     if token is None:
         raise TextError(

@@ -309,7 +309,7 @@ def test_row_45_a_killed_fetch_is_swept_up_and_repeated(
     place: str, manifest: Manifest, manifest_path: Path, tmp_path: Path
 ) -> None:
     with start(manifest_path, PRUNE_FAULTS=f"{place}=kill") as process:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     root = tmp_path / "cache" / "assets"
     assert list(root.glob(".tmp-*"))  # it did die in the middle
@@ -335,7 +335,7 @@ def test_old_temporaries_of_other_assets_go_young_ones_stay(
 @pytest.mark.usefixtures("from_folder")
 def test_row_58_two_processes_fetch_at_once(manifest_path: Path, tmp_path: Path) -> None:
     with start(manifest_path) as first, start(manifest_path) as second:
-        outputs = [process.communicate(timeout=60) for process in (first, second)]
+        outputs = [process.communicate(timeout=300) for process in (first, second)]
     assert [out.strip() for out, _ in outputs] == [sha256(CONTENT)] * 2, outputs
     assert len(left_behind(tmp_path)) == 2
 

@@ -120,7 +120,7 @@ def evaluating(loaded: LoadedModel) -> list[Row]:
 
     def ours() -> None:
         index = next(turn) % 2
-        with torch.inference_mode(), copy.runner.session(known=[], record=[]):
+        with torch.inference_mode(), copy.runner.session(leading=[], record=[]):
             tokens = windows[index][None]
             score_window(copy.model, loaded.handle.structure, tokens, known[index])
 

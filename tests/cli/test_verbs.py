@@ -15,7 +15,7 @@ from prune_core.cli.verbs import VERBS
 from prune_core.paths import PROJECT_ROOT
 
 HELPERS = {
-    *("__init__", "main", "verbs", "options", "running", "checks"),
+    *("__init__", "main", "verbs", "options", "running", "checks", "choices"),
     *("importance_blocks", "importance_neurons"),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prune_core.allocation import ALLOCATIONS, Asked, Cuts, Part
+from prune_core.allocation import ALLOCATIONS, AllocationRequest, Cuts, Part
 from prune_core.errors import RecipeError
 from prune_core.patterns import parse_pattern
 from prune_core.recipes.recipe import Recipe
@@ -45,7 +45,7 @@ def answer(name: str, sparsity: float, pattern: str = "") -> Cuts:
     rule = parse_pattern(pattern or entry.pattern or "per-layer")
     shares = {"manual": {"0": 0.5}, "per-role": {"attn.q": 2.0}}.get(name, {})
     needed = {need: known(shares)[need] for need in entry.needs}
-    return entry.fn(Asked(PARTS, rule, sparsity), **needed)
+    return entry.fn(AllocationRequest(PARTS, rule, sparsity), **needed)
 
 
 @every_allocation
@@ -91,6 +91,8 @@ def test_what_it_may_be_combined_with_is_what_a_recipe_takes(name: str) -> None:
 def test_a_part_that_the_model_does_not_have_is_named() -> None:
     rule = parse_pattern("per-layer")
     with pytest.raises(RecipeError, match=r"no cross\.q"):
-        ALLOCATIONS["per-role"].fn(Asked(PARTS, rule, 0.5), {"cross.q": 1.0}, {"attn.q"})
+        ALLOCATIONS["per-role"].fn(
+            AllocationRequest(PARTS, rule, 0.5), {"cross.q": 1.0}, {"attn.q"}
+        )
     with pytest.raises(RecipeError, match="no block 3"):
-        ALLOCATIONS["manual"].fn(Asked(PARTS, rule, 0.5), {"3": 1.0}, range(3))
+        ALLOCATIONS["manual"].fn(AllocationRequest(PARTS, rule, 0.5), {"3": 1.0}, range(3))

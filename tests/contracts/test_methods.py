@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prune_core.analysis.blocks.methods import Asked as BlocksAsked
+from prune_core.analysis.blocks.methods import BlockRequest
 from prune_core.analysis.neurons.statistics import NeuronStatistics, competing
 from prune_core.analysis.selection import lowest_heads
 from prune_core.errors import RecipeError
@@ -24,8 +24,6 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.tasks.answers import answer_to
 from prune_core.tasks.loaded import LoadedModel
 from prune_core.ui.session.keys import KEYS
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 STORY = TextSpec("inline", "The miller's daughter spun straw into gold by night. " * 20)
 FAMILIES = ("tiny-llama", "tiny-t5", "tiny-bert")
@@ -106,7 +104,7 @@ def test_every_neuron_has_a_score(method: str) -> None:
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("method", list(BLOCK_METHODS))
 def test_every_block_has_a_score(method: str, loaded: LoadedModel) -> None:
-    asked = BlocksAsked("here", STORY, 32, 2, lambda job: answer_to(job)(loaded, job))
+    asked = BlockRequest("here", STORY, 32, 2, lambda job: answer_to(job)(loaded, job))
     count = len(loaded.handle.structure.blocks)
     for question in (asked, dataclasses.replace(asked, halves=True, ends=True)):
         try:

@@ -48,8 +48,6 @@ from prune_core.tasks.loaded import LoadedModel
 from prune_core.words.catalogue import LANGUAGES
 from prune_core.words.numbers import MOST_DECIMALS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PLACES = ("title", "help", *FALLBACK, "after")
 SHOWN_PLACES = [place for place in PLACES if place not in ENGLISH_ONLY]
 MODELS = {"decoder": "tiny-llama", "encoder": "tiny-bert", "encoder-decoder": "tiny-t5"}

@@ -197,7 +197,7 @@ def test_a_report_has_a_column_of_it(said: dict[str, Any]) -> None:
 def test_it_keeps_the_contract(project: Path) -> None:
     done = in_project(
         project,
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("-m", "pytest", "-n", "0", "-p", "no:cacheprovider"),
         "tests/contracts/test_metrics.py",
     )
     assert done.returncode == 0, done.stdout[-3000:]

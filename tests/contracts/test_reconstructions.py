@@ -9,7 +9,6 @@ from prune_core.criteria import CRITERIA
 from prune_core.patterns import parse_pattern
 from prune_core.recipes.recipe import RECONSTRUCTIONS, Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 every_one = pytest.mark.parametrize("name", list(RECONSTRUCTIONS))
 
 

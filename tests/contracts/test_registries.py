@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from string import Formatter
 from typing import Any
 
@@ -23,6 +24,16 @@ every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda x: f"{x.kind}
 
 def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+def test_every_registry_is_listed_and_each_of_its_entries_is_tried() -> None:
+    constant = re.compile(r"^([A-Z_]+): Registry\[", re.MULTILINE)
+    files = (PROJECT_ROOT / "prune_core").rglob("*.py")
+    names = {name for path in files for name in constant.findall(path.read_text(encoding="utf-8"))}
+    assert len(names) == len(REGISTRIES)
+    tests = Path(__file__).parent.glob("test_*.py")
+    written = "".join(path.read_text(encoding="utf-8") for path in tests)
+    assert [n for n in sorted(names) if not re.search(rf"parametrize\(.*\b{n}\b", written)] == []
 
 
 @every_registry

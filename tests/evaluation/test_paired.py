@@ -73,7 +73,7 @@ def test_one_window_gives_a_difference_and_no_verdict() -> None:
 def test_many_windows_are_drawn_and_agree_with_counting() -> None:
     changes = np.random.default_rng(1).normal(0.25, 1.0, 16)
     exact = paired_difference(list(changes), [0.0] * 16)
-    drawn = paired._drawn_p(changes)
+    drawn = paired._sampled_p(changes)
     error = math.sqrt(exact.p * (1 - exact.p) / paired.DRAWS)
     assert 0.01 < exact.p < 0.9
     assert abs(drawn - exact.p) < 4 * error

@@ -201,7 +201,7 @@ from pathlib import Path
 from prune_core.exporting import write
 folder, moment, exchange = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "exchange"
 if not exchange:
-    write._exchange = lambda one, other: False
+    write._swap_names = lambda one, other: False
 def fill(place):
     for name in sys.argv[4:]:
         with (place / name).open("w") as file:
@@ -242,7 +242,7 @@ def test_killed_at_any_moment(there: bool, moment: str, exchange: str, tmp_path:
         assert child.stdout.readline() == b"now\n"
         child.kill()
     child.stdout.close()
-    code = child.wait(60)
+    code = child.wait(300)
     reached = moment != "between" or (there and exchange == "two steps")
     assert code == (-signal.SIGKILL if reached else 0)
     if not reached:  # nothing stood between: all went well
@@ -279,7 +279,7 @@ def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
     assert theirs.is_dir() and content(folder) == dict.fromkeys(NAMES, b"ours")
     child.kill()
     child.stdout.close()
-    child.wait(60)
+    child.wait(300)
     write_folder(folder, fill, overwrite=True)
     assert not theirs.exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -324,11 +324,11 @@ def test_a_folder_of_another_machine_goes_after_a_day(tmp_path: Path) -> None:
     unlike = tmp_path / ".out.tmp-mine"
     for place in (foreign, unlike):
         place.mkdir()
-    write._clean(folder)
+    write._clear_leftovers(folder)
     assert foreign.exists() and unlike.exists()
     os.utime(foreign, (1, 1))
     os.utime(unlike, (1, 1))
-    write._clean(folder)
+    write._clear_leftovers(folder)
     assert not foreign.exists() and unlike.exists()
 
 

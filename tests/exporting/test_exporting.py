@@ -194,7 +194,7 @@ def test_tokenizer_generation_config_and_chat_template_come_along(
     talk = [{"role": "user", "content": "hello"}]
     assert again.apply_chat_template(talk, tokenize=False) == "<user>hello"
     assert GenerationConfig.from_pretrained(folder).temperature == 0.7
-    assert "licence of the base model is not known" in (folder / "README.md").read_text()
+    assert "license of the base model is not known" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -218,7 +218,7 @@ def test_tied_embeddings_stay_tied(
         assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
 
 
-def test_a_quantised_source_gives_plain_weights(
+def test_a_quantized_source_gives_plain_weights(
     core: Core, run: Callable[..., dict[str, Any]], python: Path, tmp_path: Path
 ) -> None:
     source = write_gguf(tmp_path / "tiny.gguf", LlamaForCausalLM(llama_config()).eval())

@@ -47,7 +47,7 @@ def model() -> ModelInfo:
         vocabulary=96,
         hidden_size=32,
         tied_embeddings=True,
-        quantised=None,
+        quantized=None,
         license="",
         provenance="",
         warnings=(),

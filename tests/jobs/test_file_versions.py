@@ -53,7 +53,7 @@ def test_a_changed_text_is_measured_again(mode: str, tmp_path: Path) -> None:
 
 def asked(engine: Engine, job: Any) -> dict[str, Any]:
     ticket = engine.submit(job, session="one", panel="one")
-    assert ticket.computation.ended.wait(60) and ticket.result is not None, ticket.error
+    assert ticket.computation.ended.wait(300) and ticket.result is not None, ticket.error
     return ticket.result
 
 

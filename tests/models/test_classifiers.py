@@ -89,7 +89,7 @@ def plain(handle: ModelHandle) -> Any:
 def test_it_is_read_with_its_head(handle: ModelHandle) -> None:
     assert handle.info.classes == 4 and not handle.info.has_language_head
     assert handle.info.warnings == (
-        "The model's licence is not known here; check it before sharing.",
+        "The model's license is not known here; check it before sharing.",
     )
 
 

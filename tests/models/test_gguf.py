@@ -491,7 +491,7 @@ def test_quantized_linear_layers(kind: str, tmp_path: Path) -> None:
     fields = {**tokenizer_fields(), **common("qwen2")}
     path = write(tmp_path / "m.gguf", "qwen2", fields, tensors)
     assert_same(path, model)
-    assert load_model(str(path)).info.quantised == (None if "F16" in kind else kind)
+    assert load_model(str(path)).info.quantized == (None if "F16" in kind else kind)
 
 
 @pytest.mark.parametrize("kind", sorted(DEQUANTIZABLE))

@@ -113,11 +113,11 @@ def test_context_of_known_checkpoints(config: dict[str, Any], limit: int, contex
 
 def test_what_the_caller_knows_is_kept_and_info_is_plain_data() -> None:
     handle = handle_of(
-        tiny_model("t5"), quantised="Q4_1", license="MIT", warnings=("Mind.",), load_seconds=1.5
+        tiny_model("t5"), quantized="Q4_1", license="MIT", warnings=("Mind.",), load_seconds=1.5
     )
     info = handle.info
     assert handle.fingerprint == info.fingerprint == "abc"
-    assert (info.quantised, info.license, info.warnings) == ("Q4_1", "MIT", ("Mind.",))
+    assert (info.quantized, info.license, info.warnings) == ("Q4_1", "MIT", ("Mind.",))
     assert (info.source, info.title, info.load_seconds) == ("here", "Here", 1.5)
     assert ModelInfo.from_dict(info.to_dict()) == info
     assert [(b.stack, b.number, b.heads, b.cross_heads) for b in info.blocks][1:4] == [

@@ -615,7 +615,7 @@ def test_a_gguf_becomes_the_same_weights_bit_for_bit(
         # Q4_1 blocks lie within rows, so reordering rows and quantizing commute
         expected = quantized_once(weight) if linear else weight
         assert torch.equal(loaded[name], expected), name
-    assert handle.info.quantised == "Q4_1" and handle.info.license == "mit"
+    assert handle.info.quantized == "Q4_1" and handle.info.license == "mit"
     assert handle.info.has_chat_template
     assert handle.tokenizer.decode(handle.tokenizer("ab")["input_ids"]) == "ab"
     assert (handle.tokenizer.bos_token_id, handle.tokenizer.eos_token_id) == (1, 2)
@@ -628,7 +628,7 @@ def test_a_gguf_is_converted_once(gguf_file: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(convert, "_write", None)
     second = load_model(str(gguf_file))
     assert second.info.fingerprint == first.info.fingerprint
-    assert second.info.quantised == "Q4_1"
+    assert second.info.quantized == "Q4_1"
 
 
 def test_row_4_a_damaged_conversion_is_done_again(gguf_file: Path) -> None:
@@ -761,7 +761,7 @@ def test_smollm2_is_its_gguf(monkeypatch: pytest.MonkeyPatch) -> None:
             if theirs in heads:
                 weight = permuted(weight, heads[theirs])
             assert torch.equal(weight, values.reshape(weight.shape)), (block, ours)
-    assert handle.info.quantised == "Q4_1" and handle.info.tied_embeddings
+    assert handle.info.quantized == "Q4_1" and handle.info.tied_embeddings
     assert handle.info.parameters == 134_515_008 and handle.info.prunable == 106_168_320
     assert handle.info.license == "Apache-2.0" and handle.info.has_chat_template
     tokenizer = handle.tokenizer

@@ -175,7 +175,7 @@ def test_anything_typed_gives_a_confined_source_or_a_source_error(root: Path, te
         assert source.path.resolve().is_relative_to(root)
 
 
-def test_choices_show_licence_and_provenance() -> None:
+def test_choices_show_license_and_provenance() -> None:
     rows = source_choices()
     assert [row["name"] for row in rows] == list(preset_names())
     assert rows[0]["name"] == "smollm2-135m"

@@ -37,7 +37,7 @@ def oracle(name: str, scores: np.ndarray) -> np.ndarray:
     return naive_rank(groups).reshape(scores.shape)
 
 
-# few distinct values: ties everywhere, as in a quantised model; negative scores and zeros too
+# few distinct values: ties everywhere, as in a quantized model; negative scores and zeros too
 scores_with_ties = arrays(
     np.float32,
     some.tuples(some.integers(1, 5), some.sampled_from([8, 16, 24])),

@@ -43,7 +43,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def coarse(handle: ModelHandle) -> torch.nn.Module:
-    """The model with weights on a coarse grid, as a quantised source has them: ties everywhere."""
+    """The model with weights on a coarse grid, as a quantized source has them: ties everywhere."""
     model = clone_shared(handle.model)
     for name, layer in handle.structure.layers.items():
         rounded = (layer.stored_weight(handle.model) * 4).round() / 4

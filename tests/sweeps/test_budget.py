@@ -89,11 +89,13 @@ def test_what_is_known_is_not_measured_again() -> None:
         return 2 * s**3
 
     known = {s: curve(s) for s in (0.1, 0.2, 0.28, 0.3, 0.4)}
-    found = bracket(curve, 0.05, known=known, tolerance=TOLERANCE, evaluations=7)
+    found = bracket(curve, 0.05, known_losses=known, tolerance=TOLERANCE, evaluations=7)
     assert not set(found.measured) & set(known)
     assert len(found.measured) <= 3  # from a bracket of 0.02
     assert abs(found.low - 0.025 ** (1 / 3)) <= TOLERANCE
-    enough = bracket(curve, 0.05, known={0.29: 0.04, 0.295: 0.06}, tolerance=0.009, evaluations=7)
+    enough = bracket(
+        curve, 0.05, known_losses={0.29: 0.04, 0.295: 0.06}, tolerance=0.009, evaluations=7
+    )
     assert (enough.low, enough.high, dict(enough.measured)) == (0.29, 0.295, {})
 
 
@@ -197,7 +199,7 @@ def test_runs_of_a_store_are_free() -> None:
         for recipe in [Recipe(criterion="wanda", pattern="per-row", sparsity=s)]
     ]
     fresh = solved("5%", methods=METHODS[1:2]).best
-    reused = solved("5%", methods=METHODS[1:2], known=runs).best
+    reused = solved("5%", methods=METHODS[1:2], finished_runs=runs).best
     assert reused.reused == 6
     assert reused.evaluations < fresh.evaluations
     assert abs(reused.sparsity - fresh.sparsity) <= TOLERANCE

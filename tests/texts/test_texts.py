@@ -198,7 +198,7 @@ def test_unknown_texts_are_refused(spec: TextSpec) -> None:
         read_text(spec)
 
 
-def test_choices_show_licence_and_provenance() -> None:
+def test_choices_show_license_and_provenance() -> None:
     rows = text_choices()
     assert [row["name"] for row in rows] == ["grimm", "andersen"]
     assert all(row["license"] and row["provenance"] for row in rows)

@@ -100,7 +100,7 @@ def test_the_map_marks_what_goes_and_what_is_chosen() -> None:
         found["blocks"],
         [0.25] * len(found["blocks"]),
         Look(),
-        chosen=chosen,
+        selection=chosen,
         words=words,
     )
     heat, points, gone, ring = figure.data
@@ -129,7 +129,7 @@ def test_a_neuron_between_the_middles_is_marked_by_its_rank(
         [3],
         [0.0],
         Look(),
-        chosen=(3, 7),
+        selection=(3, 7),
         below=below,
         words=words,
     )

@@ -208,7 +208,7 @@ def test_a_page_shows_chinese_and_no_markup() -> None:
                 "unknown override {key!r}; use role:…, block:… or layer:….", key="*x*"
             )
 
-    at = AppTest.from_function(page)
+    at = AppTest.from_function(page, default_timeout=60)
     at.session_state["lang"] = "zh"
     shown = at.run().error[0].value
     assert shown.startswith("未知的微调") and r"\*x\*" in shown

@@ -41,7 +41,7 @@ Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class WindowAnswer:
     """A window's answer with some blocks removed, and every block's output on the way.
 
     Attributes:
@@ -75,16 +75,16 @@ class Ablator:
         self,
         window: Tensor,
         removed: Sequence[int] = (),
-        before: Known | None = None,
-        known: int = 0,
-    ) -> Known:
+        before: WindowAnswer | None = None,
+        leading: int = 0,
+    ) -> WindowAnswer:
         """The answer to a window without some blocks, which are not computed.
 
         Args:
             window: (seq,).
             removed: flat indices.
             before: an earlier answer to the same window; needed where blocks are removed.
-            known: so many leading blocks answer as they did in ``before``.
+            leading: so many leading blocks answer as they did in ``before``.
 
         Raises:
             Cancelled: between blocks.
@@ -92,10 +92,10 @@ class Ablator:
         tokens, record = window[None].to(self._device), list[Any]()
         outputs = before.outputs if before is not None else []
         self.runner.bypassed = {index: outputs[index] for index in removed}
-        with self.runner.session(known=outputs[:known], record=record, progress=self.progress):
-            return Known(tokens, self.answer(tokens), record)
+        with self.runner.session(leading=outputs[:leading], record=record, progress=self.progress):
+            return WindowAnswer(tokens, self.answer(tokens), record)
 
-    def without(self, name: str, window: Tensor, dense: Known, block: int) -> Tensor:
+    def without(self, name: str, window: Tensor, dense: WindowAnswer, block: int) -> Tensor:
         """The answer to a window with the output of one layer set to zero.
 
         Args:
@@ -109,8 +109,8 @@ class Ablator:
         """
         self.runner.bypassed = {}
         with (
-            _silent(self.model, name),
-            self.runner.session(known=dense.outputs[:block], progress=self.progress),
+            _output_zeroed(self.model, name),
+            self.runner.session(leading=dense.outputs[:block], progress=self.progress),
         ):
             return self.answer(dense.tokens)
 
@@ -157,7 +157,7 @@ class Ablator:
 
 
 @contextmanager
-def _silent(model: nn.Module, name: str) -> Iterator[None]:
+def _output_zeroed(model: nn.Module, name: str) -> Iterator[None]:
     hook = model.get_submodule(name).register_forward_hook(lambda *a: torch.zeros_like(a[2]))
     try:
         yield
@@ -186,8 +186,8 @@ class Clock:
         """``done``, ``total`` and ``seconds_left`` (None before anything is done)."""
         fresh = self.done - self._first
         elapsed = time.perf_counter() - self._started
-        left = elapsed / fresh * (self.total - self.done) if fresh > 0 else None
-        return {"done": self.done, "total": self.total, "seconds_left": left}
+        seconds_left = elapsed / fresh * (self.total - self.done) if fresh > 0 else None
+        return {"done": self.done, "total": self.total, "seconds_left": seconds_left}
 
 
 def block_costs(
@@ -222,7 +222,7 @@ def block_costs(
             parts=", ".join(parts),
         )
     structure = handle.structure
-    found: dict[str, list[list[Values]]] = {p: [[] for _ in structure.blocks] for p in parts}
+    costs: dict[str, list[list[Values]]] = {p: [[] for _ in structure.blocks] for p in parts}
     dense: list[Values] = []
     done, count = 0, len(structure.blocks)
     # a block's cost is that of the blocks after it; with the head as much as one block more
@@ -237,7 +237,7 @@ def block_costs(
             "window": done,
             "windows": len(windows),
             **clock.state(),
-            **{part: _summary(rows) for part, rows in found.items()},
+            **{part: _summary(rows) for part, rows in costs.items()},
             "nll_dense": estimate(dense).mean if dense else None,
         }
 
@@ -252,14 +252,14 @@ def block_costs(
             for part in parts:
                 answer = _answer_without(ablator, window, base, block, part)
                 if answer is not None:
-                    found[part][block.index].append(ablator.cost(answer, base.answer))
+                    costs[part][block.index].append(ablator.cost(answer, base.answer))
                 clock.step(1 + count - block.index)
                 progress.tell(state())
     return state()
 
 
 def _answer_without(
-    ablator: Ablator, window: Tensor, base: Known, block: Block, part: str
+    ablator: Ablator, window: Tensor, base: WindowAnswer, block: Block, part: str
 ) -> Tensor | None:
     if part == "block":
         return ablator.run(window, [block.index], base, block.index).answer
@@ -290,7 +290,7 @@ def layer_costs(
     """
     structure = handle.structure
     count = len(structure.blocks)
-    found: dict[str, list[Values]] = {name: [] for name in structure.layers}
+    costs: dict[str, list[Values]] = {name: [] for name in structure.layers}
     work = sum(1 + count - layer.block for layer in structure.layers.values()) + count + 1
     clock = Clock(work * len(windows))
     ablator = Ablator(handle, progress)
@@ -299,7 +299,7 @@ def layer_costs(
         clock.step(count + 1)
         for name, layer in structure.layers.items():
             answer = ablator.without(name, window, base, layer.block)
-            found[name].append(ablator.cost(answer, base.answer))
+            costs[name].append(ablator.cost(answer, base.answer))
             clock.step(1 + count - layer.block)
             progress.tell({"stage": "ablation", **clock.state()})
-    return _summary(list(found.values()))
+    return _summary(list(costs.values()))

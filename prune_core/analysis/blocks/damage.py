@@ -64,10 +64,12 @@ def output_damage(
         with dense_runner.session(record=outputs, progress=progress):
             _run(dense, copy.structure, tokens)
         for place, (rows, handed_on) in enumerate(((own, outputs), (accumulated, None))):
-            found: list[Any] = []
-            with copy.runner.session(record=found, handed_on=handed_on, progress=progress):
+            copy_outputs: list[Any] = []
+            with copy.runner.session(record=copy_outputs, handed_on=handed_on, progress=progress):
                 _run(copy.model, copy.structure, tokens)
-            rows.append([_turned(a, b) for a, b in zip(outputs, found, strict=True)])
+            rows.append(
+                [_cosine_distance(a, b) for a, b in zip(outputs, copy_outputs, strict=True)]
+            )
             progress.step(2 * number + place + 1, 2 * len(windows))
     return {"own": _by_block(own), "accumulated": _by_block(accumulated)}
 
@@ -102,31 +104,31 @@ def loss_damage(
     """
     blocks = copy.structure.blocks
     device = next(dense.parameters()).device
-    known: list[tuple[Tensor, Tensor, list[Any]]] = []
+    references: list[tuple[Tensor, Tensor, list[Any]]] = []
     for window in windows:
         tokens = window[None].to(device)
         outputs: list[Any] = []
         with dense_runner.session(record=outputs, progress=progress):
-            known.append((tokens, token_losses(dense, copy.structure, tokens), outputs))
+            references.append((tokens, token_losses(dense, copy.structure, tokens), outputs))
     mean, stderr = [], []
     for block in blocks:
-        alone = _alone(plan, block)
-        changes = [np.zeros(len(losses), np.float32) for _, losses, _ in known]
+        alone = _plan_of_block(plan, block)
+        changes = [np.zeros(len(losses), np.float32) for _, losses, _ in references]
         if alone is not None:
             copy.apply(alone, progress)
-            for place, (tokens, losses, outputs) in enumerate(known):
+            for place, (tokens, losses, outputs) in enumerate(references):
                 before = outputs[: block.index]
-                with copy.runner.session(known=before, progress=progress):
+                with copy.runner.session(leading=before, progress=progress):
                     pruned = token_losses(copy.model, copy.structure, tokens)
                 changes[place] = (pruned - losses).numpy()
-        found = estimate(changes)
-        mean.append(found.mean)
-        stderr.append(found.stderr)
+        summary = estimate(changes)
+        mean.append(summary.mean)
+        stderr.append(summary.stderr)
         progress.step(block.index + 1, len(blocks))
     return {"mean": mean, "stderr": stderr}
 
 
-def _alone(plan: CutPlan, block: Block) -> CutPlan | None:
+def _plan_of_block(plan: CutPlan, block: Block) -> CutPlan | None:
     """The plan with every other block dense; None where it leaves this one as it is."""
     dropped = tuple(b for b in plan.dropped_blocks if b == block.index)
     if not dropped and not any(plan.cuts[name].touched for name in block.layers):
@@ -145,7 +147,7 @@ def _run(model: nn.Module, structure: Structure, tokens: Tensor) -> None:
         run_window(model, structure, tokens)
 
 
-def _turned(dense: Any, pruned: Any) -> float:
+def _cosine_distance(dense: Any, pruned: Any) -> float:
     """1 - mean cosine of two blocks' outputs."""
     both = (x if isinstance(x, Tensor) else x[0] for x in (dense, pruned))
     first, second = (x.cpu().double() for x in both)  # MPS has no float64

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Values
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Values, WindowAnswer
 from prune_core.analysis.selection import most_removable, removable
 from prune_core.errors import RecipeError
 from prune_core.evaluation.estimate import Z95, estimate, safe_exp
@@ -48,9 +48,9 @@ def candidates(structure: Structure, *, ends: bool) -> list[int]:
         RecipeError: there is none.
     """
     stacks = removable([block.stack for block in structure.blocks], ends=ends)
-    found = [index for blocks in stacks for index in blocks]
-    if found:
-        return found
+    indices = [index for blocks in stacks for index in blocks]
+    if indices:
+        return indices
     count = len(structure.blocks)
     if not count:
         raise RecipeError("This model has no blocks.")
@@ -104,12 +104,12 @@ def greedy_path(
     path = path if path is not None else []
     search = _Search(handle, windows, steps, progress, path)
     while len(path) < steps:
-        gone = {step.block for step in path}
-        left = [b for b in open_blocks if b not in gone]
+        removed = {step.block for step in path}
+        choices = [b for b in open_blocks if b not in removed]
         if ends:  # a stack keeps its last block
-            alive = {s: sum(structure.blocks[b].stack == s for b in left) for s in stacks}
-            left = [b for b in left if alive[structure.blocks[b].stack] > 1]
-        path.append(search.step(left))
+            alive = {s: sum(structure.blocks[b].stack == s for b in choices) for s in stacks}
+            choices = [b for b in choices if alive[structure.blocks[b].stack] > 1]
+        path.append(search.step(choices))
         progress.tell(search.state())
     return search.state()
 
@@ -128,67 +128,70 @@ class _Search:
         self.progress, self.path = progress, path
         self.dense = [self.ablator.run(window) for window in windows]
         if sum(output_bytes(d.outputs) for d in self.dense) > KEPT_BYTES:
-            self.dense = [Known(d.tokens, d.answer, []) for d in self.dense]
+            self.dense = [WindowAnswer(d.tokens, d.answer, []) for d in self.dense]
         self.trying: list[float | None] = []
         half = self.count * self.count / 2 + self.count
-        known = min(len(path), steps)
-        self.clock = Clock(steps * len(windows) * half, known * len(windows) * half)
+        finished_steps = min(len(path), steps)
+        self.clock = Clock(steps * len(windows) * half, finished_steps * len(windows) * half)
 
-    def step(self, left: Sequence[int]) -> Step:
-        """The cheapest of the candidates ``left``; ties fall to the first."""
-        gone = [step.block for step in self.path]
-        changes: dict[int, list[Values]] = {block: [] for block in left}
+    def step(self, choices: Sequence[int]) -> Step:
+        """The cheapest of the candidates ``choices``; ties fall to the first."""
+        removed_blocks = [step.block for step in self.path]
+        changes: dict[int, list[Values]] = {block: [] for block in choices}
         self.trying = [None] * self.count
         share = self.count * self.count / 2 + self.count
-        work = {b: float(sum(i not in gone for i in range(b + 1, self.count)) + 1) for b in left}
+        work = {
+            b: float(sum(i not in removed_blocks for i in range(b + 1, self.count)) + 1)
+            for b in choices
+        }
         scale = share / sum(work.values())
         for window, dense in zip(self.windows, self.dense, strict=True):
             base = dense if dense.outputs else self.ablator.run(window)
-            if gone:
-                base = self.ablator.run(window, gone, base, min(gone))
-            for block in left:
-                removed = [*gone, block]
+            if removed_blocks:
+                base = self.ablator.run(window, removed_blocks, base, min(removed_blocks))
+            for block in choices:
+                removed = [*removed_blocks, block]
                 answer = self.ablator.run(window, removed, base, block).answer
                 changes[block].append(self.ablator.cost(answer, dense.answer))
                 self.trying[block] = estimate(changes[block]).mean
                 self.clock.step(work[block] * scale)
                 self.progress.tell(self.state())
-        costs = {block: estimate(changes[block]).mean for block in left}
-        best = min(left, key=lambda block: (costs[block], block))
+        costs = {block: estimate(changes[block]).mean for block in choices}
+        best = min(choices, key=lambda block: (costs[block], block))
         return Step(best, tuple(self.trying), tuple(changes[best]))
 
     def state(self) -> dict[str, Any]:
         """The event at this moment."""
-        level = self._level()
+        level = self._dense_loss()
         return {
             "stage": "greedy",
             "metric": "perplexity" if self.ablator.language else self.ablator.metric,
             **self.clock.state(),
             "step": min(len(self.path), self.steps),  # more may be known from before
             "steps": self.steps,
-            "path": [self._described(n, level) for n in range(len(self.path[: self.steps]))],
+            "path": [self._step_numbers(n, level) for n in range(len(self.path[: self.steps]))],
             "trying": list(self.trying) if len(self.path) < self.steps else [],
             "dense": safe_exp(level) if self.ablator.language else level,
         }
 
-    def _level(self) -> float:
+    def _dense_loss(self) -> float:
         """Mean loss of the dense model; 0 where there is none."""
         losses = [self.ablator.losses(d.answer, d.answer) for d in self.dense]
-        known = [row.float().numpy() for row in losses if row is not None]
-        return estimate(known).mean if known else 0.0
+        window_losses = [row.float().numpy() for row in losses if row is not None]
+        return estimate(window_losses).mean if window_losses else 0.0
 
-    def _described(self, number: int, level: float) -> dict[str, Any]:
+    def _step_numbers(self, number: int, level: float) -> dict[str, Any]:
         step = self.path[number]
-        found = estimate([np.asarray(c) for c in step.changes])
+        change = estimate([np.asarray(c) for c in step.changes])
         show = safe_exp if self.ablator.language else float
-        error = found.stderr
+        error = change.stderr
         return {
             "block": step.block,
             "blocks": sorted(s.block for s in self.path[: number + 1]),
-            "value": show(level + found.mean),
-            "low": None if error is None else show(level + found.mean - Z95 * error),
-            "high": None if error is None else show(level + found.mean + Z95 * error),
-            "delta": found.mean,
+            "value": show(level + change.mean),
+            "low": None if error is None else show(level + change.mean - Z95 * error),
+            "high": None if error is None else show(level + change.mean + Z95 * error),
+            "delta": change.mean,
             "delta_stderr": error,
             "costs": list(step.costs),
         }

@@ -50,11 +50,11 @@ def block_influence(
 
     def hook(index: int) -> Callable[..., None]:
         def see(
-            module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any], output: Any
+            module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any], output: Any
         ) -> None:
-            given = arguments[0] if arguments else named["hidden_states"]
+            hidden = arguments[0] if arguments else keywords["hidden_states"]
             output = output if isinstance(output, Tensor) else output[0]
-            before, after = given.cpu().double(), output.cpu().double()  # MPS has no float64
+            before, after = hidden.cpu().double(), output.cpu().double()  # MPS has no float64
             cosine = torch.cosine_similarity(before, after, dim=-1)
             cosines[index] += float(cosine.sum())
             tokens[index] += cosine.numel()
@@ -80,15 +80,15 @@ def block_influence(
         raise ModelFileError(
             "Block {block} gives values that are not finite on this text.", block=bad
         )
-    found = []
+    by_stack = []
     for stack, blocks in stacks.items():
         size = len(blocks)
         distance = [
             [angles[blocks[x], n] / len(windows) if x + n <= size else None for x in range(size)]
             for n in range(1, size + 1)
         ]
-        found.append({"stack": stack, "blocks": blocks, "distance": distance})
-    return {"influence": influence, "angular": found}
+        by_stack.append({"stack": stack, "blocks": blocks, "distance": distance})
+    return {"influence": influence, "angular": by_stack}
 
 
 def _angles(

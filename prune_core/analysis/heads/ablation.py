@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prune_core.analysis.blocks.ablation import Ablator, Clock, Known, Values
+from prune_core.analysis.blocks.ablation import Ablator, Clock, Values, WindowAnswer
 from prune_core.analysis.heads.scores import Site, all_sites
 from prune_core.evaluation.estimate import estimate
 from prune_core.evaluation.nearby import Nearby
@@ -59,7 +59,7 @@ def head_costs(
     """
     sites = all_sites(handle.structure)
     sizes = [len(_parts(attention, groups)) for _, attention in sites]
-    found: list[list[list[Values]]] = [[[] for _ in range(size)] for size in sizes]
+    costs: list[list[list[Values]]] = [[[] for _ in range(size)] for size in sizes]
     count = len(handle.structure.blocks)
     work = sum(
         size * (1 + count - block.index) for size, (block, _) in zip(sizes, sites, strict=True)
@@ -76,7 +76,7 @@ def head_costs(
             "window": done,
             "windows": len(windows),
             **clock.state(),
-            **_summary(found),
+            **_summary(costs),
         }
 
     for window in windows:
@@ -90,11 +90,11 @@ def head_costs(
             parts = _parts(sites[place][1], groups)
             step = max(1, ROWS // len(window)) if batched else 1
             for start in range(0, len(parts), step):
-                chosen = parts[start : start + step]
-                answers = _silenced(ablator, base, nearby, sites[place], chosen)
+                batch = parts[start : start + step]
+                answers = _answers_without_heads(ablator, base, nearby, sites[place], batch)
                 for offset, answer in enumerate(answers):
-                    found[place][start + offset].append(ablator.cost(answer, dense))
-                clock.step(len(chosen) * (1 + count - sites[place][0].index))
+                    costs[place][start + offset].append(ablator.cost(answer, dense))
+                clock.step(len(batch) * (1 + count - sites[place][0].index))
             progress.tell(state())
         done += 1
     return state()
@@ -108,9 +108,9 @@ def _parts(attention: Attention, groups: bool) -> list[tuple[int, ...]]:
     return [tuple(range(g * size, (g + 1) * size)) for g in range(attention.num_kv_heads)]
 
 
-def _silenced(
+def _answers_without_heads(
     ablator: Ablator,
-    base: Known,
+    base: WindowAnswer,
     nearby: Nearby | None,
     site: Site,
     parts: Sequence[tuple[int, ...]],
@@ -120,7 +120,7 @@ def _silenced(
     ablator.runner.bypassed = {}
     with (
         _gate(ablator.model, attention, parts),
-        ablator.runner.session(known=base.outputs[: block.index], progress=ablator.progress),
+        ablator.runner.session(leading=base.outputs[: block.index], progress=ablator.progress),
     ):
         if ablator.language and ablator.structure.kind == "decoder":
             return _losses(ablator, base.tokens, nearby)
@@ -128,20 +128,20 @@ def _silenced(
 
 
 @torch.inference_mode()
-def _nearby(ablator: Ablator, base: Known) -> Nearby | None:
+def _nearby(ablator: Ablator, base: WindowAnswer) -> Nearby | None:
     """What makes losses near the dense ones cheap; None where the head is not a plain one."""
     ablator.runner.bypassed = {}
     with (
         bare_head(ablator.model, ablator.structure) as head,
-        ablator.runner.session(known=base.outputs),
+        ablator.runner.session(leading=base.outputs),
     ):
-        hidden = _last(ablator.model, base.tokens)[0]
+        hidden = _predictions_of(ablator.model, base.tokens)[0]
     if head is None or hidden.dtype != torch.float32:
         return None
     return Nearby(hidden, head, base.tokens[0, 1:], base.answer)
 
 
-def _last(model: Any, tokens: Tensor) -> Tensor:
+def _predictions_of(model: Any, tokens: Tensor) -> Tensor:
     """(rows, predictions, vocab or hidden) of (1, seq) tokens, under what is open around it."""
     values: Tensor = model(input_ids=tokens, use_cache=False).logits[:, :-1]
     return values
@@ -181,13 +181,13 @@ def _losses(ablator: Ablator, tokens: Tensor, nearby: Nearby | None) -> list[Ten
         nearby: of the dense answer.
     """
     with bare_head(ablator.model, ablator.structure) as head:
-        values = _last(ablator.model, tokens)
+        values = _predictions_of(ablator.model, tokens)
     if nearby is not None:
         losses = nearby.losses_of(values)
     else:
         rows, targets = values.flatten(0, 1), tokens[0, 1:].repeat(len(values))
         parts = zip(rows.split(SLICE), targets.split(SLICE), strict=True)
-        losses = torch.cat([_plain(part, head, wanted) for part, wanted in parts])
+        losses = torch.cat([_plain(part, head, target) for part, target in parts])
     return list(losses.view(len(values), -1).cpu())
 
 
@@ -196,8 +196,8 @@ def _plain(values: Tensor, head: nn.Module | None, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def _summary(found: Sequence[Sequence[Sequence[Values]]]) -> dict[str, Any]:
-    rows = [[estimate(list(head)) if head else None for head in row] for row in found]
+def _summary(costs: Sequence[Sequence[Sequence[Values]]]) -> dict[str, Any]:
+    rows = [[estimate(list(head)) if head else None for head in row] for row in costs]
     return {
         "mean": [[None if e is None else e.mean for e in row] for row in rows],
         "stderr": [[None if e is None else e.stderr for e in row] for row in rows],

@@ -77,8 +77,8 @@ def _maps(view: Any, structure: Structure, tokens: Tensor) -> dict[tuple[str, st
     arguments: dict[str, Any] = {"output_attentions": True}
     if structure.kind == "encoder-decoder":
         half = tokens.shape[-1] - tokens.shape[-1] // 2
-        given = {"input_ids": tokens[:, :half], "decoder_input_ids": tokens[:, half:]}
-        output = view(**given, **arguments)
+        inputs = {"input_ids": tokens[:, :half], "decoder_input_ids": tokens[:, half:]}
+        output = view(**inputs, **arguments)
         return {
             ("self", "encoder"): output.encoder_attentions,
             ("self", "decoder"): output.decoder_attentions,

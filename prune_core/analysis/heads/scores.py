@@ -176,8 +176,8 @@ def curvature_scores(
                 signs = torch.randint(0, 2, embedding.shape, generator=draw).to(embedding) * 2 - 1
                 direction = signs - (signs @ unit) * unit
                 keep = probe + 1 < PROBES
-                found = torch.autograd.grad(embedding @ direction, gates, retain_graph=keep)
-                for total, gradient in zip(sums, found, strict=True):
+                gradients = torch.autograd.grad(embedding @ direction, gates, retain_graph=keep)
+                for total, gradient in zip(sums, gradients, strict=True):
                     bend = (gradient.detach() / embedding.detach().norm()).cpu().double()
                     total += bend**2 / (2 * PROBES)
             progress.step(index + 1, len(windows))
@@ -205,11 +205,11 @@ def attention_pattern(
         RecipeError: the block has no attention of this kind.
         TextError: the model gave no attention weights.
     """
-    chosen = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
+    owner = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
     attention = None
-    if chosen is not None:
-        attention = chosen.attention_of(kind)
-    if chosen is None or attention is None:
+    if owner is not None:
+        attention = owner.attention_of(kind)
+    if owner is None or attention is None:
         raise RecipeError(
             "Block {block} of this model has no {kind}-attention.", block=block, kind=Sentence(kind)
         )
@@ -221,8 +221,8 @@ def attention_pattern(
     output = view(input_ids=tokens, **arguments)
     field = "attentions"
     if structure.kind == "encoder-decoder":
-        field = "cross_attentions" if kind == "cross" else f"{chosen.stack}_attentions"
+        field = "cross_attentions" if kind == "cross" else f"{owner.stack}_attentions"
     maps = getattr(output, field, None)
-    if not maps or maps[chosen.number] is None:
+    if not maps or maps[owner.number] is None:
         raise TextError("This model gives no attention weights.")
-    return maps[chosen.number][0].float().cpu()
+    return maps[owner.number][0].float().cpu()

@@ -20,7 +20,7 @@ _seen: dict[int, dict[str, Tensor]] = {}
 """By id of an attention module that is watched: what it was given and made of it."""
 
 
-def _watched(
+def _attention_tensors(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -61,7 +61,7 @@ def _watched(
     return output.transpose(1, 2).contiguous(), shares
 
 
-AttentionInterface.register(NAME, _watched)
+AttentionInterface.register(NAME, _attention_tensors)
 AttentionMaskInterface.register(NAME, eager_mask)
 
 
@@ -96,10 +96,10 @@ def attention_steps(
         RecipeError: the block has no attention of this kind, or not that head.
         TextError: no such token, or the model does not let its attention be watched.
     """
-    chosen = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
+    owner = structure.blocks[block] if 0 <= block < len(structure.blocks) else None
     attention = None
-    if chosen is not None:
-        attention = chosen.attention_of(kind)
+    if owner is not None:
+        attention = owner.attention_of(kind)
     if attention is None:
         raise RecipeError(
             "Block {block} of this model has no {kind}-attention.", block=block, kind=Sentence(kind)
@@ -131,23 +131,23 @@ def attention_steps(
     finally:
         for key in watched:
             _seen.pop(key, None)
-    found = next((seen for seen in watched.values() if seen), None)
-    if found is None:
+    record = next((entry for entry in watched.values() if entry), None)
+    if record is None:
         raise TextError("This model does not let its attention be watched.")
 
     def row(name: str) -> list[float]:
-        return [float(x) for x in found[name][0, head, query].float()]
+        return [float(x) for x in record[name][0, head, query].float()]
 
-    lowest = torch.finfo(found["scores"].dtype).min / 2
+    lowest = torch.finfo(record["scores"].dtype).min / 2
     return {
         "query": row("query"),
-        "keys": found["keys"][0, head].float().tolist(),
-        "values": found["values"][0, head].float().tolist(),
+        "keys": record["keys"][0, head].float().tolist(),
+        "values": record["values"][0, head].float().tolist(),
         "products": row("products"),
         "scaled": row("scaled"),
         "scores": [None if x <= lowest else x for x in row("scores")],
         "shares": row("shares"),
         "output": row("output"),
-        "scale": float(found["scale"]),
-        "width": found["query"].shape[-1],
+        "scale": float(record["scale"]),
+        "width": record["query"].shape[-1],
     }

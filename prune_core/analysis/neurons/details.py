@@ -86,9 +86,9 @@ def _final_norm(model: nn.Module, structure: Structure) -> nn.Module | None:
     for parent in (stack, last):
         owner = model.get_submodule(parent) if parent else model
         for name in _FINAL_NORMS:
-            found = getattr(owner, name, None)
-            if isinstance(found, nn.Module) and "weight" in dict(found.named_parameters()):
-                return found
+            module = getattr(owner, name, None)
+            if isinstance(module, nn.Module) and "weight" in dict(module.named_parameters()):
+                return module
     return None
 
 
@@ -119,11 +119,11 @@ def block_activations(
         ModelFileError: activations that are not finite; the block is named.
         Cancelled: by ``progress``.
     """
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def see(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        found = arguments[0]
-        seen.append(found.reshape(-1, found.shape[-1]).float().cpu())
+        hidden = arguments[0]
+        inputs.append(hidden.reshape(-1, hidden.shape[-1]).float().cpu())
         raise _SeenError
 
     handle = model.get_submodule(down).register_forward_pre_hook(see)
@@ -137,17 +137,17 @@ def block_activations(
                 progress.step(done, len(windows))
     finally:
         handle.remove()
-    values = torch.stack(seen)
+    values = torch.stack(inputs)
     if not bool(torch.isfinite(values).all()):
         raise ModelFileError(
             "The activations of the neurons of block {block} are not finite on this text; the "
             "model's weights hold NaN or Inf, or its dtype overflows.",
             block=block.index,
         )
-    return torch.stack([_read_by(model, structure, block, w) for w in windows]), values
+    return torch.stack([_tokens_read(model, structure, block, w) for w in windows]), values
 
 
-def _read_by(model: nn.Module, structure: Structure, block: Block, window: Tensor) -> Tensor:
+def _tokens_read(model: nn.Module, structure: Structure, block: Block, window: Tensor) -> Tensor:
     """The tokens of a window that a block's stack reads; see ``evaluation.scoring``."""
     if structure.kind != "encoder-decoder":
         return window
@@ -167,14 +167,14 @@ def strongest(values: Tensor, count: int = PASSAGES, apart: int = APART) -> list
     """
     width = values.shape[1]
     order = values.abs().flatten().argsort(descending=True, stable=True).tolist()
-    found: list[tuple[int, int]] = []
+    places: list[tuple[int, int]] = []
     for place in order:
         window, position = divmod(place, width)
-        if values[window, position] == 0 or len(found) == count:
+        if values[window, position] == 0 or len(places) == count:
             break
-        if all(w != window or abs(p - position) >= apart for w, p in found):
-            found.append((window, position))
-    return found
+        if all(w != window or abs(p - position) >= apart for w, p in places):
+            places.append((window, position))
+    return places
 
 
 def passages(
@@ -192,10 +192,10 @@ def passages(
         Dicts with ``window``, ``position``, ``activation``, ``tokens`` (texts), ``activations``
         (of each) and ``at`` (index of the one that fires), strongest first.
     """
-    found = []
+    excerpts = []
     for window, position in strongest(values, count):
         start, stop = max(0, position - BEFORE), position + AFTER + 1
-        found.append(
+        excerpts.append(
             {
                 "window": window,
                 "position": position,
@@ -205,4 +205,4 @@ def passages(
                 "at": position - start,
             }
         )
-    return found
+    return excerpts

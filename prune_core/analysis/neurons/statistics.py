@@ -74,13 +74,13 @@ class NeuronStatistics:
         Raises:
             RecipeError: an unknown method.
         """
-        found: dict[int, Tensor] = NEURON_METHODS[checked_method(method)].fn(self)
-        return found
+        values: dict[int, Tensor] = NEURON_METHODS[checked_method(method)].fn(self)
+        return values
 
     def compared(self, method: str, scope: str) -> dict[int, Tensor]:
         """Scores as the neurons compete by them: see :func:`competing` where all do."""
-        found = self.scores(method)
-        return found if scope != "global" else competing(method, found)
+        scores = self.scores(method)
+        return scores if scope != "global" else competing(method, scores)
 
     @cached_property
     def dead(self) -> dict[int, Tensor]:
@@ -107,10 +107,10 @@ def competing(method: str, scores: Mapping[int, Tensor]) -> dict[int, Tensor]:
     """
     if NEURON_METHODS[checked_method(method)].comparable:
         return dict(scores)
-    return {block: _standardised(row) for block, row in scores.items()}
+    return {block: _standardized(row) for block, row in scores.items()}
 
 
-def _standardised(row: Tensor) -> Tensor:
+def _standardized(row: Tensor) -> Tensor:
     mean, spread = row.mean(), row.std(correction=0)
     # equal scores differ from their mean by rounding alone
     alike = spread <= 1e-12 * mean.abs()
@@ -123,12 +123,12 @@ def checked_method(method: str) -> str:
     Raises:
         RecipeError: an unknown method.
     """
-    known = ALIASES.get(method, method)
-    if known not in NEURON_METHODS:
+    name = ALIASES.get(method, method)
+    if name not in NEURON_METHODS:
         raise RecipeError(
             "unknown method {method!r}; use {known:list}.", method=method, known=NEURON_METHODS
         )
-    return known
+    return name
 
 
 def mlp_layers(structure: Structure, *roles: str) -> dict[int, str]:
@@ -268,8 +268,8 @@ def neuron_statistics(
     if record is not None:
         flat = record.tensors["values"]
     else:
-        found = gather_neurons(clone_shared(model), structure, windows, progress=progress)
-        flat = torch.cat(list(found.values()), dim=1)
+        sums = gather_neurons(clone_shared(model), structure, windows, progress=progress)
+        flat = torch.cat(list(sums.values()), dim=1)
         CACHE.write(key, {"values": flat}, folder=folder)
     values = dict(zip(downs, flat.split(sizes, dim=1), strict=True))
     norms = {

@@ -35,7 +35,7 @@ class NeuronStore:
 
     def __init__(self, handle: ModelHandle) -> None:
         self._handle = handle
-        self._known: dict[str, NeuronStatistics] = {}
+        self._statistics: dict[str, NeuronStatistics] = {}
         self._last: tuple[str, tuple[Tensor, Tensor]] | None = None
         self._shares: dict[tuple[str, NeuronShare], tuple[tuple[int, int], ...]] = {}
 
@@ -54,19 +54,19 @@ class NeuronStore:
         """
         tokens = windows if isinstance(windows, Tensor) else torch.stack(list(windows))
         key = windows_fingerprint(list(tokens))
-        found = self._known.pop(key, None)
-        if found is None:
-            found = neuron_statistics(
+        statistics = self._statistics.pop(key, None)
+        if statistics is None:
+            statistics = neuron_statistics(
                 self._handle.model,
                 self._handle.structure,
                 self._handle.fingerprint,
                 tokens,
                 progress=progress,
             )
-        self._known[key] = found
-        while len(self._known) > KEPT:
-            self._known.pop(next(iter(self._known)))
-        return found
+        self._statistics[key] = statistics
+        while len(self._statistics) > KEPT:
+            self._statistics.pop(next(iter(self._statistics)))
+        return statistics
 
     def activations(
         self,
@@ -80,8 +80,8 @@ class NeuronStore:
         key = f"{block.index} {windows_fingerprint(list(windows))}"
         if self._last is None or self._last[0] != key:
             model, structure = clone_shared(self._handle.model), self._handle.structure
-            found = block_activations(model, structure, block, down, windows, progress=progress)
-            self._last = (key, found)
+            result = block_activations(model, structure, block, down, windows, progress=progress)
+            self._last = (key, result)
         return self._last[1]
 
     def check(self, recipe: Recipe) -> None:
@@ -106,19 +106,19 @@ class NeuronStore:
         """The same recipe with its share of neurons as named ones, beside those it names."""
         if recipe.neurons is None:
             return recipe
-        chosen = self.chosen(recipe.neurons, statistics)
-        named = tuple(sorted({*recipe.drop_neurons, *chosen}))
-        return replace(recipe, neurons=None, drop_neurons=named)
+        weakest = self.weakest(recipe.neurons, statistics)
+        neurons = tuple(sorted({*recipe.drop_neurons, *weakest}))
+        return replace(recipe, neurons=None, drop_neurons=neurons)
 
-    def chosen(
+    def weakest(
         self, share: NeuronShare, statistics: NeuronStatistics
     ) -> tuple[tuple[int, int], ...]:
         """(block, neuron) pairs of a share; the last one is remembered."""
         key = (statistics.fingerprint, share)
         if key not in self._shares:
             rows = [row.numpy() for row in statistics.compared(share.method, share.scope).values()]
-            found = lowest(statistics.blocks, rows, share.fraction, share.scope)
-            self._shares = {key: found}
+            neurons = lowest(statistics.blocks, rows, share.fraction, share.scope)
+            self._shares = {key: neurons}
         return self._shares[key]
 
     def compensated(self, plan: CutPlan, statistics: NeuronStatistics) -> CutPlan:

@@ -73,10 +73,10 @@ def magnitude_histograms(
         mask = masks.get(layer.name)
         removed_counts, cut, removed = torch.zeros(bins), None, 0
         if mask is not None:
-            gone = magnitude[~mask]
-            removed = gone.numel()
+            lost = magnitude[~mask]
+            removed = lost.numel()
             if removed:
-                removed_counts, cut = torch.histc(gone, bins, 0.0, top), float(gone.max())
+                removed_counts, cut = torch.histc(lost, bins, 0.0, top), float(lost.max())
         rows.append(
             {
                 "name": layer.name,

@@ -55,12 +55,12 @@ def score_bins(scores: Tensor, mask: Tensor | None, bins: int) -> dict[str, Any]
     edges = np.array([1.0, 10.0]) if not positive.any() else _edges(values[positive], bins)
     inside = np.maximum(values, edges[0])  # what is smaller belongs to the first bin
     counts = np.histogram(inside[positive], edges)[0]
-    gone = np.histogram(inside[positive & ~keep], edges)[0]
+    removed_counts = np.histogram(inside[positive & ~keep], edges)[0]
     removed = values[~keep]
     return {
         "edges": [float(e) for e in edges],
         "counts": [int(c) for c in counts],
-        "removed_counts": [int(c) for c in gone],
+        "removed_counts": [int(c) for c in removed_counts],
         "zeros": int((~positive).sum()),
         "removed_zeros": int((~positive & ~keep).sum()),
         "cut": float(removed.max()) if removed.size else None,
@@ -80,9 +80,9 @@ def _edges(positive: np.ndarray[Any, np.dtype[np.float64]], bins: int) -> Any:
 
 def overlap(ours: Tensor, theirs: Tensor) -> Mapping[str, int]:
     """Weights that two keep-masks remove: ``ours``, ``theirs``, ``both`` and ``either``."""
-    gone, gone_too = ~ours, ~theirs
-    both = int(torch.count_nonzero(gone & gone_too))
-    first, second = int(torch.count_nonzero(gone)), int(torch.count_nonzero(gone_too))
+    removed_ours, removed_theirs = ~ours, ~theirs
+    both = int(torch.count_nonzero(removed_ours & removed_theirs))
+    first, second = int(torch.count_nonzero(removed_ours)), int(torch.count_nonzero(removed_theirs))
     return {"ours": first, "theirs": second, "both": both, "either": first + second - both}
 
 

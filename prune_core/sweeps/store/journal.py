@@ -108,18 +108,20 @@ class RunStore:
             search: words that must all stand in the note, the recipe's names, the model, the
                 text, the state or the id, whatever their case.
         """
-        where, given = ["r.deleted IS NULL"], []
+        where, values = ["r.deleted IS NULL"], []
         if sweep is not None:
             where.append("coalesce(r.sweep, '') = ?")
-            given.append(sweep)
+            values.append(sweep)
         for word in search.lower().split():
             where.append(
                 "(lower(r.note) LIKE ? ESCAPE '!' OR r.words LIKE ? ESCAPE '!' OR r.state = ?)"
             )
-            given += [_like(word), _like(word), word]
-        chosen = None if ids is None else list(dict.fromkeys(ids))
+            values += [_like_pattern(word), _like_pattern(word), word]
+        unique_ids = None if ids is None else list(dict.fromkeys(ids))
         parts = (
-            [None] if chosen is None else [chosen[i : i + 400] for i in range(0, len(chosen), 400)]
+            [None]
+            if unique_ids is None
+            else [unique_ids[i : i + 400] for i in range(0, len(unique_ids), 400)]
         )
         rows: list[Row] = []
         with self._database.transaction(write=False) as ask:
@@ -127,7 +129,7 @@ class RunStore:
                 limit = [] if part is None else [f"r.id IN ({','.join('?' * len(part))})"]
                 rows += ask(
                     f"SELECT * FROM prune_runs r WHERE {' AND '.join([*where, *limit])}",
-                    [*given, *(part or [])],
+                    [*values, *(part or [])],
                 )
         return [_run(row) for row in sorted(rows, key=lambda row: row["number"])]
 
@@ -143,15 +145,15 @@ class RunStore:
             StoreError: there is no such sweep.
         """
         with self._database.transaction(write=False) as ask:
-            found = self._sweeps(ask, "s.deleted IS NULL AND s.id = ?", (sweep,))
-        if not found:
+            sweeps = self._sweeps(ask, "s.deleted IS NULL AND s.id = ?", (sweep,))
+        if not sweeps:
             raise StoreError(
                 "there is no sweep {sweep} in the store {store}.", sweep=sweep, store=self.name
             )
-        return found[0]
+        return sweeps[0]
 
     @staticmethod
-    def _sweeps(ask: Ask, where: str, given: Sequence[Any]) -> list[Sweep]:
+    def _sweeps(ask: Ask, where: str, values: Sequence[Any]) -> list[Sweep]:
         counts: dict[str, dict[str, int]] = {}
         for row in ask(
             "SELECT sweep, state, count(*) AS n FROM prune_runs "
@@ -159,7 +161,7 @@ class RunStore:
         ):
             counts.setdefault(row["sweep"], {})[row["state"]] = int(row["n"])
         rows = ask(
-            f"SELECT * FROM prune_sweeps s WHERE {where} ORDER BY s.created DESC, s.id", given
+            f"SELECT * FROM prune_sweeps s WHERE {where} ORDER BY s.created DESC, s.id", values
         )
         return [
             Sweep(
@@ -188,10 +190,10 @@ class RunStore:
     def find_sweep(self, grid: GridLike) -> Sweep | None:
         """The newest sweep of an equal grid that is not deleted."""
         with self._database.transaction(write=False) as ask:
-            found = self._sweeps(
+            sweeps = self._sweeps(
                 ask, "s.deleted IS NULL AND s.fingerprint = ?", (grid.fingerprint,)
             )
-        return found[0] if found else None
+        return sweeps[0] if sweeps else None
 
     def add_sweep(self, grid: GridLike, *, origin: str = "cli", fresh: bool = False) -> str:
         """Ask for every cell of a grid; returns the sweep's id.
@@ -210,13 +212,13 @@ class RunStore:
             if self._database.skip_locked:
                 ask("LOCK TABLE prune_sweeps IN EXCLUSIVE MODE")
             if not fresh:
-                known = ask(
+                rows = ask(
                     "SELECT id FROM prune_sweeps WHERE fingerprint = ? AND deleted IS NULL "
                     "ORDER BY created DESC, id LIMIT 1",
                     (grid.fingerprint,),
                 )
-                if known:
-                    return str(known[0]["id"])
+                if rows:
+                    return str(rows[0]["id"])
             sweep = _new_id()
             ask(
                 "INSERT INTO prune_sweeps (id, name, grid, fingerprint, origin, state, note, "
@@ -289,7 +291,7 @@ class RunStore:
             raise StoreError(
                 "a lease lasts up to {most:.0f} seconds, got {lease}.", most=MAX_LEASE, lease=lease
             )
-        where, given = "deleted IS NULL", list[Any]()
+        where, values = "deleted IS NULL", list[Any]()
         if sweep is None:
             where += (
                 " AND sweep IN (SELECT id FROM prune_sweeps WHERE origin = 'app' "
@@ -297,28 +299,28 @@ class RunStore:
             )
         else:
             where += " AND sweep = ?"
-            given.append(sweep)
+            values.append(sweep)
         if ids is not None:
             where += f" AND id IN ({','.join('?' * len(ids))})"
-            given += ids
+            values += ids
         with self._database.transaction(write=True) as ask:
             if sweep is not None and shard != (1, 1):
                 low, high = self._shard(ask, sweep, shard)
                 where += " AND place >= ? AND place < ?"
-                given += [low, high]
+                values += [low, high]
             name, now, wall = self._database.clock(ask)
             out = (
                 "(lease_clock = ? AND (lease_ends < ? OR lease_ends > ?)) "
                 "OR (lease_clock <> ? AND (lease_wall < ? OR lease_wall > ?))"
             )
             late = [name, now, now + MAX_LEASE, name, wall, wall + MAX_LEASE]
-            self._free_lost(ask, where, given, out, late)
+            self._free_lost(ask, where, values, out, late)
             rows = ask(
                 "UPDATE prune_runs SET state = 'running', attempts = attempts + 1, worker = ?, "
                 "lease_clock = ?, lease_ends = ?, lease_wall = ? WHERE number = ("
                 f"SELECT number FROM prune_runs WHERE {where} AND state = 'pending' "
                 f"ORDER BY number LIMIT 1 {self._database.skip_locked}) RETURNING *",
-                [str(worker), name, now + lease, wall + lease, *given],
+                [str(worker), name, now + lease, wall + lease, *values],
             )
         return _run(rows[0]) if rows else None
 
@@ -329,13 +331,13 @@ class RunStore:
         return total * (part - 1) // parts, total * part // parts
 
     def _free_lost(
-        self, ask: Ask, where: str, given: Sequence[Any], out: str, late: Sequence[Any]
+        self, ask: Ask, where: str, values: Sequence[Any], out: str, late: Sequence[Any]
     ) -> None:
         """Free cells whose lease ran out, and those of workers known to have ended at once."""
         rows = ask(
             f"SELECT id, worker, attempts, CASE WHEN {out} THEN 1 ELSE 0 END AS late "
             f"FROM prune_runs WHERE {where} AND state = 'running'",
-            [*late, *given],
+            [*late, *values],
         )
         for row in rows:
             holder = Worker.parse(row["worker"] or "")
@@ -465,11 +467,11 @@ class RunStore:
                 "a sweep is {known:list}; got {state!r}.", known=SWEEP_STATES, state=state
             )
         with self._database.transaction(write=True) as ask:
-            found = ask(
+            rows = ask(
                 "UPDATE prune_sweeps SET state = ? WHERE id = ? AND deleted IS NULL RETURNING id",
                 (state, sweep),
             )
-        if not found:
+        if not rows:
             raise StoreError(
                 "there is no sweep {sweep} in the store {store}.", sweep=sweep, store=self.name
             )
@@ -490,7 +492,7 @@ class RunStore:
             )
         text = text.replace("\0", "")
         with self._database.transaction(write=True) as ask:
-            found = [
+            rows = [
                 row
                 for table in ("prune_runs", "prune_sweeps")
                 for row in ask(
@@ -498,7 +500,7 @@ class RunStore:
                     (text, id),
                 )
             ]
-        if not found:
+        if not rows:
             raise StoreError("there is no run {id} in the store {store}.", id=id, store=self.name)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
@@ -510,7 +512,7 @@ class RunStore:
         Raises:
             StoreError: an id that is not there; then nothing is hidden.
         """
-        return self._hide(ids, time.time())
+        return self._set_deleted(ids, time.time())
 
     def restore(self, ids: Sequence[str]) -> list[str]:
         """Undo :meth:`delete`; returns the ids that came back.
@@ -518,9 +520,9 @@ class RunStore:
         Raises:
             StoreError: an id that was never there; then nothing comes back.
         """
-        return self._hide(ids, None)
+        return self._set_deleted(ids, None)
 
-    def _hide(self, ids: Sequence[str], when: float | None) -> list[str]:
+    def _set_deleted(self, ids: Sequence[str], when: float | None) -> list[str]:
         changed: list[str] = []
         now = "IS NULL" if when is not None else "IS NOT NULL"
         with self._database.transaction(write=True) as ask:
@@ -551,14 +553,14 @@ class RunStore:
         Raises:
             StoreError: no such run, or it is not finished.
         """
-        found = self.runs(ids=[id])
-        if not found:
+        runs = self.runs(ids=[id])
+        if not runs:
             raise StoreError("there is no run {id} in the store {store}.", id=id, store=self.name)
-        if found[0].state not in ("done", "failed"):
+        if runs[0].state not in ("done", "failed"):
             raise StoreError(
                 "the run {id} is not finished; only finished runs are exported.", id=id
             )
-        data = run_to_dict(found[0])
+        data = run_to_dict(runs[0])
         return json.dumps(data, allow_nan=False, sort_keys=True, indent=1).encode() + b"\n"
 
     def import_run(self, content: bytes | Mapping[str, Any]) -> str:
@@ -574,8 +576,8 @@ class RunStore:
         with self._database.transaction(write=True) as ask:
             rows = ask("SELECT * FROM prune_runs WHERE id = ?", (run.id,))
             if rows:
-                known = _run(rows[0])
-                if (known.cell, dict(known.numbers)) == (run.cell, kept_numbers(run.numbers)):
+                existing = _run(rows[0])
+                if (existing.cell, dict(existing.numbers)) == (run.cell, kept_numbers(run.numbers)):
                     ask("UPDATE prune_runs SET deleted = NULL WHERE id = ?", (run.id,))
                     return run.id
             new = _new_id() if rows or not run.id.isalnum() or len(run.id) > 40 else run.id
@@ -585,7 +587,7 @@ class RunStore:
                 (run.sweep, run.cell.key),
             )
             home = run.sweep if sweeps else ""
-            kept = Run(
+            copy = Run(
                 new,
                 home,
                 run.cell,
@@ -597,7 +599,7 @@ class RunStore:
                 run.finished,
                 run.attempts,
             )
-            self._insert(ask, kept, 0)
+            self._insert(ask, copy, 0)
         return new
 
 
@@ -605,7 +607,7 @@ def _new_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def _like(word: str) -> str:
+def _like_pattern(word: str) -> str:
     """A LIKE pattern that finds a word as it stands."""
     for sign in "!%_":
         word = word.replace(sign, "!" + sign)

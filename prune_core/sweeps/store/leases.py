@@ -33,7 +33,7 @@ class Worker:
     @classmethod
     def here(cls) -> Worker:
         """A new worker of this process."""
-        return cls(place(), os.getpid(), _born(os.getpid()), uuid.uuid4().hex[:8])
+        return cls(place(), os.getpid(), _process_start(os.getpid()), uuid.uuid4().hex[:8])
 
     def __str__(self) -> str:
         return f"{self.place}/{self.pid}/{self.born}/{self.token}"
@@ -58,7 +58,7 @@ class Worker:
             return True
         except OSError:
             return False
-        return bool(self.born) and _born(self.pid) != self.born
+        return bool(self.born) and _process_start(self.pid) != self.born
 
 
 def boot() -> str:
@@ -90,7 +90,7 @@ def place() -> str:
     return f"{name}-{space.strip('pid:[]')}" if name and space else ""
 
 
-def _born(pid: int) -> str:
+def _process_start(pid: int) -> str:
     """Start of a process in clock ticks since boot; empty where that is not known."""
     try:
         # the command may hold spaces and brackets: fields are counted after its last bracket

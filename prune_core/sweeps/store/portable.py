@@ -60,7 +60,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
     JSON has no infinity and no NaN: they are written as ``{"float": "inf"}``.
     """
     data = {f.name: getattr(run, f.name) for f in fields(Run)}
-    data |= {"cell": cell_to_dict(run.cell), "numbers": _spelled(dict(run.numbers))}
+    data |= {"cell": cell_to_dict(run.cell), "numbers": _encoded(dict(run.numbers))}
     return {"format": FORMAT, "schema": RUN_SCHEMA, **data}
 
 
@@ -86,7 +86,7 @@ def run_from_dict(data: Any) -> Run:
         numbers = content.get("numbers", {})
         if not isinstance(numbers, Mapping):
             raise TypeError("numbers must map names to values")
-        content["numbers"] = _meant(dict(numbers))
+        content["numbers"] = _decoded(dict(numbers))
         run = Run(**content)
         words = [run.id, run.sweep, run.note, *([run.error] if run.error is not None else [])]
         times = [run.created, *([run.finished] if run.finished is not None else [])]
@@ -117,21 +117,21 @@ def run_from_bytes(content: bytes) -> Run:
         raise StoreError("this file is no readable JSON; export the run again.") from None
 
 
-def _spelled(value: Any) -> Any:
+def _encoded(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if isinstance(value, dict):
-        return {str(key): _spelled(item) for key, item in value.items()}
+        return {str(key): _encoded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_spelled(item) for item in value]
+        return [_encoded(item) for item in value]
     return value
 
 
-def _meant(value: Any) -> Any:
+def _decoded(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"float"} and value["float"] in ("inf", "-inf", "nan"):
             return float(value["float"])
-        return {key: _meant(item) for key, item in value.items()}
+        return {key: _decoded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_meant(item) for item in value]
+        return [_decoded(item) for item in value]
     return value

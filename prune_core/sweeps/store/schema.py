@@ -63,25 +63,25 @@ def migrate(database: Database) -> None:
         StoreError: it was written by a newer version, or is empty and read-only.
     """
     with database.transaction(write=False) as ask:
-        found = _version(database, ask)
-    if found > SCHEMA:
+        version = _version(database, ask)
+    if version > SCHEMA:
         raise StoreError(
             "the store {name} was written by a newer version of Prunescope (schema {found}, this "
             "one knows {known}); update Prunescope or name another store.",
             name=database.name,
-            found=found,
+            found=version,
             known=SCHEMA,
         )
-    if found == SCHEMA:
+    if version == SCHEMA:
         return
     with database.transaction(write=True) as ask:
         if database.skip_locked:  # two processes that meet an empty database
             ask("SELECT pg_advisory_xact_lock(1347769669)")
-        found = _version(database, ask)  # another process may have been faster
-        for step in range(found, SCHEMA):
+        version = _version(database, ask)  # another process may have been faster
+        for step in range(version, SCHEMA):
             for statement in MIGRATIONS[step]:
                 ask(statement.replace("{serial}", database.serial))
-        if found < SCHEMA:
+        if version < SCHEMA:
             _set_version(database, ask)
 
 

@@ -33,10 +33,10 @@ def file_system(path: Path) -> str:
         return ""
     best, kind = "", ""
     for line in lines:
-        _, mount, found, *_ = line.split(" ")
+        _, mount, name, *_ = line.split(" ")
         inside = str(path) == mount or str(path).startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
-            best, kind = mount, found
+            best, kind = mount, name
     return kind
 
 
@@ -74,7 +74,7 @@ class SqliteDatabase:
                 name=self.name,
                 reason=error.strerror,
             ) from None
-        with self._told():
+        with self._translated_errors():
             self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -106,8 +106,8 @@ class SqliteDatabase:
             )
         size = self.path.stat().st_size if self.path.exists() else 0
         if 0 < size <= CHECKED_BYTES:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
                 raise sqlite3.DatabaseError("malformed")
         if self.read_only:
             return
@@ -120,7 +120,7 @@ class SqliteDatabase:
             connection.execute(f"PRAGMA application_id={APPLICATION}")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """SQLite's errors as one sentence."""
         try:
             yield
@@ -172,7 +172,7 @@ class SqliteDatabase:
                 "the store {name} is read-only; name another with --store or PRUNE_STORE.",
                 name=self.name,
             )
-        with self._lock, self._told():
+        with self._lock, self._translated_errors():
             self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield self._ask

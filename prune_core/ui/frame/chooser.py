@@ -10,7 +10,7 @@ import streamlit as st
 from prune_core.errors import PruneCoreError, SourceError
 from prune_core.figures.theme import CONFIG
 from prune_core.jobs.base import LoadModel
-from prune_core.models.info import LICENCE, ModelInfo
+from prune_core.models.info import UNKNOWN_LICENSE, ModelInfo
 from prune_core.models.sources import mode, parse_source, preset_names, source_choices
 from prune_core.ui.frame.components import plain
 from prune_core.ui.frame.loading import follow, forget
@@ -157,12 +157,12 @@ def side_summary() -> None:
         )
     )
     for warning in info.warnings:
-        if not warning.startswith(LICENCE):  # the line above says it already
+        if not warning.startswith(UNKNOWN_LICENSE):  # the line above says it already
             st.caption(f":material/warning: {plain(error_sentence(warning))}")
 
 
 def full_chooser() -> None:
-    """Presets as cards, then anything a user may type; the licence stands beside each."""
+    """Presets as cards, then anything a user may type; the license stands beside each."""
     st.subheader(t("overview.choose"), anchor=False)
     choices = source_choices()
     fetched = [choice for choice in choices if choice["size"]]

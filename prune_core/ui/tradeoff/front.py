@@ -145,7 +145,7 @@ def picture(
             methods=methods,
             limit=limit,
             limit_size=limit_size,
-            chosen=chosen,
+            selection=chosen,
         ),
         key=key,
         alt=t("tradeoff.alt", count=len(found.points), front=len(found.front)),

@@ -13,7 +13,7 @@ STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BlockRequest:
     """What a method is asked; it answers with the result of its job, and ``scores`` by block.
 
     A method that suggests blocks names them under ``suggested``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prune_core.analysis.blocks.methods import Asked
+from prune_core.analysis.blocks.methods import BlockRequest
 from prune_core.jobs.blocks import BLOCK_METHODS, BlockAblation
 
 
@@ -23,10 +23,10 @@ from prune_core.jobs.blocks import BLOCK_METHODS, BlockAblation
         },
     },
 )
-def ablation(asked: Asked) -> dict[str, Any]:
+def ablation(request: BlockRequest) -> dict[str, Any]:
     """Score each block by the loss without it minus the dense loss."""
-    parts = ("block", "attention", "mlp") if asked.halves else ("block",)
-    job = BlockAblation(asked.source, asked.text, asked.seq_len, asked.windows, parts)
-    result = asked.run(job)
+    parts = ("block", "attention", "mlp") if request.halves else ("block",)
+    job = BlockAblation(request.source, request.text, request.seq_len, request.windows, parts)
+    result = request.run(job)
     block = result["block"]
     return {**result, "scores": block["mean"], "stderr": block["stderr"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prune_core.analysis.blocks.methods import STEPS, Asked
+from prune_core.analysis.blocks.methods import STEPS, BlockRequest
 from prune_core.analysis.selection import most_removable
 from prune_core.jobs.base import LoadModel
 from prune_core.jobs.blocks import BLOCK_METHODS, GreedyBlocks
@@ -27,14 +27,16 @@ from prune_core.jobs.blocks import BLOCK_METHODS, GreedyBlocks
         },
     },
 )
-def greedy(asked: Asked) -> dict[str, Any]:
+def greedy(request: BlockRequest) -> dict[str, Any]:
     """Score each block by what its removal costs first, and name those that go in turn."""
-    steps = asked.steps
+    steps = request.steps
     if steps is None:
-        blocks = asked.run(LoadModel(asked.source))["blocks"]
-        steps = usual_steps(blocks, ends=asked.ends)
-    job = GreedyBlocks(asked.source, asked.text, asked.seq_len, asked.windows, steps, asked.ends)
-    result = asked.run(job)
+        blocks = request.run(LoadModel(request.source))["blocks"]
+        steps = usual_steps(blocks, ends=request.ends)
+    job = GreedyBlocks(
+        request.source, request.text, request.seq_len, request.windows, steps, request.ends
+    )
+    result = request.run(job)
     path = result["path"]
     return {**result, "scores": path[0]["costs"], "suggested": path[-1]["blocks"]}
 

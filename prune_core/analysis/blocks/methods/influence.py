@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prune_core.analysis.blocks.methods import Asked
+from prune_core.analysis.blocks.methods import BlockRequest
 from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
 
 
@@ -24,8 +24,8 @@ from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
         },
     },
 )
-def influence(asked: Asked) -> dict[str, Any]:
+def influence(request: BlockRequest) -> dict[str, Any]:
     """Score each block by how much it turns the stream."""
-    job = BlockImportance(asked.source, asked.text, asked.seq_len, asked.windows)
-    result = asked.run(job)
+    job = BlockImportance(request.source, request.text, request.seq_len, request.windows)
+    result = request.run(job)
     return {**result, "scores": result["influence"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prune_core.analysis.blocks.methods import Asked
+from prune_core.analysis.blocks.methods import BlockRequest
 from prune_core.errors import RecipeError
 from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
 
@@ -26,12 +26,12 @@ from prune_core.jobs.blocks import BLOCK_METHODS, BlockImportance
         },
     },
 )
-def runs(asked: Asked) -> dict[str, Any]:
+def runs(request: BlockRequest) -> dict[str, Any]:
     """Score each run of blocks by its angle, under its first block."""
-    job = BlockImportance(asked.source, asked.text, asked.seq_len, asked.windows)
-    result = asked.run(job)
-    scores, suggested = angular(result["angular"], asked.length)
-    return {**result, "scores": scores, "run": asked.length, "suggested": suggested}
+    job = BlockImportance(request.source, request.text, request.seq_len, request.windows)
+    result = request.run(job)
+    scores, suggested = angular(result["angular"], request.length)
+    return {**result, "scores": scores, "run": request.length, "suggested": suggested}
 
 
 def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float | None], list[int]]:
@@ -65,8 +65,8 @@ def angular(stacks: Sequence[dict[str, Any]], length: int) -> tuple[list[float |
         for place, distance in enumerate(stack["distance"][length - 1]):
             if distance is None:
                 continue
-            found = list(stack["blocks"][place : place + length])
-            scores[found[0]] = distance
+            blocks = list(stack["blocks"][place : place + length])
+            scores[blocks[0]] = distance
             if best is None or distance < best[0]:
-                best = (distance, found)
+                best = (distance, blocks)
     return scores, best[1] if best is not None else []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HeadRequest:
     """What a method is asked.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prune_core.analysis.heads.methods import Asked, HeadScores
+from prune_core.analysis.heads.methods import HeadRequest, HeadScores
 from prune_core.jobs.blocks import COST_UNITS
 from prune_core.jobs.heads import HEAD_METHODS
 
@@ -26,14 +26,14 @@ from prune_core.jobs.heads import HEAD_METHODS
         },
     },
 )
-def ablation(asked: Asked) -> HeadScores:
+def ablation(request: HeadRequest) -> HeadScores:
     """Score each head by the loss without it minus the dense loss, signed."""
     from prune_core.analysis.heads.ablation import head_costs
 
     def so_far(event: dict[str, Any]) -> dict[str, Any]:
-        kept = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
-        counted = COST_UNITS[event["metric"]]
-        return {**kept, "sites": asked.sites(event["mean"]), "unit": counted}
+        counters = {k: event[k] for k in ("stage", "done", "total", "seconds_left")}
+        unit = COST_UNITS[event["metric"]]
+        return {**counters, "sites": request.sites(event["mean"]), "unit": unit}
 
-    costs = head_costs(asked.handle, asked.windows, asked.progress.through(so_far))
+    costs = head_costs(request.handle, request.windows, request.progress.through(so_far))
     return HeadScores(costs["mean"], COST_UNITS[costs["metric"]], costs["stderr"])

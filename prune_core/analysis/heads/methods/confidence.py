@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.analysis.heads.methods import Asked, HeadScores
+from prune_core.analysis.heads.methods import HeadRequest, HeadScores
 from prune_core.jobs.heads import HEAD_METHODS
 
 
@@ -24,10 +24,12 @@ from prune_core.jobs.heads import HEAD_METHODS
         },
     },
 )
-def confidence(asked: Asked) -> HeadScores:
+def confidence(request: HeadRequest) -> HeadScores:
     """Score each head by the largest share of attention a token gives, on average."""
     from prune_core.analysis.heads.patterns import pattern_scores
 
-    model, structure = asked.handle.model, asked.handle.structure
-    rows = pattern_scores(model, structure, asked.windows, "confidence", progress=asked.progress)
+    model, structure = request.handle.model, request.handle.structure
+    rows = pattern_scores(
+        model, structure, request.windows, "confidence", progress=request.progress
+    )
     return HeadScores(rows, "share")

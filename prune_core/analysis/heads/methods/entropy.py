@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.analysis.heads.methods import Asked, HeadScores
+from prune_core.analysis.heads.methods import HeadRequest, HeadScores
 from prune_core.jobs.heads import HEAD_METHODS
 
 
@@ -23,10 +23,10 @@ from prune_core.jobs.heads import HEAD_METHODS
         },
     },
 )
-def entropy(asked: Asked) -> HeadScores:
+def entropy(request: HeadRequest) -> HeadScores:
     """Score each head by the entropy of its attention; the most spread out matters least."""
     from prune_core.analysis.heads.patterns import pattern_scores
 
-    model, structure = asked.handle.model, asked.handle.structure
-    rows = pattern_scores(model, structure, asked.windows, "entropy", progress=asked.progress)
+    model, structure = request.handle.model, request.handle.structure
+    rows = pattern_scores(model, structure, request.windows, "entropy", progress=request.progress)
     return HeadScores(rows, "nats")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.analysis.heads.methods import Asked, HeadScores
+from prune_core.analysis.heads.methods import HeadRequest, HeadScores
 from prune_core.jobs.heads import HEAD_METHODS
 
 
@@ -24,16 +24,16 @@ from prune_core.jobs.heads import HEAD_METHODS
         },
     },
 )
-def gradient(asked: Asked) -> HeadScores:
+def gradient(request: HeadRequest) -> HeadScores:
     """Score each head by its gate's loss gradient; without a loss by a curvature."""
     from prune_core.analysis.heads.scores import curvature_scores, gradient_scores
 
-    model, structure = asked.handle.model, asked.handle.structure
-    if not (asked.handle.info.has_language_head or structure.classes):
-        rows = curvature_scores(model, structure, asked.windows, progress=asked.progress)
+    model, structure = request.handle.model, request.handle.structure
+    if not (request.handle.info.has_language_head or structure.classes):
+        rows = curvature_scores(model, structure, request.windows, progress=request.progress)
         return HeadScores(rows, "1 - cosine, predicted")
     scores = gradient_scores(
-        model, structure, asked.windows, normalize=asked.normalize, progress=asked.progress
+        model, structure, request.windows, normalize=request.normalize, progress=request.progress
     )
-    unit = "of the block's L2 norm" if asked.normalize else "nats per unit of gate"
+    unit = "of the block's L2 norm" if request.normalize else "nats per unit of gate"
     return HeadScores(scores, unit)

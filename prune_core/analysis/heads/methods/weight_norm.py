@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prune_core.analysis.heads.methods import Asked, HeadScores
+from prune_core.analysis.heads.methods import HeadRequest, HeadScores
 from prune_core.jobs.heads import HEAD_METHODS
 
 
@@ -21,9 +21,9 @@ from prune_core.jobs.heads import HEAD_METHODS
         },
     },
 )
-def weight_norm(asked: Asked) -> HeadScores:
+def weight_norm(request: HeadRequest) -> HeadScores:
     """Score each head by the norms of its weights; no text is read."""
     from prune_core.analysis.heads.scores import weight_norm_scores
 
-    rows = weight_norm_scores(asked.handle.model, asked.handle.structure)
+    rows = weight_norm_scores(request.handle.model, request.handle.structure)
     return HeadScores(rows, "product of norms")

@@ -2,5 +2,5 @@
 
 Each takes the ``NeuronStatistics`` of a calibration text and gives scores by block, (neurons,)
 float64; higher = keep. One whose scores are ``comparable`` ranks the neurons of all blocks as they
-are; others are standardised within their block first.
+are; others are standardized within their block first.
 """
