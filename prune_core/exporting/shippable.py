@@ -145,10 +145,10 @@ def _kept_neurons(recipe: Recipe, remaining: Sequence[Shape], family: str) -> di
     # T5 has one number for both stacks
     fields = {stack.name: stack.neurons for stack in FAMILIES[family].stacks}
     for field in sorted({fields[s.stack] or "" for s in remaining}):
-        chosen = [
+        members = [
             s.index for s in remaining if s.index in kept and (fields[s.stack] or "") == field
         ]
-        _check_equal({index: len(kept[index]) for index in chosen}, "neurons")
+        _check_equal({index: len(kept[index]) for index in members}, "neurons")
     return kept
 
 

@@ -167,8 +167,8 @@ def _count_blocks(config: Any, structure: Structure, blocks: Sequence[Block]) ->
                 setattr(config, name, len(remaining))
         # lists with an entry for each block, as layer_types
         for name, value in list(vars(config).items()):
-            named = name in stack.lists or (len(stacks) == 1 and "layer" in name)
-            if named and isinstance(value, list) and len(value) == len(whole):
+            is_listed = name in stack.lists or (len(stacks) == 1 and "layer" in name)
+            if is_listed and isinstance(value, list) and len(value) == len(whole):
                 setattr(config, name, [value[b.number] for b in remaining])
         repeated = FAMILIES[structure.family].repeated
         if repeated:
