@@ -42,8 +42,8 @@ class Recipe:
 
     What nothing could ever read is dropped, so that recipes that ask for the same are equal: a
     calibration, arguments that are the default or of another allocation, a share of 0 neurons.
-    What only waits for another value stays (an allocation at sparsity 0). Arguments that a criterion does
-    not take are refused where they are used, never dropped.
+    What only waits for another value stays (an allocation at sparsity 0). Arguments that a
+    criterion does not take are refused where they are used, never dropped.
 
     Attributes:
         criterion: registered criterion.
