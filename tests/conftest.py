@@ -31,6 +31,7 @@ hypothesis.settings.load_profile("suite")
 MAX_WORKERS = 4  # each may load the real model and start engines, command lines and a browser
 
 LONGEST_FIRST = (
+    "test_real_model.py",
     "test_browser.py",
     "cli/test_cli.py",
     "ui/test_studio_page.py",
