@@ -83,6 +83,10 @@ def classes_in(value: object) -> set[str]:
     return found
 
 
+SENTENCES = {"prune_core.sentences.Sentence", "builtins.getattr"}
+"""What may cross besides plain data: texts that know their template; reading them needs no torch."""
+
+
 def test_every_job_is_here() -> None:
     assert {type(job) for job in CASES.values()} == set(all_answers())
 
@@ -173,8 +177,8 @@ def test_events_and_results_are_plain_and_as_documented(
     for job in (CASES[name], *LONGER.get(name, [])):
         sent: list[dict[str, Any]] = []
         result = core.run(job, Progress(sent.append))
-        assert result and classes_in(result) == set()
-        assert classes_in(sent) == set()
+        assert result and classes_in(result) <= SENTENCES
+        assert classes_in(sent) <= SENTENCES
         keys = set(result) | {key for event in sent for key in event}
         assert keys <= explained(kind), f"not documented: {sorted(keys - explained(kind))}"
         seen |= {*words_of(result), *words_of(sent)}
