@@ -84,7 +84,7 @@ def classes_in(value: object) -> set[str]:
 
 
 SENTENCES = {"prune_core.sentences.Sentence", "builtins.getattr"}
-"""What may cross besides plain data: texts that know their template; reading them needs no torch."""
+"""What may cross besides plain data: texts that know their template."""
 
 
 def test_every_job_is_here() -> None:

@@ -26,8 +26,8 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.sentences import Sentence
 from prune_core.sweeps.records import Cell
 from prune_core.sweeps.store import leases as workers
-from prune_core.sweeps.store import sqlite as database
 from prune_core.sweeps.store import schema
+from prune_core.sweeps.store import sqlite as database
 from prune_core.sweeps.store.claims import MAX_ATTEMPTS
 from prune_core.sweeps.store.journal import RunStore
 from prune_core.sweeps.store.leases import Worker
