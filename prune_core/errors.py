@@ -43,10 +43,6 @@ class UnknownNameError(PruneCoreError, KeyError):
     """A registry was asked for a name it does not hold."""
 
 
-class ShapeError(PruneCoreError, ValueError):
-    """A tensor does not have the shape its role demands."""
-
-
 class RecipeError(PruneCoreError, ValueError):
     """A recipe asks for something that cannot be done: a bad sparsity, an N:M that does not fit."""
 

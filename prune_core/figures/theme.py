@@ -20,7 +20,6 @@ FONT = (
     '"Source Sans", "Source Sans 3", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
     '"Microsoft YaHei", sans-serif'
 )
-MONO = '"Source Code Pro", "Noto Sans Mono CJK SC", "Cascadia Mono", Menlo, monospace'
 
 FEWEST_TICKS, MOST_TICKS = 3, 8  # of a logarithmic axis
 

@@ -11,7 +11,6 @@ from prune_core.recipes.form import Form, value_of
 from prune_core.recipes.forms import BY_FIELD, FORMS
 from prune_core.recipes.notation import write_plain
 from prune_core.recipes.recipe import Recipe
-from prune_core.recipes.values import recipe_of
 
 _LONG = 60_000
 """Characters of one option: a system takes 131,071 in one argument."""
@@ -71,11 +70,6 @@ def _pieces(text: str) -> list[str]:
         pieces.append(text[:end])
         text = text[end + 1 :]
     return [*pieces, text]
-
-
-def recipe_of_options(said: Mapping[str, Any], text: TextSpec | None = None) -> Recipe:
-    """The recipe that options say; see :func:`option_values` and :func:`recipe_of`."""
-    return recipe_of(option_values(said), text)
 
 
 def option_values(said: Mapping[str, Any], forms: Iterable[Form] = FORMS) -> dict[str, Any]:

@@ -154,10 +154,6 @@ def _dense_loss(runs: Sequence[Run]) -> float | None:
     return math.log(longest.numbers["perplexity_dense"])
 
 
-def _windows_read(run: Run) -> int:
-    return len(run.numbers.get("window_nll_dense") or [])
-
-
 def _dense_point(
     runs: Sequence[Run], cost: str, quality: str, dense_loss: float | None
 ) -> Point | None:

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from prune_core.recipes.calibration import TextSpec
 from prune_core.recipes.recipe import Recipe
 
-STATES = ("pending", "running", "done", "failed")
-
 
 @dataclass(frozen=True, slots=True)
 class Cell:

@@ -19,7 +19,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from prune_core.allocation import ALLOCATIONS
@@ -355,11 +355,6 @@ class _Runner:
         each = (time.monotonic() - self.began) / len(self.spent) if self.spent else None
         seconds = None if each is None or state != "active" else each * remaining
         self.listener(Progress(done, failed, cells, windows, *refining, seconds, state))
-
-
-def progress_to_dict(progress: Progress) -> dict[str, Any]:
-    """Plain data."""
-    return asdict(progress)
 
 
 def _unmeasured(error: BaseException) -> Sentence:

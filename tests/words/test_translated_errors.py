@@ -44,7 +44,6 @@ from prune_core.words.translated_errors import read, translated
 LIBRARY = PROJECT_ROOT / "prune_core"
 
 NOT_SHOWN = {
-    "ShapeError",  # a tensor that does not fit: a fault of the code, which no input brings about
     "Cancelled",  # an outcome: the pages say it in their own words
 }
 
