@@ -26,8 +26,8 @@ from prune_core.recipes.recipe import Recipe
 from prune_core.sentences import Sentence
 from prune_core.sweeps.records import Cell
 from prune_core.sweeps.store import leases as workers
-from prune_core.sweeps.store import schema
-from prune_core.sweeps.store import sqlite as database
+from prune_core.sweeps.store import opening as database
+from prune_core.sweeps.store import schema, sqlite
 from prune_core.sweeps.store.claims import MAX_ATTEMPTS
 from prune_core.sweeps.store.journal import RunStore
 from prune_core.sweeps.store.leases import Worker
@@ -488,7 +488,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 def test_a_locked_store_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     store = RunStore(sqlite_url(tmp_path))
     id = store.save_run(grid(1).made[0], {})
     other = sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)
@@ -719,7 +719,7 @@ def test_a_file_on_a_network_keeps_no_log_in_shared_memory(
 ) -> None:
     modes: dict[str, str] = {}
     for kind in ("ext4", "nfs4"):
-        monkeypatch.setattr(database, "file_system", lambda path, kind=kind: kind)
+        monkeypatch.setattr(sqlite, "file_system", lambda path, kind=kind: kind)
         store = RunStore(str(tmp_path / f"{kind}.sqlite"))
         with store._database.transaction(write=False) as ask:
             modes[kind] = ask("PRAGMA journal_mode")[0]["journal_mode"]
