@@ -9,25 +9,6 @@ from typing import Any
 from prune_core.errors import RecipeError
 
 
-def index_of(text: str, option: str) -> int:
-    """Digits as a number.
-
-    Raises:
-        RecipeError: more of them than any model has use for; Python reads no number of thousands.
-    """
-    from prune_core.recipes.checks import MAX_DIGITS  # --help needs nothing of recipes
-
-    digits = text.lstrip("0") or "0"
-    if len(digits) > MAX_DIGITS:
-        raise RecipeError(
-            "{where} takes numbers of at most {most} digits, got one of {count}.",
-            where=option,
-            most=MAX_DIGITS,
-            count=len(digits),
-        )
-    return int(digits)
-
-
 def check_name(value: str, option: str) -> None:
     """Refuse a place to write to that is not named in UTF-8.
 

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from prune_core.cli.checks import index_of
 from prune_core.errors import RecipeError
 from prune_core.jobs.base import Job
 from prune_core.jobs.neurons import NeuronDetails, NeuronImportance
 from prune_core.recipes.calibration import Calibration, TextSpec
+from prune_core.recipes.notation import read_index
 
 
 def importance_options(sub: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def importance(
             "--neuron takes BLOCK:NEURON such as 3:17, got {neuron!r}.", neuron=parsed.neuron
         )
     read = Calibration(text, parsed.windows, parsed.seq_len)
-    place, number = (index_of(part, "--neuron") for part in (block, neuron))
+    place, number = (read_index(part, "--neuron") for part in (block, neuron))
     job = NeuronDetails(parsed.model, place, number, read, *measured)
     return {**run(job), "of": "neuron", "method": method}
 

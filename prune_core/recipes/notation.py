@@ -47,7 +47,7 @@ def read_pairs(text: str, where: str) -> tuple[tuple[int, int], ...]:
                 what=what,
                 pair=pair,
             )
-        pairs.append((_index(block, where), _index(part, where)))
+        pairs.append((read_index(block, where), read_index(part, where)))
     return tuple(pairs)
 
 
@@ -61,10 +61,10 @@ def read_indices(text: str, where: str) -> tuple[int, ...]:
                 where=where,
                 part=part,
             )
-    return tuple(_index(part, where) for part in parts)
+    return tuple(read_index(part, where) for part in parts)
 
 
-def _index(digits: str, where: str) -> int:
+def read_index(digits: str, where: str) -> int:
     """Digits as a number.
 
     Raises:
